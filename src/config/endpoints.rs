@@ -1,0 +1,181 @@
+//! `alluxio.etcd.endpoints`, read as jetcd reads them: of a URL only host and port count.
+
+use http::Uri;
+
+use crate::config::names::ETCD_ENDPOINTS;
+use crate::error::{Cause, Error, ErrorKind, Result};
+
+const DEFAULT_PORT: u16 = 2379;
+
+/// `http://host:port` of each endpoint, in their order, without duplicates.
+pub(super) fn parse(endpoints: &[String]) -> Result<Vec<String>> {
+    if endpoints.is_empty() {
+        return Err(invalid(
+            "Unable to compute target from endpoints: '[]'".to_owned(),
+        ));
+    }
+    let mut normalised = Vec::with_capacity(endpoints.len());
+    let mut https = Vec::new();
+    for endpoint in endpoints {
+        let target = target(endpoint).ok_or_else(|| {
+            invalid(format!(
+                "Unable to compute target from endpoint: '{endpoint}'"
+            ))
+        })?;
+        if is_https(endpoint) {
+            https.push(target.clone());
+        }
+        if !normalised.contains(&target) {
+            normalised.push(target);
+        }
+    }
+    if !https.is_empty() {
+        log::warn!(
+            "In spite of the https in {ETCD_ENDPOINTS}, etcd is spoken to without TLS, as Alluxio does it: {}",
+            https.join(", ")
+        );
+    }
+    Ok(normalised)
+}
+
+fn is_https(endpoint: &str) -> bool {
+    endpoint
+        .get(..6)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
+}
+
+fn target(endpoint: &str) -> Option<String> {
+    // Java reads URLs without a scheme.
+    let uri: Uri = match endpoint.strip_prefix("//") {
+        Some(_) => format!("http:{endpoint}").parse(),
+        None => endpoint.parse(),
+    }
+    .ok()?;
+    uri.scheme()?;
+    let host = uri.host().filter(|host| is_host(host))?;
+    let (_, port) = uri.authority()?.as_str().rsplit_once(host)?;
+    let port = match port.strip_prefix(':') {
+        None | Some("") => DEFAULT_PORT,
+        Some(port) => port.parse().ok()?,
+    };
+    Some(format!("http://{}:{port}", host.to_ascii_lowercase()))
+}
+
+/// A name, an IPv4 address or an IPv6 address in brackets. Unlike Java, this accepts `_` in names.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[') {
+        Some(ipv6) => ipv6
+            .strip_suffix(']')
+            .is_some_and(|ipv6| ipv6.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => {
+            !host.is_empty()
+                && !host.starts_with('-')
+                && host
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        }
+    }
+}
+
+fn invalid(message: String) -> Error {
+    Error::with_cause(
+        ErrorKind::InvalidConfig,
+        message,
+        Cause {
+            text: format!(
+                "({ETCD_ENDPOINTS} must be URLs such as http://host:2379, separated by commas)"
+            ),
+            timed_out: false,
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(endpoints: &[&str]) -> Result<Vec<String>> {
+        let endpoints: Vec<String> = endpoints.iter().map(|e| (*e).to_owned()).collect();
+        super::parse(&endpoints)
+    }
+
+    #[test]
+    fn only_host_and_port_count() {
+        for (endpoint, target) in [
+            ("http://h", "http://h:2379"),
+            ("http://h:", "http://h:2379"),
+            ("https://h:1", "http://h:1"),
+            ("ftp://h:1", "http://h:1"),
+            ("//h:1", "http://h:1"),
+            ("http://h:1/path?query", "http://h:1"),
+            ("http://h:1#fragment", "http://h:1"),
+            ("http://user@h:1", "http://h:1"),
+            ("http://user:7@h", "http://h:2379"),
+            ("http://1.2.3.4:5", "http://1.2.3.4:5"),
+            ("http://[::1]:5", "http://[::1]:5"),
+            ("http://[2001:DB8::1]", "http://[2001:db8::1]:2379"),
+            ("http://my_etcd:1", "http://my_etcd:1"),
+            (
+                "http://etcd-0.etcd.ns.svc.cluster.local:2379",
+                "http://etcd-0.etcd.ns.svc.cluster.local:2379",
+            ),
+        ] {
+            assert_eq!(parse(&[endpoint]).unwrap(), [target], "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn order_is_kept_and_duplicates_are_dropped() {
+        assert_eq!(
+            parse(&[
+                "http://b:2",
+                "https://a:1",
+                "http://B:2/x",
+                "http://c:2379",
+                "http://c"
+            ])
+            .unwrap(),
+            ["http://b:2", "http://a:1", "http://c:2379"]
+        );
+    }
+
+    #[test]
+    fn endpoints_without_a_usable_host_are_refused_as_by_jetcd() {
+        for endpoint in [
+            "localhost:2379",
+            "h",
+            "1.2.3.4:2379",
+            "http://",
+            "http:h:1",
+            "http:///x",
+            "dns:///h:1",
+            "http://h:99999",
+            "http://h:x",
+            "http://h:-1",
+            "http://-h:1",
+            "http://h h",
+            "http://ex\u{e4}mple:1",
+            "http://[::1",
+            "http://[x]:1",
+            "http://::1:2379",
+            "[::1]:2379",
+            "/h",
+            "*",
+        ] {
+            let error = parse(&[endpoint]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+            assert_eq!(
+                error.message(),
+                format!("Unable to compute target from endpoint: '{endpoint}'")
+            );
+            assert!(
+                error.to_string().contains("alluxio.etcd.endpoints"),
+                "{error}"
+            );
+        }
+        assert_eq!(
+            parse(&[]).unwrap_err().message(),
+            "Unable to compute target from endpoints: '[]'"
+        );
+    }
+}

@@ -1,0 +1,568 @@
+//! Configuration from Alluxio property names.
+//!
+//! [`Properties`] holds names and texts as they were set, [`Config`] is what comes out when they are checked. Names,
+//! defaults and spellings are Alluxio's own, see [`names`]; `alluxio.membership.native.*` are this library's.
+
+mod endpoints;
+pub mod names;
+mod properties;
+mod site_file;
+mod values;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+
+pub use properties::Properties;
+
+/// How the membership is kept: the values of `alluxio.worker.membership.manager.type` that this library serves.
+/// `MASTER`, Alluxio's default, is left to Alluxio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MembershipType {
+    /// The workers of a hosts file.
+    Static,
+    /// Registered and live workers in etcd.
+    Etcd,
+    /// Live workers in etcd.
+    ServiceRegistry,
+}
+
+/// What a listing may answer with: `alluxio.membership.native.read.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadMode {
+    /// The view in memory, which follows etcd closely.
+    Cached,
+    /// A view at least as new as etcd at the time of the call.
+    Linearizable,
+}
+
+/// An etcd user. The password is in no debug output.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Credentials {
+    /// `alluxio.etcd.username`
+    pub username: String,
+    /// `alluxio.etcd.password`
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the membership is kept.
+    pub backend: Backend,
+    /// Whether closing the manager that joined a worker ends the worker's registration at once. If not, it is listed
+    /// as live until its lease ends, as Alluxio's own class leaves it.
+    pub leave_on_shutdown: bool,
+}
+
+/// Where the membership is kept.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    /// In a hosts file.
+    Static(StaticConfig),
+    /// In etcd.
+    Etcd(EtcdConfig),
+}
+
+/// What a STATIC list is made from: the hosts, and what is the same for each of them.
+#[derive(Debug, Clone)]
+pub struct StaticConfig {
+    /// The hosts file.
+    pub hosts_file: PathBuf,
+    /// Host name of the container; empty if there is none.
+    pub container_host: String,
+    /// RPC port.
+    pub rpc_port: i32,
+    /// Data port: that of the Netty data service, or the RPC port where there is none.
+    pub data_port: i32,
+    /// Port of the Netty data service; 0 if it is switched off.
+    pub netty_data_port: i32,
+    /// Port of the web server.
+    pub web_port: i32,
+    /// Port of the HTTP server.
+    pub http_server_port: i32,
+}
+
+/// How etcd is reached and used.
+#[derive(Debug, Clone)]
+pub struct EtcdConfig {
+    /// SERVICE_REGISTRY: workers have a live key only and are never listed as lost.
+    pub service_registry: bool,
+    /// Part of every key.
+    pub cluster_name: String,
+    /// `http://host:port`, in the order of the property, without duplicates.
+    pub endpoints: Vec<String>,
+    /// The user, if etcd asks for one.
+    pub credentials: Option<Credentials>,
+    /// Time to live of a worker's lease, in whole seconds, at least one. etcd raises what is too short for it.
+    pub lease_ttl: Duration,
+    /// Workers may come back under the same identity with another address.
+    pub k8s_deployment: bool,
+    /// How long one operation may take.
+    pub operation_timeout: Duration,
+    /// How old a view may be that is listed.
+    pub max_staleness: Duration,
+    /// What a listing may answer with.
+    pub read_mode: ReadMode,
+}
+
+/// etcd refuses leases that are longer.
+const MAX_LEASE_TTL: Duration = Duration::from_secs(9_000_000_000);
+
+impl Config {
+    /// Resolves and checks the properties this library needs; Alluxio's other properties are ignored.
+    ///
+    /// # Errors
+    ///
+    /// `MissingConfig` for a property without a value and a default, `InvalidConfig` for everything else that cannot
+    /// be used. The error names the property, its value and what would be accepted.
+    pub fn from_properties(properties: &Properties) -> Result<Config> {
+        properties.check_names()?;
+        let leave_on_shutdown = properties.boolean(names::LEAVE_ON_SHUTDOWN)?;
+        let backend = match membership_type(properties)? {
+            MembershipType::Static => Backend::Static(static_config(properties)?),
+            MembershipType::Etcd => Backend::Etcd(etcd_config(properties, false)?),
+            MembershipType::ServiceRegistry => Backend::Etcd(etcd_config(properties, true)?),
+        };
+        Ok(Config {
+            backend,
+            leave_on_shutdown,
+        })
+    }
+}
+
+fn membership_type(properties: &Properties) -> Result<MembershipType> {
+    let name = names::MEMBERSHIP_TYPE;
+    let accepted = [
+        ("STATIC", Some(MembershipType::Static)),
+        ("ETCD", Some(MembershipType::Etcd)),
+        ("SERVICE_REGISTRY", Some(MembershipType::ServiceRegistry)),
+        ("MASTER", None),
+    ];
+    properties.choice(name, &accepted)?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidConfig,
+            format!(
+                "{name} is MASTER, which is also its default, but this library keeps only STATIC, ETCD and \
+                 SERVICE_REGISTRY lists. Set it to one of these."
+            ),
+        )
+    })
+}
+
+fn static_config(properties: &Properties) -> Result<StaticConfig> {
+    let rpc_port = properties.port(names::WORKER_RPC_PORT)?;
+    let netty_data_port = match properties.boolean(names::USER_NETTY_DATA_TRANSMISSION_ENABLED)? {
+        true => properties.port(names::WORKER_DATA_PORT)?,
+        false => 0,
+    };
+    Ok(StaticConfig {
+        hosts_file: hosts_file(properties)?.into(),
+        container_host: properties
+            .text(names::WORKER_CONTAINER_HOSTNAME)?
+            .unwrap_or_default(),
+        rpc_port,
+        data_port: match netty_data_port {
+            0 => rpc_port,
+            port => port,
+        },
+        netty_data_port,
+        web_port: properties.port(names::WORKER_WEB_PORT)?,
+        http_server_port: properties.port(names::WORKER_HTTP_SERVER_PORT)?,
+    })
+}
+
+/// The name that Alluxio's documentation gives the property has no default and counts only if the real one is not set.
+/// An Alluxio JVM hands over all its properties, so being set to the default is not being set.
+fn hosts_file(properties: &Properties) -> Result<String> {
+    let name = names::STATIC_CONFIG_FILE;
+    let file = properties.required(name)?;
+    if file != properties.resolved_default(name)? {
+        return Ok(file);
+    }
+    let documented = properties.text(names::STATIC_CONFIG_FILE_DOCUMENTED)?;
+    Ok(documented.unwrap_or(file))
+}
+
+fn etcd_config(properties: &Properties, service_registry: bool) -> Result<EtcdConfig> {
+    if properties.boolean(names::ETCD_TLS_ENABLED)? {
+        return Err(Error::new(
+            ErrorKind::InvalidConfig,
+            format!(
+                "{} is true, but this version of the library cannot speak TLS to etcd yet. Set it to false, or it \
+                 would have to send everything, passwords included, in clear text.",
+                names::ETCD_TLS_ENABLED
+            ),
+        ));
+    }
+    let detection_timeout = properties.duration(names::WORKER_FAILURE_DETECTION_TIMEOUT)?;
+    if detection_timeout > MAX_LEASE_TTL {
+        return Err(properties.invalid(
+            names::WORKER_FAILURE_DETECTION_TIMEOUT,
+            "at most 9000000000s, the longest lease of etcd",
+        ));
+    }
+    let max_staleness = match properties.text(names::VIEW_MAX_STALENESS)? {
+        Some(_) => properties.positive_duration(names::VIEW_MAX_STALENESS)?,
+        None => detection_timeout.max(Duration::from_secs(1)),
+    };
+    Ok(EtcdConfig {
+        service_registry,
+        cluster_name: cluster_name(properties)?,
+        endpoints: endpoints::parse(&properties.list(names::ETCD_ENDPOINTS)?)?,
+        credentials: credentials(properties)?,
+        lease_ttl: Duration::from_secs(detection_timeout.as_secs().max(1)),
+        k8s_deployment: properties.boolean(names::K8S_ENV_DEPLOYMENT)?,
+        operation_timeout: properties.positive_duration(names::OPERATION_TIMEOUT)?,
+        max_staleness,
+        read_mode: properties.choice(
+            names::READ_MODE,
+            &[
+                ("CACHED", ReadMode::Cached),
+                ("LINEARIZABLE", ReadMode::Linearizable),
+            ],
+        )?,
+    })
+}
+
+/// The name is written between slashes in the keys, and the prefix of another cluster's keys would be read and
+/// written if it were empty.
+fn cluster_name(properties: &Properties) -> Result<String> {
+    let name = properties.required(names::CLUSTER_NAME)?;
+    if name.is_empty() {
+        return Err(properties.invalid(names::CLUSTER_NAME, "a text that is not empty"));
+    }
+    Ok(name)
+}
+
+fn credentials(properties: &Properties) -> Result<Option<Credentials>> {
+    let username = properties.text(names::ETCD_USERNAME)?;
+    let password = properties.text(names::ETCD_PASSWORD)?;
+    match (username, password) {
+        (None, None) => Ok(None),
+        // What a template leaves behind that was given no user.
+        (Some(username), Some(password)) if username.is_empty() && password.is_empty() => Ok(None),
+        (Some(username), Some(_)) if username.is_empty() => Err(properties.invalid(
+            names::ETCD_USERNAME,
+            "the name of an etcd user, since alluxio.etcd.password is set",
+        )),
+        (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
+        _ => Err(Error::new(
+            ErrorKind::InvalidConfig,
+            "Need to set both username/password for etcd connection, only one is set.",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(values: &[(&str, &str)]) -> Properties {
+        let mut properties = Properties::new();
+        for (name, value) in values {
+            properties.set(*name, *value);
+        }
+        properties
+    }
+
+    fn config(values: &[(&str, &str)]) -> Result<Config> {
+        Config::from_properties(&properties(values))
+    }
+
+    fn etcd(values: &[(&str, &str)]) -> Result<EtcdConfig> {
+        let mut all = vec![
+            (names::MEMBERSHIP_TYPE, "ETCD"),
+            (names::ETCD_ENDPOINTS, "http://h"),
+        ];
+        all.extend(values);
+        config(&all).map(|config| match config.backend {
+            Backend::Etcd(etcd) => etcd,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    fn static_of(values: &[(&str, &str)]) -> Result<StaticConfig> {
+        let mut all = vec![(names::MEMBERSHIP_TYPE, "STATIC")];
+        all.extend(values);
+        config(&all).map(|config| match config.backend {
+            Backend::Static(hosts) => hosts,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    fn invalid<T: fmt::Debug>(result: Result<T>) -> String {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn defaults_of_etcd() {
+        let etcd = etcd(&[]).unwrap();
+        assert!(!etcd.service_registry);
+        assert_eq!(etcd.cluster_name, "DefaultAlluxioCluster");
+        assert_eq!(etcd.endpoints, ["http://h:2379"]);
+        assert_eq!(etcd.credentials, None);
+        assert_eq!(etcd.lease_ttl, Duration::from_secs(120));
+        assert!(!etcd.k8s_deployment);
+        assert_eq!(etcd.operation_timeout, Duration::from_secs(10));
+        assert_eq!(etcd.max_staleness, Duration::from_secs(120));
+        assert_eq!(etcd.read_mode, ReadMode::Cached);
+        let config = config(&[
+            (names::MEMBERSHIP_TYPE, "service_registry"),
+            (names::ETCD_ENDPOINTS, "http://h"),
+        ])
+        .unwrap();
+        assert!(config.leave_on_shutdown);
+        assert!(matches!(config.backend, Backend::Etcd(etcd) if etcd.service_registry));
+    }
+
+    #[test]
+    fn everything_of_etcd_can_be_set() {
+        let etcd = etcd(&[
+            ("alluxio.cluster.name", "ns-alluxio"),
+            ("alluxio.etcd.endpoints", " https://a:1 , http://b ,, "),
+            ("alluxio.etcd.username", "root"),
+            ("alluxio.etcd.password", "secret"),
+            ("alluxio.worker.failure.detection.timeout", "15999ms"),
+            ("alluxio.k8s.env.deployment", "TRUE"),
+            ("alluxio.membership.native.operation.timeout", "3s"),
+            ("alluxio.membership.native.view.max.staleness", "1min"),
+            ("alluxio.membership.native.read.mode", "linearizable"),
+            ("alluxio.etcd.tls.enabled", "false"),
+            ("some.other.property", "${not.resolved}"),
+        ])
+        .unwrap();
+        assert_eq!(etcd.cluster_name, "ns-alluxio");
+        assert_eq!(etcd.endpoints, ["http://a:1", "http://b:2379"]);
+        assert_eq!(etcd.lease_ttl, Duration::from_secs(15));
+        assert!(etcd.k8s_deployment);
+        assert_eq!(etcd.operation_timeout, Duration::from_secs(3));
+        assert_eq!(etcd.max_staleness, Duration::from_secs(60));
+        assert_eq!(etcd.read_mode, ReadMode::Linearizable);
+        assert_eq!(
+            etcd.credentials
+                .as_ref()
+                .map(|c| (c.username.as_str(), c.password.as_str())),
+            Some(("root", "secret"))
+        );
+        assert!(!format!("{etcd:?}").contains("secret"));
+    }
+
+    #[test]
+    fn staleness_follows_the_detection_timeout() {
+        let etcd = |timeout| etcd(&[(names::WORKER_FAILURE_DETECTION_TIMEOUT, timeout)]).unwrap();
+        assert_eq!(etcd("15s").max_staleness, Duration::from_secs(15));
+        assert_eq!(etcd("0").lease_ttl, Duration::from_secs(1));
+        assert_eq!(etcd("999").lease_ttl, Duration::from_secs(1));
+        assert_eq!(etcd("0").max_staleness, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn credentials_come_in_pairs() {
+        let only_one = "Need to set both username/password for etcd connection, only one is set.";
+        assert_eq!(
+            invalid(etcd(&[("alluxio.etcd.username", "root")])),
+            only_one
+        );
+        assert_eq!(
+            invalid(etcd(&[("alluxio.etcd.password", "secret")])),
+            only_one
+        );
+        let none = [("alluxio.etcd.username", ""), ("alluxio.etcd.password", "")];
+        assert_eq!(etcd(&none).unwrap().credentials, None);
+        let nameless = [
+            ("alluxio.etcd.username", ""),
+            ("alluxio.etcd.password", "secret"),
+        ];
+        let message = invalid(etcd(&nameless));
+        assert!(message.contains("alluxio.etcd.username"), "{message}");
+        assert!(!message.contains("secret"), "{message}");
+    }
+
+    #[test]
+    fn missing_endpoints_are_reported_as_alluxio_does() {
+        for values in [
+            &[(names::MEMBERSHIP_TYPE, "ETCD")][..],
+            &[
+                (names::MEMBERSHIP_TYPE, "ETCD"),
+                ("alluxio.etcd.username", "root"),
+            ],
+        ] {
+            let error = config(values).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::MissingConfig);
+            assert_eq!(
+                error.message(),
+                "No value set for configuration key alluxio.etcd.endpoints"
+            );
+        }
+    }
+
+    #[test]
+    fn tls_is_refused_rather_than_ignored() {
+        let message = invalid(etcd(&[("alluxio.etcd.tls.enabled", "true")]));
+        assert!(
+            message.starts_with("alluxio.etcd.tls.enabled is true"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn errors_name_the_property_the_value_and_what_would_do() {
+        for (name, value, accepted) in [
+            (
+                "alluxio.worker.membership.manager.type",
+                "NOOP",
+                "STATIC, ETCD, SERVICE_REGISTRY or MASTER",
+            ),
+            ("alluxio.k8s.env.deployment", "yes", "true or false"),
+            (
+                "alluxio.membership.native.leave.on.shutdown",
+                "0",
+                "true or false",
+            ),
+            (
+                "alluxio.membership.native.read.mode",
+                "FAST",
+                "CACHED or LINEARIZABLE",
+            ),
+            (
+                "alluxio.membership.native.operation.timeout",
+                "0",
+                "longer than 0",
+            ),
+            (
+                "alluxio.membership.native.operation.timeout",
+                "-1s",
+                "longer than 0",
+            ),
+            (
+                "alluxio.membership.native.view.max.staleness",
+                "1.5s",
+                "such as 500ms",
+            ),
+            (
+                "alluxio.worker.failure.detection.timeout",
+                "-1",
+                "not negative",
+            ),
+            (
+                "alluxio.worker.failure.detection.timeout",
+                "99999999999d",
+                "9000000000s",
+            ),
+            (
+                "alluxio.worker.failure.detection.timeout",
+                "2 min",
+                "such as 500ms",
+            ),
+            ("alluxio.cluster.name", "", "not empty"),
+            (
+                "alluxio.etcd.endpoints",
+                "http://h:99999",
+                "http://host:2379",
+            ),
+        ] {
+            let message = invalid(etcd(&[(name, value)]));
+            assert!(message.contains(name), "{message}");
+            assert!(message.contains(value), "{message}");
+            assert!(message.contains(accepted), "{message}");
+        }
+        for value in ["x", "65536", "-1", "1.0", ""] {
+            let message = invalid(static_of(&[("alluxio.worker.web.port", value)]));
+            assert!(message.contains("alluxio.worker.web.port"), "{message}");
+            assert!(message.contains("0 to 65535"), "{message}");
+        }
+    }
+
+    #[test]
+    fn stock_text_of_a_bad_duration_is_kept() {
+        let error = etcd(&[(names::WORKER_FAILURE_DETECTION_TIMEOUT, "5x")]).unwrap_err();
+        assert_eq!(error.message(), "Fail to parse 5x to milliseconds");
+    }
+
+    #[test]
+    fn types_that_alluxio_keeps_itself() {
+        for values in [&[][..], &[(names::MEMBERSHIP_TYPE, "master")]] {
+            let message = invalid(config(values));
+            assert!(
+                message.contains("STATIC, ETCD and SERVICE_REGISTRY"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn typos_in_our_own_names_are_reported() {
+        let message = invalid(etcd(&[("alluxio.membership.native.read.mod", "CACHED")]));
+        assert!(
+            message.contains("alluxio.membership.native.read.mod"),
+            "{message}"
+        );
+        assert!(
+            message.contains("alluxio.membership.native.read.mode"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn defaults_of_static() {
+        let hosts = static_of(&[("alluxio.home", "/opt/a")]).unwrap();
+        assert_eq!(hosts.hosts_file, PathBuf::from("/opt/a/conf/workers"));
+        assert_eq!(hosts.container_host, "");
+        assert_eq!(hosts.rpc_port, 29999);
+        assert_eq!((hosts.data_port, hosts.netty_data_port), (29997, 29997));
+        assert_eq!((hosts.web_port, hosts.http_server_port), (30000, 28080));
+    }
+
+    #[test]
+    fn everything_of_static_can_be_set() {
+        let hosts = static_of(&[
+            ("alluxio.conf.dir", "/c"),
+            ("alluxio.worker.port", "1"),
+            ("alluxio.worker.data.port", "2"),
+            ("alluxio.worker.web.port", "+3"),
+            ("alluxio.worker.http.server.port", "4"),
+            ("alluxio.worker.container.hostname", "box"),
+            ("alluxio.user.netty.data.transmission.enabled", "false"),
+        ])
+        .unwrap();
+        assert_eq!(hosts.hosts_file, PathBuf::from("/c/workers"));
+        assert_eq!(hosts.container_host, "box");
+        assert_eq!(
+            (hosts.rpc_port, hosts.data_port, hosts.netty_data_port),
+            (1, 1, 0)
+        );
+        assert_eq!((hosts.web_port, hosts.http_server_port), (3, 4));
+    }
+
+    #[test]
+    fn both_names_of_the_hosts_file_work() {
+        let real = "alluxio.worker.static.membership.manager.config.file";
+        let documented = "alluxio.worker.static.config.file";
+        let file = |values: &[(&str, &str)]| static_of(values).unwrap().hosts_file;
+        assert_eq!(file(&[(documented, "/d")]), PathBuf::from("/d"));
+        assert_eq!(
+            file(&[(real, "/r"), (documented, "/d")]),
+            PathBuf::from("/r")
+        );
+        // As an Alluxio JVM hands them over.
+        let handed_over = [
+            ("alluxio.home", "/a"),
+            (real, "/a/conf/workers"),
+            (documented, "/d"),
+        ];
+        assert_eq!(file(&handed_over), PathBuf::from("/d"));
+    }
+}

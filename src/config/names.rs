@@ -1,0 +1,220 @@
+//! The names of the properties this library reads, and their defaults.
+
+/// A property: its name and what holds if it is not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Property {
+    /// The name.
+    pub name: &'static str,
+    /// Another name that Alluxio accepts.
+    pub alias: Option<&'static str>,
+    /// The default, which may refer to other properties; `None` if there is none.
+    pub default: Option<&'static str>,
+    /// What it is for, in one line.
+    pub description: &'static str,
+}
+
+/// Every name of this library's own properties starts so.
+pub const NATIVE_PREFIX: &str = "alluxio.membership.native.";
+
+/// Where Alluxio is installed. Its default is the environment variable `ALLUXIO_HOME`, as Alluxio's scripts do it.
+pub const HOME: &str = "alluxio.home";
+/// Where the configuration files are. Its default is the environment variable `ALLUXIO_CONF_DIR`, as above.
+pub const CONF_DIR: &str = "alluxio.conf.dir";
+/// STATIC, ETCD or SERVICE_REGISTRY.
+pub const MEMBERSHIP_TYPE: &str = "alluxio.worker.membership.manager.type";
+/// The hosts file of a STATIC cluster.
+pub const STATIC_CONFIG_FILE: &str = "alluxio.worker.static.membership.manager.config.file";
+/// The same, under the name that Alluxio's documentation gives it and Alluxio itself does not know.
+pub const STATIC_CONFIG_FILE_DOCUMENTED: &str = "alluxio.worker.static.config.file";
+/// The name of the cluster, part of every key.
+pub const CLUSTER_NAME: &str = "alluxio.cluster.name";
+/// URLs of etcd's members, separated by commas.
+pub const ETCD_ENDPOINTS: &str = "alluxio.etcd.endpoints";
+/// etcd user.
+pub const ETCD_USERNAME: &str = "alluxio.etcd.username";
+/// Password of the etcd user.
+pub const ETCD_PASSWORD: &str = "alluxio.etcd.password";
+/// Whether to speak TLS to etcd; not supported yet.
+pub const ETCD_TLS_ENABLED: &str = "alluxio.etcd.tls.enabled";
+/// How long a worker may be silent before it is lost.
+pub const WORKER_FAILURE_DETECTION_TIMEOUT: &str = "alluxio.worker.failure.detection.timeout";
+/// Whether workers run in Kubernetes, where addresses change and identities stay.
+pub const K8S_ENV_DEPLOYMENT: &str = "alluxio.k8s.env.deployment";
+/// Host name of the worker's container.
+pub const WORKER_CONTAINER_HOSTNAME: &str = "alluxio.worker.container.hostname";
+/// RPC port of workers.
+pub const WORKER_RPC_PORT: &str = "alluxio.worker.rpc.port";
+/// Data port of workers.
+pub const WORKER_DATA_PORT: &str = "alluxio.worker.data.port";
+/// Web port of workers.
+pub const WORKER_WEB_PORT: &str = "alluxio.worker.web.port";
+/// HTTP server port of workers.
+pub const WORKER_HTTP_SERVER_PORT: &str = "alluxio.worker.http.server.port";
+/// Whether workers serve data through Netty, on the data port.
+pub const USER_NETTY_DATA_TRANSMISSION_ENABLED: &str =
+    "alluxio.user.netty.data.transmission.enabled";
+/// Whether closing the manager that joined a worker ends its registration at once.
+pub const LEAVE_ON_SHUTDOWN: &str = "alluxio.membership.native.leave.on.shutdown";
+/// How long one operation may take.
+pub const OPERATION_TIMEOUT: &str = "alluxio.membership.native.operation.timeout";
+/// How old a view may be that is listed.
+pub const VIEW_MAX_STALENESS: &str = "alluxio.membership.native.view.max.staleness";
+/// CACHED or LINEARIZABLE.
+pub const READ_MODE: &str = "alluxio.membership.native.read.mode";
+
+const fn property(
+    name: &'static str,
+    default: Option<&'static str>,
+    description: &'static str,
+) -> Property {
+    Property {
+        name,
+        alias: None,
+        default,
+        description,
+    }
+}
+
+/// Every property this library knows.
+pub const PROPERTIES: &[Property] = &[
+    property(
+        HOME,
+        Some("/opt/alluxio"),
+        "Where Alluxio is installed; ALLUXIO_HOME if that is set",
+    ),
+    property(
+        CONF_DIR,
+        Some("${alluxio.home}/conf"),
+        "Where the configuration files are; ALLUXIO_CONF_DIR if that is set",
+    ),
+    property(
+        MEMBERSHIP_TYPE,
+        Some("MASTER"),
+        "STATIC, ETCD or SERVICE_REGISTRY; MASTER is left to Alluxio",
+    ),
+    property(
+        STATIC_CONFIG_FILE,
+        Some("${alluxio.conf.dir}/workers"),
+        "STATIC: the hosts file",
+    ),
+    property(
+        STATIC_CONFIG_FILE_DOCUMENTED,
+        None,
+        "STATIC: the hosts file, if the property above is not set",
+    ),
+    property(
+        CLUSTER_NAME,
+        Some("DefaultAlluxioCluster"),
+        "The name of the cluster, part of every key in etcd",
+    ),
+    property(
+        ETCD_ENDPOINTS,
+        None,
+        "URLs of etcd's members, separated by commas",
+    ),
+    property(ETCD_USERNAME, None, "etcd user"),
+    property(ETCD_PASSWORD, None, "Password of the etcd user"),
+    property(
+        ETCD_TLS_ENABLED,
+        Some("false"),
+        "Whether to speak TLS to etcd; not supported yet",
+    ),
+    property(
+        WORKER_FAILURE_DETECTION_TIMEOUT,
+        Some("2min"),
+        "How long a worker may be silent before it is lost",
+    ),
+    property(
+        K8S_ENV_DEPLOYMENT,
+        Some("false"),
+        "Whether a worker may come back with another address",
+    ),
+    property(
+        WORKER_CONTAINER_HOSTNAME,
+        None,
+        "STATIC: host name of the workers' container",
+    ),
+    Property {
+        alias: Some("alluxio.worker.port"),
+        ..property(
+            WORKER_RPC_PORT,
+            Some("29999"),
+            "STATIC: RPC port of every worker",
+        )
+    },
+    property(
+        WORKER_DATA_PORT,
+        Some("29997"),
+        "STATIC: data port of every worker",
+    ),
+    property(
+        WORKER_WEB_PORT,
+        Some("30000"),
+        "STATIC: web port of every worker",
+    ),
+    property(
+        WORKER_HTTP_SERVER_PORT,
+        Some("28080"),
+        "STATIC: HTTP server port of every worker",
+    ),
+    property(
+        USER_NETTY_DATA_TRANSMISSION_ENABLED,
+        Some("true"),
+        "STATIC: whether the data port is that of Netty; else it is the RPC port",
+    ),
+    property(
+        LEAVE_ON_SHUTDOWN,
+        Some("true"),
+        "Whether closing ends a worker's registration at once",
+    ),
+    property(
+        OPERATION_TIMEOUT,
+        Some("10s"),
+        "How long one operation may take",
+    ),
+    property(
+        VIEW_MAX_STALENESS,
+        None,
+        "How old a view may be that is listed; the failure detection timeout if not set",
+    ),
+    property(
+        READ_MODE,
+        Some("CACHED"),
+        "CACHED, or LINEARIZABLE: as new as etcd at the time of the call",
+    ),
+];
+
+/// The property of this name or alias.
+pub fn find(name: &str) -> Option<&'static Property> {
+    PROPERTIES
+        .iter()
+        .find(|property| property.name == name || property.alias == Some(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::golden::vectors;
+
+    #[test]
+    fn names_and_defaults_are_alluxios() {
+        let rows = vectors("defaults.jsonl");
+        for row in &rows {
+            let property = find(row["name"].as_str().unwrap()).expect("known");
+            assert_eq!(Some(property.name), row["stands_for"].as_str());
+            assert_eq!(property.default, row["default"].as_str(), "{row}");
+        }
+        // Every other property is our own, or one that Alluxio does not know.
+        let own = PROPERTIES
+            .iter()
+            .filter(|property| rows.iter().all(|row| row["name"] != property.name));
+        for property in own {
+            assert!(
+                property.name.starts_with(NATIVE_PREFIX)
+                    || [ETCD_TLS_ENABLED, STATIC_CONFIG_FILE_DOCUMENTED].contains(&property.name),
+                "{}",
+                property.name
+            );
+        }
+    }
+}

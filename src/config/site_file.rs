@@ -1,0 +1,129 @@
+//! The syntax of `java.util.Properties`, to the letter. The crate for it stops at a `\u` in a comment and at emoji
+//! (pairs of `\u` escapes), and loses a last line that ends in a backslash.
+
+/// A line that cannot be read, counted from 1.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) line: usize,
+    pub(super) what: &'static str,
+}
+
+/// The names and values of a file, in its order.
+pub(super) fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, Problem> {
+    // The encoding is ISO 8859-1: each byte is a character.
+    let text: String = bytes.iter().copied().map(char::from).collect();
+    let text = text.replace("\r\n", "\n");
+    let mut lines = text.split(['\n', '\r']).zip(1..);
+    let mut properties = Vec::new();
+    while let Some((start, line)) = lines.next() {
+        let start = start.trim_start_matches(SPACE);
+        if start.is_empty() || start.starts_with(['#', '!']) {
+            continue;
+        }
+        let mut logical = start.to_owned();
+        while is_continued(&logical) {
+            logical.pop();
+            let Some((next, _)) = lines.next() else { break };
+            logical.push_str(next.trim_start_matches(SPACE));
+        }
+        // Nothing but a backslash and empty lines.
+        if logical.is_empty() && lines.clone().next().is_some() {
+            continue;
+        }
+        let (name, value) = split(&logical);
+        let problem = |what| Problem { line, what };
+        properties.push((
+            unescape(name).map_err(problem)?,
+            unescape(value).map_err(problem)?,
+        ));
+    }
+    Ok(properties)
+}
+
+const SPACE: [char; 3] = [' ', '\t', '\x0c'];
+
+/// An odd number of backslashes at the end.
+fn is_continued(line: &str) -> bool {
+    (line.len() - line.trim_end_matches('\\').len()) % 2 == 1
+}
+
+/// The name ends at the first `=`, `:` or space that is not escaped.
+fn split(line: &str) -> (&str, &str) {
+    let mut escaped = false;
+    let end = line.find(|c| {
+        let ends = !escaped && (c == '=' || c == ':' || SPACE.contains(&c));
+        escaped = !escaped && c == '\\';
+        ends
+    });
+    let (name, rest) = line.split_at(end.unwrap_or(line.len()));
+    let rest = rest.trim_start_matches(SPACE);
+    let value = rest.strip_prefix(['=', ':']).unwrap_or(rest);
+    (name, value.trim_start_matches(SPACE))
+}
+
+fn unescape(text: &str) -> Result<String, &'static str> {
+    let mut units = Vec::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let unescaped = match c {
+            '\\' => match chars.next() {
+                Some('u') => {
+                    units.push(unit(&mut chars).ok_or("Malformed \\uxxxx encoding.")?);
+                    continue;
+                }
+                Some('t') => '\t',
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('f') => '\x0c',
+                Some(other) => other,
+                None => break,
+            },
+            other => other,
+        };
+        units.extend_from_slice(unescaped.encode_utf16(&mut [0; 2]));
+    }
+    Ok(String::from_utf16_lossy(&units))
+}
+
+/// Four hexadecimal digits.
+fn unit(chars: &mut std::str::Chars) -> Option<u16> {
+    (0..4).try_fold(0, |unit, _| {
+        let digit = chars.next()?.to_digit(16)?;
+        Some(unit << 4 | digit as u16)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::record::golden::{input_of, vectors};
+
+    #[test]
+    fn files_are_read_as_java_reads_them() {
+        let rows = vectors("site_properties.jsonl");
+        assert!(rows.len() >= 65);
+        for row in rows {
+            match parse(&input_of(&row)) {
+                Ok(properties) => {
+                    let read: BTreeMap<_, _> = properties.into_iter().collect();
+                    let read = serde_json::to_value(read).unwrap();
+                    assert_eq!(read, row["properties"], "{row}");
+                }
+                Err(_) => assert!(row["error"].is_string(), "{row}"),
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_counted_from_the_start_of_the_logical_line() {
+        for (text, line) in [
+            ("\\u", 1),
+            ("a=b\r\n\r\nc\\\r\nd=\\uzzzz", 3),
+            ("a\rb\r\\u1", 3),
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err().line, line, "{text:?}");
+        }
+    }
+}

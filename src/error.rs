@@ -1,0 +1,111 @@
+//! The one error type of the library.
+
+use std::fmt;
+
+/// `Result` with this library's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, in terms of what a caller can do about it.
+///
+/// The numbers are part of the C and Java interfaces: they are never changed and never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i32)]
+pub enum ErrorKind {
+    /// An argument cannot be used, or the operation does not fit the worker's state. Not worth repeating.
+    InvalidArgument = 1,
+    /// A property has a value that cannot be used. Correct the configuration.
+    InvalidConfig = 2,
+    /// A property without a default is not set. Set it.
+    MissingConfig = 3,
+    /// A file named by the configuration does not exist.
+    NotFound = 4,
+    /// Another worker holds this identity.
+    AlreadyExists = 5,
+    /// A stored record that had to be understood could not be.
+    Corrupt = 6,
+    /// etcd did not answer, or not in time. May be repeated.
+    Unavailable = 7,
+    /// etcd refused the user name or the password.
+    Unauthenticated = 8,
+    /// The etcd user lacks a permission.
+    PermissionDenied = 9,
+    /// A file could not be read.
+    Io = 10,
+    /// The manager was closed before or during the call.
+    Closed = 11,
+    /// The handle was opened before this process was forked; open one in the child.
+    Forked = 12,
+    /// A defect in this library.
+    Internal = 13,
+}
+
+impl ErrorKind {
+    /// Whether the same call may succeed later without anybody correcting anything.
+    pub fn is_retryable(self) -> bool {
+        matches!(self, ErrorKind::Unavailable)
+    }
+}
+
+/// An error: its kind, what was attempted, and why it failed.
+#[derive(Debug, Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    cause: Option<Cause>,
+}
+
+/// The reason below an [`Error`], for example the last answer of etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// Names the endpoint, key or file, and what it said.
+    pub text: String,
+    /// No answer came in time.
+    pub timed_out: bool,
+}
+
+impl Error {
+    /// An error without a deeper cause.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error {
+            kind,
+            message: message.into(),
+            cause: None,
+        }
+    }
+
+    /// An error with the reason below it.
+    pub fn with_cause(kind: ErrorKind, message: impl Into<String>, cause: Cause) -> Self {
+        Error {
+            kind,
+            message: message.into(),
+            cause: Some(cause),
+        }
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What was attempted, without the cause. Where Alluxio's own Java class has a text for the case, this is that text.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The reason below, if there is one.
+    pub fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.cause {
+            Some(cause) => write!(f, " {}", cause.text),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

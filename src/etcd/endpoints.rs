@@ -1,0 +1,329 @@
+//! The endpoints of one etcd: which one to ask, and what to do when it does not answer.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use backon::BackoffBuilder;
+use etcd_client::{Client, GetOptions};
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::connection::Connection;
+use super::status::{self, Failure};
+use crate::config::Credentials;
+use crate::error::{Cause, Error, ErrorKind, Result};
+
+/// How long one endpoint may take to answer a small request before another one is asked.
+pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a call does, and how long it may take.
+pub(crate) struct Call {
+    /// In the words of Alluxio's etcd client, e.g. `Getting children for path:/DHT/c/AUTHORIZED/`.
+    pub(crate) description: String,
+    /// When the call fails for good.
+    pub(crate) deadline: Instant,
+    /// How long one endpoint may take.
+    pub(crate) try_timeout: Duration,
+}
+
+impl Call {
+    pub(crate) fn new(description: impl Into<String>, deadline: Instant) -> Self {
+        Call {
+            description: description.into(),
+            deadline,
+            try_timeout: TRY_TIMEOUT,
+        }
+    }
+}
+
+/// Why one try failed.
+pub(crate) struct TryError {
+    pub(crate) failure: Failure,
+    pub(crate) cause: Cause,
+}
+
+/// The endpoints of one etcd, with one sticky choice among the healthy ones.
+///
+/// An endpoint that failed is set aside and asked again in the background, so that no caller waits for it twice.
+pub(crate) struct Endpoints {
+    endpoints: Vec<Arc<Endpoint>>,
+    preferred: AtomicUsize,
+}
+
+/// One endpoint and its health.
+pub(crate) struct Endpoint {
+    pub(crate) connection: Connection,
+    health: Mutex<Health>,
+}
+
+#[derive(Default)]
+struct Health {
+    /// When it last failed; `None` while it is healthy.
+    failed_at: Option<Instant>,
+}
+
+impl Endpoints {
+    /// Must be given at least one URL; connects to none of them yet. Starts with a random one, so that many clients
+    /// with the same configuration spread over the members.
+    pub(crate) fn new(urls: &[String], credentials: Option<&Credentials>) -> Self {
+        let endpoints = urls
+            .iter()
+            .map(|url| {
+                Arc::new(Endpoint {
+                    connection: Connection::new(url.clone(), credentials.cloned()),
+                    health: Mutex::default(),
+                })
+            })
+            .collect::<Vec<_>>();
+        Endpoints {
+            preferred: AtomicUsize::new(rand::random_range(0..endpoints.len().max(1))),
+            endpoints,
+        }
+    }
+
+    /// The preferred endpoint while it is healthy, else the next healthy one, else the one that failed longest ago.
+    pub(crate) fn pick(&self) -> Arc<Endpoint> {
+        let count = self.endpoints.len();
+        let start = self.preferred.load(Ordering::Relaxed);
+        let order = (0..count).map(|offset| (start + offset) % count);
+        // `None`, healthy, is less than any time of failure; the first of equals wins.
+        let best = order
+            .min_by_key(|index| self.endpoints[*index].health.lock().failed_at)
+            .unwrap_or(0);
+        self.preferred.store(best, Ordering::Relaxed);
+        self.endpoints[best].clone()
+    }
+
+    /// Runs one request, on one endpoint after another until one answers or the call's time is over.
+    ///
+    /// `request` must be safe to repeat: a try that timed out may still have been carried out. It turns the answers of
+    /// etcd that it expects into `Ok`.
+    pub(crate) async fn call<T, F, Fut>(&self, call: &Call, request: F) -> Result<T>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
+    {
+        let mut backoff = retry_delays();
+        let mut tries: u32 = 0;
+        let mut token_refused = false;
+        loop {
+            let endpoint = self.pick();
+            // Longer with each round, for networks that are slow but work.
+            let round = tries / u32::try_from(self.endpoints.len()).unwrap_or(1).max(1);
+            let limit = (call.try_timeout * 2u32.pow(round.min(4)))
+                .min(call.deadline.saturating_duration_since(Instant::now()));
+            tries += 1;
+            let error = match endpoint.attempt(limit, &request).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            log::debug!(
+                "{} (attempt {tries}): {}",
+                call.description,
+                error.cause.text
+            );
+            let pause = match error.failure {
+                // A new token is fetched by the next try; a second refusal is an answer.
+                Failure::Token if endpoint.connection.has_credentials() && !token_refused => {
+                    token_refused = true;
+                    false
+                }
+                Failure::Endpoint => self.all_failed(),
+                Failure::Busy => true,
+                Failure::Token
+                | Failure::Credentials
+                | Failure::Permission
+                | Failure::NoSpace
+                | Failure::Request => return Err(call.failed(tries, error)),
+            };
+            let delay = if pause {
+                backoff.next().unwrap_or_default()
+            } else {
+                Duration::ZERO
+            };
+            if Instant::now() + delay >= call.deadline {
+                return Err(call.failed(tries, error));
+            }
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    fn all_failed(&self) -> bool {
+        self.endpoints
+            .iter()
+            .all(|endpoint| endpoint.health.lock().failed_at.is_some())
+    }
+}
+
+impl fmt::Display for Endpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls: Vec<&str> = self
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.connection.url())
+            .collect();
+        f.write_str(&urls.join(","))
+    }
+}
+
+impl Endpoint {
+    /// One try on this endpoint. Records its health.
+    pub(crate) async fn attempt<T, F, Fut>(
+        self: &Arc<Self>,
+        limit: Duration,
+        request: F,
+    ) -> std::result::Result<T, TryError>
+    where
+        F: FnOnce(Client) -> Fut,
+        Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
+    {
+        let url = self.connection.url();
+        let outcome = timeout(limit, async {
+            let authenticated = self.connection.authenticated().await?;
+            let result = request(authenticated.client).await;
+            if let Err(error) = &result
+                && status::classify(error) == Failure::Token
+            {
+                self.connection.token_refused(authenticated.token).await;
+            }
+            result
+        })
+        .await;
+        match outcome {
+            Ok(Ok(value)) => {
+                self.health.lock().failed_at = None;
+                Ok(value)
+            }
+            Ok(Err(error)) => {
+                let failure = status::classify(&error);
+                if failure == Failure::Endpoint {
+                    self.set_aside();
+                }
+                Err(TryError {
+                    failure,
+                    cause: Cause {
+                        text: format!("etcd endpoint {url}: {}", status::describe(&error)),
+                        timed_out: false,
+                    },
+                })
+            }
+            Err(_) => {
+                // Too little time to blame the endpoint for.
+                let hurried = limit < TRY_TIMEOUT / 2;
+                if !hurried {
+                    self.set_aside();
+                }
+                let reason = if hurried {
+                    "the time for the whole operation was over before it answered".into()
+                } else {
+                    format!("no answer within {} ms", limit.as_millis())
+                };
+                Err(TryError {
+                    failure: Failure::Endpoint,
+                    cause: Cause {
+                        text: format!("etcd endpoint {url}: {reason}"),
+                        timed_out: true,
+                    },
+                })
+            }
+        }
+    }
+
+    /// Marks the endpoint as failed and asks it in the background until it answers again.
+    pub(crate) fn set_aside(self: &Arc<Self>) {
+        let was_healthy = self
+            .health
+            .lock()
+            .failed_at
+            .replace(Instant::now())
+            .is_none();
+        if was_healthy {
+            log::warn!(
+                "etcd endpoint {} does not answer; it is set aside until it does",
+                self.connection.url()
+            );
+            tokio::spawn(probe_until_healthy(Arc::downgrade(self)));
+        }
+    }
+}
+
+/// Ends when the endpoint answered or is no longer used.
+async fn probe_until_healthy(endpoint: Weak<Endpoint>) {
+    for delay in retry_delays() {
+        tokio::time::sleep(delay).await;
+        let Some(endpoint) = endpoint.upgrade() else {
+            return;
+        };
+        if endpoint.health.lock().failed_at.is_none() {
+            return;
+        }
+        // A linearizable read: a member that is cut off from the others must not count as healthy. No token is
+        // needed, since a refusal is an answer too.
+        let answered = timeout(TRY_TIMEOUT, async {
+            let mut client = endpoint.connection.client().await?;
+            client
+                .get("/", Some(GetOptions::new().with_keys_only()))
+                .await
+        })
+        .await;
+        let healthy = match answered {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => status::classify(&error) != Failure::Endpoint,
+            Err(_) => false,
+        };
+        if healthy {
+            endpoint.health.lock().failed_at = None;
+            log::info!("etcd endpoint {} answers again", endpoint.connection.url());
+            return;
+        }
+    }
+}
+
+/// Pauses between rounds of tries: short at first, at most 2 s, each a random part of its limit, without end.
+pub(crate) fn retry_delays() -> impl Iterator<Item = Duration> {
+    const FIRST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(2);
+    backon::ExponentialBuilder::new()
+        .with_min_delay(FIRST)
+        .with_max_delay(LONGEST)
+        .without_max_times()
+        .build()
+        .map(|limit| limit.mul_f64(rand::random_range(0.5..=1.0)))
+}
+
+impl Call {
+    /// The error of a call after its last try.
+    pub(crate) fn failed(&self, tries: u32, error: TryError) -> Error {
+        let kind = match error.failure {
+            Failure::Endpoint | Failure::Busy | Failure::NoSpace => ErrorKind::Unavailable,
+            Failure::Token | Failure::Credentials => ErrorKind::Unauthenticated,
+            Failure::Permission => ErrorKind::PermissionDenied,
+            Failure::Request => ErrorKind::Internal,
+        };
+        let advice = match error.failure {
+            Failure::Token | Failure::Credentials => {
+                "; check alluxio.etcd.username and alluxio.etcd.password"
+            }
+            Failure::Permission => {
+                "; grant the etcd user of alluxio.etcd.username read and write access to the \
+                 prefixes /DHT/ and /ServiceDiscovery/"
+            }
+            Failure::NoSpace => "; free space in etcd (compact, defragment), then disarm its alarm",
+            Failure::Endpoint | Failure::Busy | Failure::Request => "",
+        };
+        Error::with_cause(
+            kind,
+            format!(
+                "Exhausted retry for ({}), retries:{tries}, last exception:",
+                self.description
+            ),
+            Cause {
+                text: error.cause.text + advice,
+                timed_out: error.cause.timed_out,
+            },
+        )
+    }
+}

@@ -1,0 +1,303 @@
+//! Membership in etcd: the clusters a process is connected to, and what its managers share of them.
+
+mod connection;
+mod endpoints;
+mod keys;
+mod registration;
+mod ring;
+mod roster;
+mod status;
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use self::endpoints::Endpoints;
+use self::keys::Keys;
+pub use self::registration::{HostLiveness, HostPulse, RegistrationState};
+use self::registration::{Registrar, Registration};
+use self::roster::Roster;
+use crate::config::{Credentials, EtcdConfig};
+use crate::error::Result;
+use crate::worker::{Worker, WorkerIdentity, WorkerState};
+
+/// How long a cluster that no manager uses any more is kept: Alluxio's client closes and reopens its manager on every
+/// refresh of its configuration.
+const LINGER: Duration = Duration::from_secs(30);
+/// How long a write waits to come back by the watch.
+const OWN_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The clusters a process is connected to. Managers opened on the same `Clusters` share connections, views and
+/// registrations where their configuration names the same etcd and the same cluster.
+#[derive(Default)]
+pub struct Clusters {
+    etcds: Mutex<HashMap<EtcdKey, Weak<Endpoints>>>,
+    clusters: Mutex<HashMap<ClusterKey, Weak<Cluster>>>,
+}
+
+type EtcdKey = (Vec<String>, Option<Credentials>);
+
+#[derive(PartialEq, Eq, Hash)]
+struct ClusterKey {
+    etcd: EtcdKey,
+    cluster_name: String,
+    service_registry: bool,
+}
+
+impl Clusters {
+    /// The cluster of this configuration; connects to nothing yet.
+    pub(crate) fn get(&self, config: &EtcdConfig) -> Arc<Cluster> {
+        let etcd: EtcdKey = (config.endpoints.clone(), config.credentials.clone());
+        let key = ClusterKey {
+            etcd: etcd.clone(),
+            cluster_name: config.cluster_name.clone(),
+            service_registry: config.service_registry,
+        };
+        get_or_insert(&self.clusters, key, || Cluster {
+            endpoints: get_or_insert(&self.etcds, etcd, || {
+                Endpoints::new(&config.endpoints, config.credentials.as_ref())
+            }),
+            keys: Keys::new(&config.cluster_name),
+            has_ring: !config.service_registry,
+            roster: OnceLock::new(),
+            registrations: Mutex::default(),
+        })
+    }
+}
+
+/// The live value of this key, or a new one. Dead ones are dropped on the way.
+fn get_or_insert<K: Eq + Hash, V>(
+    map: &Mutex<HashMap<K, Weak<V>>>,
+    key: K,
+    make: impl FnOnce() -> V,
+) -> Arc<V> {
+    let mut map = map.lock();
+    map.retain(|_, value| value.strong_count() > 0);
+    if let Some(value) = map.get(&key).and_then(Weak::upgrade) {
+        return value;
+    }
+    let value = Arc::new(make());
+    map.insert(key, Arc::downgrade(&value));
+    value
+}
+
+/// Tells one manager from another.
+pub(crate) type ManagerId = u64;
+
+/// One cluster, shared by the managers of a process.
+pub(crate) struct Cluster {
+    endpoints: Arc<Endpoints>,
+    keys: Keys,
+    has_ring: bool,
+    /// Started by the first listing.
+    roster: OnceLock<Roster>,
+    registrations: Mutex<HashMap<WorkerIdentity, Arc<tokio::sync::Mutex<Slot>>>>,
+}
+
+/// A worker's registration by this process. Locked while one call changes it.
+#[derive(Default)]
+struct Slot {
+    registration: Option<Registration>,
+    /// The managers that joined; the last one to leave ends the registration.
+    joined_by: HashSet<ManagerId>,
+}
+
+/// What a join needs beside the worker.
+pub(crate) struct Join<'a> {
+    pub(crate) manager: ManagerId,
+    pub(crate) worker: &'a Worker,
+    /// Replace a record of this identity under another address, as on Kubernetes.
+    pub(crate) overwrite: bool,
+    pub(crate) ttl: Duration,
+    pub(crate) host: Option<HostLiveness>,
+}
+
+impl Cluster {
+    pub(crate) fn roster(&self) -> &Roster {
+        self.roster
+            .get_or_init(|| Roster::start(self.endpoints.clone(), self.keys.clone(), self.has_ring))
+    }
+
+    /// The roster, if anything has been listed; unlike [`roster`](Self::roster) also for threads outside the runtime.
+    pub(crate) fn started_roster(&self) -> Option<&Roster> {
+        self.roster.get()
+    }
+
+    /// Keeps the cluster for a while after its last manager is closed.
+    pub(crate) fn linger(self: Arc<Self>) {
+        tokio::spawn(async move {
+            tokio::time::sleep(LINGER).await;
+            drop(self);
+        });
+    }
+
+    pub(crate) async fn join(&self, join: Join<'_>, deadline: Instant) -> Result<()> {
+        let Join {
+            manager,
+            worker,
+            overwrite,
+            ttl,
+            host,
+        } = join;
+        let slot = self
+            .registrations
+            .lock()
+            .entry(worker.identity)
+            .or_default()
+            .clone();
+        let mut slot = slot.lock().await;
+        let ring_revision = if self.has_ring {
+            ring::register(&self.endpoints, &self.keys, worker, overwrite, deadline).await?
+        } else {
+            0
+        };
+        let registration = match slot.registration.take() {
+            Some(registration) if !registration.is_over() => registration,
+            _ => Registration::start(
+                Registrar {
+                    endpoints: self.endpoints.clone(),
+                    keys: self.keys.clone(),
+                    identity: worker.identity,
+                    has_ring: self.has_ring,
+                    ttl,
+                },
+                host,
+            ),
+        };
+        let joined = slot
+            .registration
+            .insert(registration)
+            .join(worker, deadline)
+            .await;
+        let live_revision = match joined {
+            Ok(revision) => revision,
+            Err(error) => {
+                if slot
+                    .registration
+                    .as_ref()
+                    .is_some_and(Registration::is_over)
+                {
+                    slot.registration = None;
+                }
+                return Err(error);
+            }
+        };
+        slot.joined_by.insert(manager);
+        drop(slot);
+        if let Some(roster) = self.roster.get() {
+            let deadline = own_write_deadline(deadline);
+            roster
+                .saw_ring(&worker.identity, ring_revision, deadline)
+                .await;
+            roster
+                .saw_live(&worker.identity, live_revision, deadline)
+                .await;
+        }
+        Ok(())
+    }
+
+    /// Ends the registration if no other manager has joined this worker.
+    pub(crate) async fn leave(
+        &self,
+        manager: ManagerId,
+        identity: &WorkerIdentity,
+        deadline: Instant,
+    ) -> Result<()> {
+        self.end(identity, deadline, |slot| {
+            slot.joined_by.remove(&manager);
+            slot.joined_by.is_empty()
+        })
+        .await
+    }
+
+    /// Ends the registration, whoever joined.
+    pub(crate) async fn stop_heartbeat(
+        &self,
+        identity: &WorkerIdentity,
+        deadline: Instant,
+    ) -> Result<()> {
+        self.end(identity, deadline, |slot| {
+            slot.joined_by.clear();
+            true
+        })
+        .await
+    }
+
+    async fn end(
+        &self,
+        identity: &WorkerIdentity,
+        deadline: Instant,
+        ends: impl FnOnce(&mut Slot) -> bool,
+    ) -> Result<()> {
+        let Some(shared_slot) = self.registrations.lock().get(identity).cloned() else {
+            return Ok(());
+        };
+        let mut slot = shared_slot.lock().await;
+        if !ends(&mut slot) {
+            return Ok(());
+        }
+        let Some(registration) = slot.registration.take() else {
+            return Ok(());
+        };
+        let left = registration.leave(deadline).await;
+        drop(slot);
+        drop(shared_slot);
+        self.registrations
+            .lock()
+            .retain(|_, slot| Arc::strong_count(slot) > 1 || !slot_is_empty(slot));
+        let revision = left?;
+        if let Some(roster) = self.roster.get() {
+            roster
+                .saw_no_live(identity, revision, own_write_deadline(deadline))
+                .await;
+        }
+        Ok(())
+    }
+
+    /// Takes a lost worker off the ring.
+    pub(crate) async fn decommission(
+        &self,
+        identity: &WorkerIdentity,
+        deadline: Instant,
+    ) -> Result<()> {
+        if !self.has_ring {
+            return Ok(());
+        }
+        let view = self.roster().linearizable(deadline).await?;
+        match view.find(identity).map(|member| member.state) {
+            None => return Err(ring::unknown_worker(identity)),
+            Some(WorkerState::Live) => return Err(ring::running_worker(identity)),
+            Some(WorkerState::Lost) => {}
+        }
+        self.stop_heartbeat(identity, deadline).await?;
+        let revision = ring::remove(&self.endpoints, &self.keys, identity, deadline).await?;
+        self.roster()
+            .saw_no_ring(identity, revision, own_write_deadline(deadline))
+            .await;
+        Ok(())
+    }
+
+    /// Where this process's registration of the worker stands.
+    pub(crate) fn registration_state(
+        &self,
+        identity: &WorkerIdentity,
+    ) -> Option<RegistrationState> {
+        let slot = self.registrations.lock().get(identity)?.clone();
+        let slot = slot.try_lock().ok()?;
+        slot.registration.as_ref().map(Registration::state)
+    }
+}
+
+/// A locked slot is in use.
+fn slot_is_empty(slot: &tokio::sync::Mutex<Slot>) -> bool {
+    slot.try_lock()
+        .is_ok_and(|slot| slot.registration.is_none())
+}
+
+fn own_write_deadline(deadline: Instant) -> Instant {
+    deadline.min(Instant::now() + OWN_WRITE_TIMEOUT)
+}

@@ -1,0 +1,130 @@
+//! Watches a worker's own two keys, so that a deleted or overwritten key is noticed at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{Client, EventType, Txn, TxnOp, WatchOptions};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Registrar;
+use crate::etcd::endpoints::{TRY_TIMEOUT, retry_delays};
+use crate::etcd::ring::{first_key, revision_of};
+
+/// What was seen on a worker's own keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OwnKeyEvent {
+    /// The live key is gone.
+    LiveMissing,
+    /// The live key is on a lease that is not ours, or on none (0).
+    LiveForeign {
+        /// That lease.
+        lease: i64,
+    },
+    /// The ring key is gone.
+    RingMissing,
+}
+
+/// Reads both keys, then watches them; starts over when the watch breaks and every `recheck` anyway, since etcd has
+/// lost watch events before. Ends when nobody listens.
+pub(crate) async fn watch_own_keys(
+    registrar: Arc<Registrar>,
+    lease: i64,
+    recheck: Duration,
+    events: mpsc::Sender<OwnKeyEvent>,
+) {
+    let mut delays = retry_delays();
+    while !events.is_closed() {
+        match check_and_watch(&registrar, lease, recheck, &events).await {
+            // The watch worked for a while: the next failure is a new one.
+            Ok(()) => delays = retry_delays(),
+            Err(reason) => log::debug!("Watching the keys of {}: {reason}", registrar.identity),
+        }
+        tokio::time::sleep(delays.next().unwrap_or_default()).await;
+    }
+}
+
+async fn check_and_watch(
+    registrar: &Registrar,
+    lease: i64,
+    recheck: Duration,
+    events: &mpsc::Sender<OwnKeyEvent>,
+) -> Result<(), String> {
+    let live_key = registrar.keys.live_key(&registrar.identity);
+    let ring_key = registrar.keys.ring_key(&registrar.identity);
+    let has_ring = registrar.has_ring;
+    let until = Instant::now() + recheck;
+    let read = Txn::new().and_then([
+        TxnOp::get(live_key.as_str(), None),
+        TxnOp::get(ring_key.as_str(), None),
+    ]);
+    let endpoint = registrar.endpoints.pick();
+    let (answer, mut stream) = endpoint
+        .attempt(TRY_TIMEOUT * 2, |mut client: Client| {
+            let (live_key, ring_key) = (live_key.clone(), ring_key.clone());
+            async move {
+                let answer = client.txn(read).await?;
+                let from = |revision: i64| Some(WatchOptions::new().with_start_revision(revision));
+                let next = revision_of(answer.header()) + 1;
+                let mut stream = client.watch(live_key, from(next)).await?;
+                if has_ring {
+                    stream.watch(ring_key, from(next)).await?;
+                }
+                Ok((answer, stream))
+            }
+        })
+        .await
+        .map_err(|error| error.cause.text)?;
+    let mut found = answer.op_responses().into_iter().map(first_key);
+    match found.next().flatten() {
+        None => report(events, OwnKeyEvent::LiveMissing).await,
+        Some(live) if live.lease() != lease => {
+            report(
+                events,
+                OwnKeyEvent::LiveForeign {
+                    lease: live.lease(),
+                },
+            )
+            .await;
+        }
+        Some(_) => {}
+    }
+    if has_ring && found.next().flatten().is_none() {
+        report(events, OwnKeyEvent::RingMissing).await;
+    }
+    loop {
+        let Ok(message) = timeout_at(until, stream.message()).await else {
+            return Ok(());
+        };
+        let message = message
+            .map_err(|error| crate::etcd::status::describe(&error))?
+            .ok_or("etcd closed the watch")?;
+        if message.canceled() {
+            if crate::etcd::status::is_token_message(message.cancel_reason())
+                || message.cancel_reason().contains("permission denied")
+            {
+                let forget = endpoint.connection.forget_token();
+                let _ = timeout(TRY_TIMEOUT, forget).await;
+            }
+            return Err(format!("canceled: {}", message.cancel_reason()));
+        }
+        for event in message.events() {
+            let Some(kv) = event.kv() else { continue };
+            let deleted = event.event_type() == EventType::Delete;
+            let is_live = kv.key() == live_key.as_bytes();
+            match (is_live, deleted) {
+                (true, true) => report(events, OwnKeyEvent::LiveMissing).await,
+                (true, false) if kv.lease() != lease => {
+                    report(events, OwnKeyEvent::LiveForeign { lease: kv.lease() }).await;
+                }
+                (false, true) => report(events, OwnKeyEvent::RingMissing).await,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A closed channel means that the registration ended, which the caller's loop notices.
+async fn report(events: &mpsc::Sender<OwnKeyEvent>, event: OwnKeyEvent) {
+    let _ = events.send(event).await;
+}

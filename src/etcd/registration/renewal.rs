@@ -1,0 +1,122 @@
+//! One renewal of a lease: a message on a stream that is kept from one renewal to the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
+use tokio::time::{Instant, timeout};
+
+use super::session::Lease;
+use crate::etcd::endpoints::{Endpoint, Endpoints};
+use crate::etcd::status::{self, Failure};
+
+/// An open stream on which the last renewal was answered.
+pub(crate) struct RenewalStream {
+    endpoint: Arc<Endpoint>,
+    lease: i64,
+    keeper: LeaseKeeper,
+    answers: LeaseKeepAliveStream,
+}
+
+/// What a renewal found out.
+pub(crate) enum Renewal {
+    /// The lease is alive; its time counts from `sent_at`.
+    Renewed {
+        sent_at: Instant,
+        stream: Box<RenewalStream>,
+    },
+    /// The lease does not exist.
+    Gone,
+    /// No answer about the lease.
+    Failed { reason: String },
+}
+
+/// Sends one renewal and waits for its answer.
+///
+/// After `patience` the endpoint is set aside, so that the next renewal goes elsewhere; a late answer still counts
+/// until `limit`. A stream that did not answer is never used again: it may stay silent for good.
+pub(crate) async fn renew(
+    endpoints: Arc<Endpoints>,
+    stream: Option<Box<RenewalStream>>,
+    lease: Lease,
+    patience: Duration,
+    limit: Duration,
+) -> Renewal {
+    let sent_at = Instant::now();
+    let stream = stream.filter(|stream| stream.lease == lease.id);
+    let endpoint = match &stream {
+        Some(stream) => stream.endpoint.clone(),
+        None => endpoints.pick(),
+    };
+    let exchange = async {
+        match stream {
+            Some(stream) => stream.send(sent_at).await,
+            None => open(&endpoint, lease.id, sent_at, limit).await,
+        }
+    };
+    tokio::pin!(exchange);
+    if let Ok(renewal) = timeout(patience, &mut exchange).await {
+        return renewal;
+    }
+    endpoint.set_aside();
+    timeout(limit.saturating_sub(patience), exchange)
+        .await
+        .unwrap_or_else(|_| Renewal::Failed {
+            reason: format!("no answer within {} ms", limit.as_millis()),
+        })
+}
+
+async fn open(endpoint: &Arc<Endpoint>, lease: i64, sent_at: Instant, limit: Duration) -> Renewal {
+    let opened = endpoint
+        .attempt(limit, |client| async move {
+            match client.lease_client().keep_alive(lease).await {
+                Ok(stream) => Ok(Some(stream)),
+                Err(error) if status::is_lease_not_found(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await;
+    match opened {
+        Ok(Some((keeper, answers))) => Renewal::Renewed {
+            sent_at,
+            stream: Box::new(RenewalStream {
+                endpoint: endpoint.clone(),
+                lease,
+                keeper,
+                answers,
+            }),
+        },
+        Ok(None) => Renewal::Gone,
+        Err(error) => Renewal::Failed {
+            reason: error.cause.text,
+        },
+    }
+}
+
+impl RenewalStream {
+    async fn send(mut self, sent_at: Instant) -> Renewal {
+        let answer = async {
+            self.keeper.keep_alive().await?;
+            self.answers.message().await
+        };
+        match answer.await {
+            Ok(Some(answer)) if answer.ttl() > 0 => Renewal::Renewed {
+                sent_at,
+                stream: Box::new(self),
+            },
+            Ok(Some(_)) => Renewal::Gone,
+            Ok(None) => Renewal::Failed {
+                reason: "etcd closed the stream".into(),
+            },
+            Err(error) if status::is_lease_not_found(&error) => Renewal::Gone,
+            Err(error) => {
+                if status::classify(&error) == Failure::Token {
+                    self.endpoint.connection.forget_token().await;
+                }
+                Renewal::Failed {
+                    reason: status::describe(&error),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The ring keys: which workers belong to the cluster, live or not.
+
+use etcd_client::{
+    Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
+use tokio::time::Instant;
+
+use super::endpoints::{Call, Endpoints};
+use super::keys::Keys;
+use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::record::{self, StoredRecord};
+use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
+
+/// The first key of a get in a transaction's answer.
+pub(crate) fn first_key(response: TxnOpResponse) -> Option<KeyValue> {
+    match response {
+        TxnOpResponse::Get(mut get) => get.take_kvs().into_iter().next(),
+        _ => None,
+    }
+}
+
+/// The revision of an answer.
+pub(crate) fn revision_of(header: Option<&etcd_client::ResponseHeader>) -> i64 {
+    header.map_or(0, |header| header.revision())
+}
+
+/// Puts the worker on the ring, or finds that it is there already.
+///
+/// On Kubernetes (`overwrite`) the record of an earlier pod is replaced, since a pod comes back under another address.
+/// Elsewhere a record that differs in more than optional fields belongs to another worker.
+pub(crate) async fn register(
+    endpoints: &Endpoints,
+    keys: &Keys,
+    worker: &Worker,
+    overwrite: bool,
+    deadline: Instant,
+) -> Result<i64> {
+    let key = keys.ring_key(&worker.identity);
+    let value = record::encode(worker);
+    let call = Call::new(
+        format!("Create for path:{key}, value bytes len:{}", value.len()),
+        deadline,
+    );
+    loop {
+        let txn = Txn::new()
+            .when([Compare::version(key.as_str(), CompareOp::Equal, 0)])
+            .and_then([TxnOp::put(key.as_str(), value.clone(), None)])
+            .or_else([if overwrite {
+                TxnOp::put(key.as_str(), value.clone(), None)
+            } else {
+                TxnOp::get(key.as_str(), None)
+            }]);
+        let response = commit(endpoints, &call, txn).await?;
+        let revision = revision_of(response.header());
+        if response.succeeded() || overwrite {
+            return Ok(revision);
+        }
+        let Some(existing) = response
+            .op_responses()
+            .into_iter()
+            .next()
+            .and_then(first_key)
+        else {
+            continue;
+        };
+        if existing.value() == value {
+            return Ok(existing.mod_revision());
+        }
+        check_same_worker(&key, existing.value(), worker)?;
+        // Only optional fields differ. Replace what was read and nothing newer.
+        let update = Txn::new()
+            .when([Compare::mod_revision(
+                key.as_str(),
+                CompareOp::Equal,
+                existing.mod_revision(),
+            )])
+            .and_then([TxnOp::put(key.as_str(), value.clone(), None)]);
+        let response = commit(endpoints, &call, update).await?;
+        if response.succeeded() {
+            return Ok(revision_of(response.header()));
+        }
+    }
+}
+
+/// Whether the record under the worker's ring key is the worker's own.
+fn check_same_worker(key: &str, existing: &[u8], worker: &Worker) -> Result<()> {
+    let StoredRecord {
+        identity,
+        address,
+        service_entity_name,
+    } = record::decode(existing).map_err(|reason| {
+        Error::with_cause(
+            ErrorKind::Corrupt,
+            format!("Existing WorkerServiceEntity for path:{key} corrupted"),
+            Cause {
+                text: format!("({reason}); remove the key, then join again"),
+                timed_out: false,
+            },
+        )
+    })?;
+    let same_address =
+        |existing: &WorkerNetAddress| existing.equals_ignoring_optional_fields(&worker.address);
+    if identity == Some(worker.identity)
+        && service_entity_name.as_deref() == Some(worker.identity.to_string().as_str())
+        && address.as_ref().is_some_and(same_address)
+    {
+        return Ok(());
+    }
+    let shown = |text: Option<String>| text.unwrap_or_else(|| "null".into());
+    Err(Error::new(
+        ErrorKind::AlreadyExists,
+        format!(
+            "Some other member with same id registered on the ring, bail.\
+             Conflicting worker addr:{}, worker identity:{}.\
+             Different workers can't assume same worker identity in non-k8s env,\
+             clean local worker identity settings to continue.",
+            shown(address.map(|address| address.to_string())),
+            shown(identity.map(|identity| identity.to_string())),
+        ),
+    ))
+}
+
+/// Takes a lost worker off the ring, in one transaction: a worker that came back meanwhile keeps its key. Returns a
+/// revision at which the key is gone.
+pub(crate) async fn remove(
+    endpoints: &Endpoints,
+    keys: &Keys,
+    identity: &WorkerIdentity,
+    deadline: Instant,
+) -> Result<i64> {
+    let ring_key = keys.ring_key(identity);
+    let live_key = keys.live_key(identity);
+    let call = Call::new(format!("Delete for path:{ring_key}"), deadline);
+    let txn = Txn::new()
+        .when([Compare::version(live_key.as_str(), CompareOp::Equal, 0)])
+        .and_then([TxnOp::delete(ring_key.as_str(), Some(DeleteOptions::new()))]);
+    let answer = commit(endpoints, &call, txn).await?;
+    if answer.succeeded() {
+        Ok(revision_of(answer.header()))
+    } else {
+        Err(running_worker(identity))
+    }
+}
+
+/// The refusal to remove a live worker, in Alluxio's words.
+pub(crate) fn running_worker(identity: &WorkerIdentity) -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!("Can't remove running worker: {identity}, stop the worker before removing"),
+    )
+}
+
+/// The refusal to remove a worker that is not on the ring, in Alluxio's words.
+pub(crate) fn unknown_worker(identity: &WorkerIdentity) -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!("Unrecognized or non-existing worker: {identity}"),
+    )
+}
+
+/// Commits a transaction that may be repeated.
+pub(crate) async fn commit(endpoints: &Endpoints, call: &Call, txn: Txn) -> Result<TxnResponse> {
+    endpoints
+        .call(call, |mut client| {
+            let txn = txn.clone();
+            async move { client.txn(txn).await }
+        })
+        .await
+}
+
+/// Options of a get that returns no values.
+pub(crate) fn keys_only() -> Option<GetOptions> {
+    Some(GetOptions::new().with_keys_only())
+}

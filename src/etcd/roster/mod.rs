@@ -1,0 +1,724 @@
+//! One cluster's workers, always in memory: listed once, watched from then on, checked against etcd all the time.
+
+mod tables;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use etcd_client::{
+    Client, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions,
+    WatchResponse, WatchStream,
+};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
+
+use self::tables::{Pair, Range, Table, Tables};
+use super::endpoints::{Call, Endpoint, Endpoints, TRY_TIMEOUT, retry_delays};
+use super::keys::{Keys, range_end};
+use super::ring::{self, keys_only, revision_of};
+use super::status;
+use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::view::ClusterView;
+use crate::worker::WorkerIdentity;
+
+/// Keys per page of a listing: about 2 MB of ordinary records.
+const PAGE: i64 = 4_000;
+/// Largest answer to accept. etcd stores values of up to 1.5 MB, so that a page can be larger than gRPC's own 4 MB.
+const MAX_MESSAGE: usize = 64 << 20;
+/// How often etcd is asked whether the view is still its own.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long events that etcd has and the watch has not brought may be on their way.
+const LATE_EVENTS: Duration = Duration::from_secs(3);
+/// Everything is listed anew this often, though each check proves that nothing is missing: an etcd that was wiped and
+/// has grown beyond its old revision since can look complete.
+const RELIST_INTERVAL: Duration = Duration::from_secs(3600);
+/// Time of the first try of a listing; each failed one doubles it, for networks that are slow but work.
+const FIRST_LISTING: Duration = Duration::from_secs(4);
+const LONGEST_LISTING: Duration = Duration::from_secs(30);
+
+/// The roster of one cluster; ends its tasks when dropped.
+pub(crate) struct Roster {
+    shared: Arc<Shared>,
+    task: tokio::task::AbortHandle,
+}
+
+struct Shared {
+    endpoints: Arc<Endpoints>,
+    keys: Keys,
+    state: Mutex<State>,
+    /// Of the tables; 0 before the first listing. Grows with each change.
+    version: AtomicU64,
+    /// The view of a version, built when somebody asks.
+    view: ArcSwapOption<ClusterView>,
+    started: Instant,
+    /// Milliseconds after `started`, plus 1, at which the view was last known to be etcd's; 0 for never.
+    fresh_at: AtomicU64,
+    /// Changes with everything that may end somebody's wait: the version, the revisions, an error.
+    changed: watch::Sender<()>,
+    /// Asks for a check at once.
+    check: Notify,
+}
+
+struct State {
+    tables: Tables,
+    /// The revision up to which the tables are proven to be complete.
+    verified: i64,
+    /// The highest revision etcd was ever seen at. Going back means that it lost data.
+    highest: i64,
+    /// Why etcd could not be asked, since it last could.
+    last_error: Option<Error>,
+}
+
+/// What a comparison with etcd found.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The view is etcd's.
+    Fresh,
+    /// etcd has changes that the watch has not brought yet.
+    Behind,
+    /// etcd's revision went back: it lost data or was restored.
+    WentBack,
+}
+
+impl Roster {
+    /// Starts listing and watching. `has_ring`: false for SERVICE_REGISTRY.
+    pub(crate) fn start(endpoints: Arc<Endpoints>, keys: Keys, has_ring: bool) -> Self {
+        let shared = Arc::new(Shared {
+            endpoints,
+            keys,
+            state: Mutex::new(State {
+                tables: Tables {
+                    ring: has_ring.then(Table::default),
+                    live: Table::default(),
+                },
+                verified: 0,
+                highest: 0,
+                last_error: None,
+            }),
+            version: AtomicU64::new(0),
+            view: ArcSwapOption::empty(),
+            started: Instant::now(),
+            fresh_at: AtomicU64::new(0),
+            changed: watch::Sender::new(()),
+            check: Notify::new(),
+        });
+        let task = tokio::spawn(shared.clone().run()).abort_handle();
+        Roster { shared, task }
+    }
+
+    /// The version of the view in memory if it is at most this old, else 0. Takes nanoseconds.
+    pub(crate) fn current_version(&self, max_staleness: Duration) -> u64 {
+        match self.age() {
+            Some(age) if age <= max_staleness => self.shared.version.load(Ordering::Acquire),
+            _ => 0,
+        }
+    }
+
+    /// Since when the view may differ from etcd's; `None` before the first listing.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        match self.shared.fresh_at.load(Ordering::Acquire) {
+            0 => None,
+            at => Some(
+                self.shared
+                    .started
+                    .elapsed()
+                    .saturating_sub(Duration::from_millis(at - 1)),
+            ),
+        }
+    }
+
+    /// The view in memory, however old; `None` before the first listing.
+    pub(crate) fn view(&self) -> Option<Arc<ClusterView>> {
+        self.shared.view()
+    }
+
+    /// The view in memory if it is fresh enough; else waits for etcd.
+    pub(crate) async fn cached(
+        &self,
+        max_staleness: Duration,
+        deadline: Instant,
+    ) -> Result<Arc<ClusterView>> {
+        loop {
+            let mut changed = self.shared.changed.subscribe();
+            if self.current_version(max_staleness) != 0
+                && let Some(view) = self.view()
+            {
+                return Ok(view);
+            }
+            // A view that grew old because etcd is away is refused at once. One that grew old because this process was
+            // stopped is checked first.
+            if let Some(error) = self.error(self.age().is_some()) {
+                return Err(error);
+            }
+            self.shared.check.notify_one();
+            if timeout_at(deadline, changed.changed()).await.is_err() {
+                return Err(self.error(true).unwrap_or_else(|| self.shared.no_answer()));
+            }
+        }
+    }
+
+    /// The view of a moment after this call: proven by etcd to show everything written before.
+    pub(crate) async fn linearizable(&self, deadline: Instant) -> Result<Arc<ClusterView>> {
+        // The first listing is a linearizable read itself, if it began after this call.
+        self.cached(Duration::MAX, deadline).await?;
+        let behind_since = Instant::now();
+        loop {
+            let mut changed = self.shared.changed.subscribe();
+            match self.shared.verify(deadline).await? {
+                Verdict::Fresh => {
+                    return self.view().ok_or_else(|| self.shared.no_answer());
+                }
+                Verdict::Behind if behind_since.elapsed() < LATE_EVENTS => {}
+                Verdict::Behind | Verdict::WentBack => self.shared.check.notify_one(),
+            }
+            let pause = deadline.min(Instant::now() + Duration::from_millis(100));
+            let _ = timeout_at(pause, changed.changed()).await;
+            if Instant::now() >= deadline {
+                return Err(self.shared.no_answer());
+            }
+        }
+    }
+
+    /// Waits for a view of a greater version.
+    pub(crate) async fn newer_than(
+        &self,
+        version: u64,
+        deadline: Instant,
+    ) -> Option<Arc<ClusterView>> {
+        let mut changed = self.shared.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if self.shared.version.load(Ordering::Acquire) > version {
+                return self.view();
+            }
+            timeout_at(deadline, changed.changed()).await.ok()?.ok()?;
+        }
+    }
+
+    /// Waits until the live record written at `revision`, or a newer one, is in the view.
+    pub(crate) async fn saw_live(
+        &self,
+        identity: &WorkerIdentity,
+        revision: i64,
+        deadline: Instant,
+    ) {
+        let key = self.shared.keys.live_key(identity);
+        self.saw(deadline, |tables| {
+            tables.live.mod_revision(key.as_bytes()) >= Some(revision)
+        })
+        .await;
+    }
+
+    /// Waits until the ring record written at `revision`, or a newer one, is in the view.
+    pub(crate) async fn saw_ring(
+        &self,
+        identity: &WorkerIdentity,
+        revision: i64,
+        deadline: Instant,
+    ) {
+        let key = self.shared.keys.ring_key(identity);
+        self.saw(deadline, |tables| {
+            tables
+                .ring
+                .as_ref()
+                .is_none_or(|ring| ring.mod_revision(key.as_bytes()) >= Some(revision))
+        })
+        .await;
+    }
+
+    /// Waits until a live record written up to `revision` is gone from the view.
+    pub(crate) async fn saw_no_live(
+        &self,
+        identity: &WorkerIdentity,
+        revision: i64,
+        deadline: Instant,
+    ) {
+        let key = self.shared.keys.live_key(identity);
+        self.saw(deadline, |tables| {
+            tables
+                .live
+                .mod_revision(key.as_bytes())
+                .is_none_or(|at| at > revision)
+        })
+        .await;
+    }
+
+    /// Waits until a ring record written up to `revision` is gone from the view.
+    pub(crate) async fn saw_no_ring(
+        &self,
+        identity: &WorkerIdentity,
+        revision: i64,
+        deadline: Instant,
+    ) {
+        let key = self.shared.keys.ring_key(identity);
+        self.saw(deadline, |tables| {
+            tables
+                .ring
+                .as_ref()
+                .and_then(|ring| ring.mod_revision(key.as_bytes()))
+                .is_none_or(|at| at > revision)
+        })
+        .await;
+    }
+
+    /// Waits for this process's own write to come back by the watch, so that the next view it reads shows it. Bounded:
+    /// the write itself has succeeded, whatever becomes of the watch.
+    async fn saw(&self, deadline: Instant, seen: impl Fn(&Tables) -> bool) {
+        let mut changed = self.shared.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            {
+                let state = self.shared.state.lock();
+                let unreadable = self.age().is_none() && state.last_error.is_some();
+                if unreadable || seen(&state.tables) {
+                    return;
+                }
+            }
+            if !matches!(timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    /// Why etcd could not be asked: always for errors that waiting does not mend, else only if `also_passing`.
+    fn error(&self, also_passing: bool) -> Option<Error> {
+        let error = self.shared.state.lock().last_error.clone()?;
+        (also_passing || !error.kind().is_retryable()).then_some(error)
+    }
+}
+
+impl Drop for Roster {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Shared {
+    async fn run(self: Arc<Self>) {
+        let mut delays = retry_delays();
+        let mut limit = FIRST_LISTING;
+        loop {
+            match self.list(Instant::now() + limit).await {
+                Ok(()) => {
+                    delays = retry_delays();
+                    limit = FIRST_LISTING;
+                    let why = tokio::select! {
+                        why = self.follow() => why,
+                        why = self.keep_checking() => why,
+                        () = tokio::time::sleep(jittered(RELIST_INTERVAL)) => "it is time to",
+                    };
+                    log::debug!("Listing {} anew: {why}", self.keys.live_prefix());
+                }
+                Err(error) => {
+                    self.failed(error);
+                    limit = (limit * 2).min(LONGEST_LISTING);
+                    tokio::time::sleep(delays.next().unwrap_or_default()).await;
+                }
+            }
+        }
+    }
+
+    fn view(&self) -> Option<Arc<ClusterView>> {
+        let version = self.version.load(Ordering::Acquire);
+        if version == 0 {
+            return None;
+        }
+        if let Some(view) = self.view.load_full()
+            && view.version() == version
+        {
+            return Some(view);
+        }
+        let state = self.state.lock();
+        // Under the lock the version belongs to the tables.
+        let version = self.version.load(Ordering::Acquire);
+        let revision = state.tables.revision().max(state.verified);
+        let view = Arc::new(state.tables.view(version, revision));
+        self.view.store(Some(view.clone()));
+        Some(view)
+    }
+
+    fn call(&self, deadline: Instant) -> Call {
+        Call::new(
+            format!(
+                "Getting children for path:{}",
+                self.keys.live_prefix().trim_end_matches('/')
+            ),
+            deadline,
+        )
+    }
+
+    fn no_answer(&self) -> Error {
+        Error::with_cause(
+            ErrorKind::Unavailable,
+            format!(
+                "Exhausted retry for (Getting children for path:{}), retries:1, last exception:",
+                self.keys.live_prefix().trim_end_matches('/')
+            ),
+            Cause {
+                text: format!("no answer in time from etcd at {}", self.endpoints),
+                timed_out: true,
+            },
+        )
+    }
+
+    fn failed(&self, error: Error) {
+        let mut state = self.state.lock();
+        if state.last_error.is_none() {
+            log::warn!(
+                "The workers of {} cannot be read: {error}",
+                self.keys.live_prefix()
+            );
+        }
+        state.last_error = Some(error);
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// The view was etcd's when a request sent at `asked_at` was answered.
+    fn fresh_as_of(&self, asked_at: Instant) {
+        let millis = asked_at.saturating_duration_since(self.started).as_millis();
+        let at = u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1;
+        self.fresh_at.fetch_max(at, Ordering::AcqRel);
+        self.changed.send_replace(());
+    }
+
+    /// Reads both ranges at one revision, in pages, and replaces the tables.
+    async fn list(&self, deadline: Instant) -> Result<()> {
+        let asked_at = Instant::now();
+        let has_ring = self.state.lock().tables.ring.is_some();
+        let prefixes: Vec<&str> = has_ring
+            .then_some(self.keys.ring_prefix())
+            .into_iter()
+            .chain([self.keys.live_prefix()])
+            .collect();
+        let call = Call {
+            try_timeout: TRY_TIMEOUT * 2,
+            ..self.call(deadline)
+        };
+        let txn = Txn::new().and_then(
+            prefixes
+                .iter()
+                .map(|prefix| TxnOp::get(*prefix, Some(page_of(prefix))))
+                .collect::<Vec<_>>(),
+        );
+        let first = self
+            .endpoints
+            .call(&call, |client| {
+                let txn = txn.clone();
+                async move { large(&client).txn(txn).await }
+            })
+            .await?;
+        let revision = revision_of(first.header());
+        let mut tables = Vec::new();
+        for (prefix, answer) in prefixes.iter().zip(first.op_responses()) {
+            let TxnOpResponse::Get(mut answer) = answer else {
+                continue;
+            };
+            let mut more = answer.more();
+            let mut pairs = answer.take_kvs();
+            while more && let Some(last) = pairs.last() {
+                let mut next = last.key().to_vec();
+                next.push(0);
+                let options = page_of(prefix).with_revision(revision);
+                let mut answer = self
+                    .endpoints
+                    .call(&call, |client| {
+                        let (next, options) = (next.clone(), options.clone());
+                        async move { large(&client).get(next, Some(options)).await }
+                    })
+                    .await?;
+                more = answer.more();
+                pairs.extend(answer.take_kvs());
+            }
+            tables.push(Table::listed(pairs.iter().map(pair), revision));
+        }
+        let live = tables.pop().unwrap_or_default();
+        let ring = tables.pop();
+        self.replace(Tables { ring, live }, revision, asked_at);
+        Ok(())
+    }
+
+    fn replace(&self, tables: Tables, revision: i64, asked_at: Instant) {
+        let mut state = self.state.lock();
+        if revision < state.highest {
+            log::warn!(
+                "etcd at {} went back from revision {} to {revision}: it was wiped or restored from a backup",
+                self.endpoints,
+                state.highest
+            );
+        }
+        let changed =
+            self.version.load(Ordering::Acquire) == 0 || !state.tables.same_listing(&tables);
+        *state = State {
+            tables,
+            verified: revision,
+            highest: revision,
+            last_error: None,
+        };
+        if changed {
+            self.version.fetch_add(1, Ordering::AcqRel);
+        }
+        drop(state);
+        self.fresh_as_of(asked_at);
+    }
+
+    /// Watches both ranges, on one endpoint after another, until a listing is needed.
+    async fn follow(&self) -> &'static str {
+        let mut delays = retry_delays();
+        loop {
+            let endpoint = self.endpoints.pick();
+            let opened_at = Instant::now();
+            match self.watch_on(&endpoint).await {
+                Ok(why) => return why,
+                Err(reason) => log::debug!(
+                    "Watching {} at {}: {reason}",
+                    self.keys.live_prefix(),
+                    endpoint.connection.url()
+                ),
+            }
+            if opened_at.elapsed() > Duration::from_secs(10) {
+                delays = retry_delays();
+            }
+            tokio::time::sleep(delays.next().unwrap_or_default()).await;
+        }
+    }
+
+    /// `Ok`: why a listing is needed; `Err`: why the watch ended, to be opened again where it stopped.
+    async fn watch_on(
+        &self,
+        endpoint: &Arc<Endpoint>,
+    ) -> std::result::Result<&'static str, String> {
+        let mut stream = self.open_watch(endpoint).await?;
+        loop {
+            let message = match stream.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => return Err("etcd closed the watch".into()),
+                Err(error) => return Err(status::describe(&error)),
+            };
+            if message.compact_revision() > 0 {
+                return Ok("what the watch missed has been compacted");
+            }
+            if message.canceled() {
+                let reason = message.cancel_reason();
+                if status::is_token_message(reason) || reason.contains("permission denied") {
+                    endpoint.connection.forget_token().await;
+                }
+                return Err(format!("canceled: {reason}"));
+            }
+            // A member that lags behind says so here too; the check asks the cluster.
+            if revision_of(message.header()) < self.state.lock().highest {
+                self.check.notify_one();
+            }
+            self.apply(&message);
+        }
+    }
+
+    async fn open_watch(
+        &self,
+        endpoint: &Arc<Endpoint>,
+    ) -> std::result::Result<WatchStream, String> {
+        let (live_from, ring_from) = {
+            let state = self.state.lock();
+            (
+                state.tables.live.resume_from(),
+                state.tables.ring.as_ref().map(Table::resume_from),
+            )
+        };
+        let options = |prefix: &str, from: i64| {
+            Some(
+                WatchOptions::new()
+                    .with_range(range_end(prefix))
+                    .with_start_revision(from)
+                    .with_fragment(),
+            )
+        };
+        let live_prefix = self.keys.live_prefix();
+        let ring_prefix = self.keys.ring_prefix();
+        endpoint
+            .attempt(TRY_TIMEOUT * 2, |client: Client| async move {
+                let mut stream = client
+                    .watch_client()
+                    .max_decoding_message_size(MAX_MESSAGE)
+                    .watch(live_prefix, options(live_prefix, live_from))
+                    .await?;
+                if let Some(ring_from) = ring_from {
+                    stream
+                        .watch(ring_prefix, options(ring_prefix, ring_from))
+                        .await?;
+                }
+                Ok(stream)
+            })
+            .await
+            .map_err(|error| error.cause.text)
+    }
+
+    fn apply(&self, message: &WatchResponse) {
+        if message.events().is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let mut changed = false;
+        for event in message.events() {
+            let Some(kv) = event.kv() else { continue };
+            let range = if kv.key().starts_with(self.keys.live_prefix().as_bytes()) {
+                Range::Live
+            } else {
+                Range::Ring
+            };
+            let Some(table) = state.tables.table_mut(range) else {
+                continue;
+            };
+            changed |= match event.event_type() {
+                EventType::Put => table.put(pair(kv)),
+                EventType::Delete => table.delete(kv.key(), kv.mod_revision()),
+            };
+        }
+        state.highest = state.highest.max(state.tables.revision());
+        if changed {
+            self.version.fetch_add(1, Ordering::AcqRel);
+        }
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// Compares with etcd again and again; ends when a listing is needed.
+    async fn keep_checking(&self) -> &'static str {
+        let mut behind_since: Option<Instant> = None;
+        loop {
+            let interval = match behind_since {
+                Some(_) => Duration::from_millis(200),
+                None => jittered(CHECK_INTERVAL),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = self.check.notified() => {}
+            }
+            let deadline = Instant::now() + TRY_TIMEOUT * 2;
+            match self.verify(deadline).await {
+                Ok(Verdict::Fresh) => behind_since = None,
+                Ok(Verdict::Behind) => {
+                    if behind_since.get_or_insert_with(Instant::now).elapsed() > LATE_EVENTS {
+                        return "the watch brings no events";
+                    }
+                }
+                Ok(Verdict::WentBack) => return "etcd's revision went back",
+                // This process was stopped meanwhile; that says nothing about etcd.
+                Err(_) if Instant::now() > deadline + TRY_TIMEOUT => self.check.notify_one(),
+                Err(error) => self.failed(error),
+            }
+        }
+    }
+
+    /// Asks etcd whether the tables show everything. Costs one read of one key while nothing in etcd changes, whatever
+    /// the number of workers, and one more small answer if something did.
+    async fn verify(&self, deadline: Instant) -> Result<Verdict> {
+        let call = self.call(deadline);
+        let asked_at = Instant::now();
+        // Taken before the request is sent: an event may overtake the answer.
+        let (has_ring, highest) = {
+            let state = self.state.lock();
+            (state.tables.ring.is_some(), state.highest)
+        };
+        let probed_key = if has_ring {
+            self.keys.ring_prefix()
+        } else {
+            self.keys.live_prefix()
+        };
+        let answer = self
+            .endpoints
+            .call(&call, |mut client| async move {
+                client.get(probed_key, keys_only()).await
+            })
+            .await?;
+        let revision = revision_of(answer.header());
+        let tables: Vec<(&str, i64, usize)> = {
+            let mut state = self.state.lock();
+            if revision < highest {
+                return Ok(Verdict::WentBack);
+            }
+            state.highest = state.highest.max(revision);
+            state.last_error = None;
+            if revision == state.verified {
+                drop(state);
+                self.fresh_as_of(asked_at);
+                return Ok(Verdict::Fresh);
+            }
+            [Range::Ring, Range::Live]
+                .into_iter()
+                .filter_map(|range| {
+                    let table = state.tables.table(range)?;
+                    Some((self.prefix(range), table.applied(), table.len()))
+                })
+                .collect()
+        };
+        // Something was written somewhere. No key of a range is newer than the table and both have equally many: then
+        // each key was last written when the table already had it, and none is missing.
+        let proof = Txn::new().and_then(
+            tables
+                .iter()
+                .map(|(prefix, applied, _)| {
+                    let newer = GetOptions::new()
+                        .with_range(range_end(prefix))
+                        .with_min_mod_revision(applied + 1)
+                        .with_limit(1)
+                        .with_keys_only();
+                    TxnOp::get(*prefix, Some(newer))
+                })
+                .collect::<Vec<_>>(),
+        );
+        let answer = ring::commit(&self.endpoints, &call, proof).await?;
+        let complete = answer.op_responses().into_iter().zip(&tables).all(
+            |(answer, (_, _, len))| match answer {
+                TxnOpResponse::Get(answer) => {
+                    answer.kvs().is_empty() && usize::try_from(answer.count()) == Ok(*len)
+                }
+                _ => false,
+            },
+        );
+        if !complete {
+            return Ok(Verdict::Behind);
+        }
+        let revision = revision_of(answer.header());
+        {
+            let mut state = self.state.lock();
+            state.verified = state.verified.max(revision);
+            state.highest = state.highest.max(revision);
+        }
+        self.fresh_as_of(asked_at);
+        Ok(Verdict::Fresh)
+    }
+
+    fn prefix(&self, range: Range) -> &str {
+        match range {
+            Range::Ring => self.keys.ring_prefix(),
+            Range::Live => self.keys.live_prefix(),
+        }
+    }
+}
+
+/// The first page of a range; later pages start at another key and have the same end.
+fn page_of(prefix: &str) -> GetOptions {
+    GetOptions::new()
+        .with_range(range_end(prefix))
+        .with_limit(PAGE)
+}
+
+fn large(client: &Client) -> etcd_client::KvClient {
+    client.kv_client().max_decoding_message_size(MAX_MESSAGE)
+}
+
+fn pair(kv: &KeyValue) -> Pair<'_> {
+    Pair {
+        key: kv.key(),
+        value: kv.value(),
+        mod_revision: kv.mod_revision(),
+    }
+}
+
+/// Up to a fifth more or less, so that many processes do not ask in step.
+fn jittered(duration: Duration) -> Duration {
+    duration.mul_f64(rand::random_range(0.8..=1.2))
+}

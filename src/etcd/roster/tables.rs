@@ -1,0 +1,283 @@
+//! The contents of a cluster's two key ranges, as one process knows them: no I/O, no clock.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::record;
+use crate::view::{ClusterView, Member, SkippedRecord};
+use crate::worker::{Worker, WorkerIdentity, WorkerState};
+
+/// One of the two key ranges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Range {
+    /// Registered workers.
+    Ring,
+    /// Live workers.
+    Live,
+}
+
+/// A key and what stands under it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    mod_revision: i64,
+    record: Record,
+}
+
+/// A value, decoded once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Record {
+    Worker {
+        worker: Arc<Worker>,
+        /// Records of Alluxio 304 have no identity and are listed under the number 0, never as live.
+        has_identity: bool,
+    },
+    Unusable {
+        reason: String,
+    },
+}
+
+/// A key-value pair as etcd sends it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pair<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) mod_revision: i64,
+}
+
+/// All keys of one range.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Table {
+    entries: BTreeMap<Vec<u8>, Entry>,
+    /// Changes up to this revision are in.
+    applied: i64,
+    /// From which revision a watch continues: after an event its own revision once more, since what follows of it may
+    /// have been lost with the connection.
+    resume_from: i64,
+}
+
+impl Table {
+    /// A table of a complete listing at `revision`.
+    pub(crate) fn listed<'a>(pairs: impl Iterator<Item = Pair<'a>>, revision: i64) -> Self {
+        Table {
+            entries: pairs
+                .map(|pair| (pair.key.to_vec(), Entry::decode(pair)))
+                .collect(),
+            applied: revision,
+            resume_from: revision + 1,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn applied(&self) -> i64 {
+        self.applied
+    }
+
+    pub(crate) fn resume_from(&self) -> i64 {
+        self.resume_from
+    }
+
+    /// The revision at which the key was last written, if it exists.
+    pub(crate) fn mod_revision(&self, key: &[u8]) -> Option<i64> {
+        self.entries.get(key).map(|entry| entry.mod_revision)
+    }
+
+    /// Applies a put; true if the listing changes. Repeated and outdated events change nothing.
+    pub(crate) fn put(&mut self, pair: Pair<'_>) -> bool {
+        if !self.is_news(pair.key, pair.mod_revision) {
+            return false;
+        }
+        self.advance(pair.mod_revision);
+        let entry = Entry::decode(pair);
+        let old = self.entries.insert(pair.key.to_vec(), entry.clone());
+        old.is_none_or(|old| old.record != entry.record)
+    }
+
+    /// Applies a deletion; true if the listing changes.
+    pub(crate) fn delete(&mut self, key: &[u8], mod_revision: i64) -> bool {
+        if !self.is_news(key, mod_revision) {
+            return false;
+        }
+        self.advance(mod_revision);
+        self.entries.remove(key).is_some()
+    }
+
+    fn is_news(&self, key: &[u8], mod_revision: i64) -> bool {
+        mod_revision >= self.applied
+            && self
+                .mod_revision(key)
+                .is_none_or(|known| mod_revision > known)
+    }
+
+    fn advance(&mut self, mod_revision: i64) {
+        self.applied = mod_revision;
+        self.resume_from = mod_revision;
+    }
+
+    /// Whether the listings are the same, whatever revisions they were written at.
+    pub(crate) fn same_listing(&self, other: &Table) -> bool {
+        self.entries.len() == other.entries.len()
+            && self
+                .entries
+                .iter()
+                .zip(&other.entries)
+                .all(|(a, b)| a.0 == b.0 && a.1.record == b.1.record)
+    }
+
+    /// Usable records in key order, each identity once, and the rest with reasons.
+    fn workers(&self) -> (Vec<(&Arc<Worker>, bool)>, Vec<SkippedRecord>) {
+        let mut workers: Vec<(&Arc<Worker>, bool)> = Vec::with_capacity(self.entries.len());
+        let mut skipped = Vec::new();
+        // A record under its own name wins over one that only claims the identity.
+        let mut claimed: HashMap<WorkerIdentity, bool> = HashMap::with_capacity(self.len());
+        for (key, entry) in &self.entries {
+            if let Record::Worker { worker, .. } = &entry.record {
+                let own_name = is_own_name(key, &worker.identity);
+                *claimed.entry(worker.identity).or_default() |= own_name;
+            }
+        }
+        let mut listed = HashSet::with_capacity(self.len());
+        for (key, entry) in &self.entries {
+            let skip = |reason: String| SkippedRecord {
+                key: String::from_utf8_lossy(key).into_owned(),
+                reason,
+            };
+            match &entry.record {
+                Record::Unusable { reason } => skipped.push(skip(reason.clone())),
+                Record::Worker {
+                    worker,
+                    has_identity,
+                } => {
+                    let identity = worker.identity;
+                    let belongs_elsewhere =
+                        claimed.get(&identity) == Some(&true) && !is_own_name(key, &identity);
+                    if belongs_elsewhere || !listed.insert(identity) {
+                        skipped.push(skip(format!(
+                            "another key lists the identity {identity} too"
+                        )));
+                    } else {
+                        workers.push((worker, *has_identity));
+                    }
+                }
+            }
+        }
+        (workers, skipped)
+    }
+}
+
+fn is_own_name(key: &[u8], identity: &WorkerIdentity) -> bool {
+    key.ends_with(format!("/{identity}").as_bytes())
+}
+
+impl Entry {
+    fn decode(pair: Pair<'_>) -> Self {
+        let record = match record::decode(pair.value) {
+            Err(reason) => Record::Unusable { reason },
+            Ok(stored) => match stored.address {
+                None => Record::Unusable {
+                    reason: "the record has no WorkerNetAddress".into(),
+                },
+                Some(address) => Record::Worker {
+                    has_identity: stored.identity.is_some(),
+                    worker: Arc::new(Worker {
+                        identity: stored.identity.unwrap_or(WorkerIdentity::V0(0)),
+                        address,
+                    }),
+                },
+            },
+        };
+        Entry {
+            mod_revision: pair.mod_revision,
+            record,
+        }
+    }
+}
+
+/// Both ranges. `ring` is `None` for SERVICE_REGISTRY, which has live keys only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tables {
+    pub(crate) ring: Option<Table>,
+    pub(crate) live: Table,
+}
+
+impl Tables {
+    pub(crate) fn table(&self, range: Range) -> Option<&Table> {
+        match range {
+            Range::Ring => self.ring.as_ref(),
+            Range::Live => Some(&self.live),
+        }
+    }
+
+    pub(crate) fn table_mut(&mut self, range: Range) -> Option<&mut Table> {
+        match range {
+            Range::Ring => self.ring.as_mut(),
+            Range::Live => Some(&mut self.live),
+        }
+    }
+
+    /// The newest revision of which anything is known.
+    pub(crate) fn revision(&self) -> i64 {
+        let ring = self.ring.as_ref().map_or(0, Table::applied);
+        ring.max(self.live.applied())
+    }
+
+    pub(crate) fn same_listing(&self, other: &Tables) -> bool {
+        self.live.same_listing(&other.live)
+            && match (&self.ring, &other.ring) {
+                (Some(a), Some(b)) => a.same_listing(b),
+                (None, None) => true,
+                _ => false,
+            }
+    }
+
+    /// The view these tables make: states as Alluxio's `getAllMembers`, `getLiveMembers` and `getFailedMembers` give them.
+    pub(crate) fn view(&self, version: u64, revision: i64) -> ClusterView {
+        let member = |worker: &Arc<Worker>, state| Member {
+            worker: worker.clone(),
+            state,
+        };
+        let (live_workers, mut skipped) = self.live.workers();
+        let live: Vec<Member> = live_workers
+            .iter()
+            .map(|(worker, _)| member(worker, WorkerState::Live))
+            .collect();
+        let (all, failed) = match &self.ring {
+            None => (live.clone(), Vec::new()),
+            Some(ring) => {
+                let live_identities: HashSet<WorkerIdentity> = live_workers
+                    .iter()
+                    .filter(|(_, has_identity)| *has_identity)
+                    .map(|(worker, _)| worker.identity)
+                    .collect();
+                let (ring_workers, ring_skipped) = ring.workers();
+                skipped.splice(0..0, ring_skipped);
+                let all: Vec<Member> = ring_workers
+                    .iter()
+                    .map(|(worker, _)| {
+                        if live_identities.contains(&worker.identity) {
+                            member(worker, WorkerState::Live)
+                        } else {
+                            member(worker, WorkerState::Lost)
+                        }
+                    })
+                    .collect();
+                let failed = all
+                    .iter()
+                    .filter(|member| member.state == WorkerState::Lost)
+                    .cloned()
+                    .collect();
+                (all, failed)
+            }
+        };
+        ClusterView {
+            version,
+            revision,
+            all,
+            live,
+            failed,
+            skipped,
+        }
+    }
+}

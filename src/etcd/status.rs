@@ -1,0 +1,185 @@
+//! What an error of etcd or of the connection to it means for the call that met it.
+
+use tonic::Code;
+
+/// What to do about a failed call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// This endpoint does not answer or cannot serve; another one may.
+    Endpoint,
+    /// The token is missing, expired or outdated: authenticate again.
+    Token,
+    /// etcd does not accept the user or the password.
+    Credentials,
+    /// The user lacks a permission.
+    Permission,
+    /// etcd's database is full.
+    NoSpace,
+    /// The server is busy: wait, then ask again.
+    Busy,
+    /// etcd refused the request itself; every member would.
+    Request,
+}
+
+/// Classifies by code and message: etcd uses one code for several things, and the transport shares codes with etcd.
+pub(crate) fn classify(error: &etcd_client::Error) -> Failure {
+    use etcd_client::Error as E;
+    match error {
+        E::GRpcStatus(status) => classify_message(status.code(), status.message()),
+        E::InvalidArgs(_) | E::InvalidUri(_) | E::InvalidMetadataValue(_) | E::Utf8Error(_) => {
+            Failure::Request
+        }
+        _ => Failure::Endpoint,
+    }
+}
+
+fn classify_message(code: Code, message: &str) -> Failure {
+    if is_token_message(message) {
+        return Failure::Token;
+    }
+    match code {
+        Code::Unauthenticated => Failure::Token,
+        Code::PermissionDenied => Failure::Permission,
+        Code::InvalidArgument if message.contains("authentication failed") => Failure::Credentials,
+        Code::ResourceExhausted if message.contains("space exceeded") => Failure::NoSpace,
+        Code::ResourceExhausted if message.contains("too many requests") => Failure::Busy,
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::ResourceExhausted
+        | Code::Unimplemented => Failure::Request,
+        // Unavailable, DeadlineExceeded, Cancelled, Unknown, Internal, Aborted, DataLoss: from the transport, or a
+        // member without a leader.
+        _ => Failure::Endpoint,
+    }
+}
+
+/// Texts by which etcd refuses a token, in an error or in the cancel reason of a watch.
+pub(crate) fn is_token_message(message: &str) -> bool {
+    [
+        "invalid auth token",
+        "revision of auth store is old",
+        "user name is empty",
+    ]
+    .iter()
+    .any(|text| message.contains(text))
+}
+
+/// Whether etcd says that the lease does not exist (any more).
+pub(crate) fn is_lease_not_found(error: &etcd_client::Error) -> bool {
+    match error {
+        etcd_client::Error::GRpcStatus(status) => {
+            status.code() == Code::NotFound && status.message().contains("lease not found")
+        }
+        etcd_client::Error::LeaseKeepAliveError(text) => text == "lease not found",
+        _ => false,
+    }
+}
+
+/// Whether etcd says that a lease of this id exists: then an earlier try of ours granted it.
+pub(crate) fn is_lease_exists(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status)
+        if status.code() == Code::FailedPrecondition && status.message().contains("lease already exists"))
+}
+
+/// Whether etcd says that it works without users.
+pub(crate) fn is_auth_not_enabled(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status)
+        if status.message().contains("authentication is not enabled"))
+}
+
+/// The error in words for people: what etcd or the transport said, without wrapping.
+pub(crate) fn describe(error: &etcd_client::Error) -> String {
+    match error {
+        etcd_client::Error::GRpcStatus(status) => {
+            let mut text = status.message().to_string();
+            let mut source = std::error::Error::source(status);
+            while let Some(inner) = source {
+                let inner_text = inner.to_string();
+                if !inner_text.is_empty() && !text.contains(&inner_text) {
+                    text.push_str(": ");
+                    text.push_str(&inner_text);
+                }
+                source = inner.source();
+            }
+            format!("{text} ({:?})", status.code())
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_code_means_different_things() {
+        let cases = [
+            (
+                Code::Unavailable,
+                "etcdserver: no leader",
+                Failure::Endpoint,
+            ),
+            (
+                Code::Unknown,
+                "h2 protocol error: error reading a body from connection",
+                Failure::Endpoint,
+            ),
+            (Code::Cancelled, "Timeout expired", Failure::Endpoint),
+            (
+                Code::Unauthenticated,
+                "etcdserver: invalid auth token",
+                Failure::Token,
+            ),
+            (
+                Code::Unknown,
+                "etcdserver: invalid auth token",
+                Failure::Token,
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: revision of auth store is old",
+                Failure::Token,
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: user name is empty",
+                Failure::Token,
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+                Failure::Credentials,
+            ),
+            (
+                Code::PermissionDenied,
+                "etcdserver: permission denied",
+                Failure::Permission,
+            ),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+                Failure::NoSpace,
+            ),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: too many requests",
+                Failure::Busy,
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: request is too large",
+                Failure::Request,
+            ),
+        ];
+        for (code, message, expected) in cases {
+            assert_eq!(
+                classify_message(code, message),
+                expected,
+                "{code:?} {message}"
+            );
+        }
+    }
+}

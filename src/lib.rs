@@ -1,0 +1,13 @@
+//! Worker membership of an Alluxio 3xx (DORA) cluster, kept in etcd or in a static hosts file.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod config;
+pub mod error;
+pub mod etcd;
+pub mod membership;
+pub mod record;
+pub mod static_hosts;
+pub mod view;
+pub mod worker;

@@ -1,0 +1,332 @@
+//! What callers do: join a cluster, list it, leave it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::config::{Backend, Config, EtcdConfig, ReadMode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::etcd::{Cluster, Clusters, HostLiveness, Join, ManagerId, RegistrationState};
+use crate::static_hosts::StaticHosts;
+use crate::view::ClusterView;
+use crate::worker::{Worker, WorkerIdentity};
+
+/// A membership manager: one caller's access to one cluster. Cheap to clone; clones are the same manager.
+///
+/// Open and use it within a Tokio runtime. Close it with [`close`](Self::close): dropping the last clone ends its
+/// registrations too, but nobody is told whether that succeeded.
+#[derive(Clone)]
+pub struct Membership {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    members: Members,
+    leave_on_shutdown: bool,
+    closed: AtomicBool,
+    closing: Notify,
+}
+
+enum Members {
+    Static(StaticHosts),
+    Etcd(Box<EtcdMembers>),
+}
+
+struct EtcdMembers {
+    id: ManagerId,
+    config: EtcdConfig,
+    cluster: Arc<Cluster>,
+    /// The workers this manager joined.
+    joined: Mutex<HashSet<WorkerIdentity>>,
+    /// Where to leave when this is dropped without being closed.
+    runtime: tokio::runtime::Handle,
+}
+
+/// What a join may be told beside the worker.
+#[derive(Debug, Clone, Default)]
+pub struct JoinOptions {
+    /// Overrides the configured `alluxio.k8s.env.deployment`, which Alluxio reads anew at each join.
+    pub k8s_deployment: Option<bool>,
+    /// Renew the lease only while the program this worker belongs to gives signs of life.
+    pub host: Option<HostLiveness>,
+}
+
+impl Membership {
+    /// Opens a manager. Never waits for the network. Managers opened on the same `clusters` share connections, views
+    /// and registrations.
+    pub fn open(config: &Config, clusters: &Clusters) -> Result<Membership> {
+        let members = match &config.backend {
+            Backend::Static(config) => Members::Static(StaticHosts::open(config)?),
+            Backend::Etcd(config) => Members::Etcd(Box::new(EtcdMembers {
+                id: rand::random(),
+                config: config.clone(),
+                cluster: clusters.get(config),
+                joined: Mutex::default(),
+                runtime: current_runtime()?,
+            })),
+        };
+        Ok(Membership {
+            inner: Arc::new(Inner {
+                members,
+                leave_on_shutdown: config.leave_on_shutdown,
+                closed: AtomicBool::new(false),
+                closing: Notify::new(),
+            }),
+        })
+    }
+
+    /// Registers the worker and keeps it registered until [`leave`](Self::leave), [`close`](Self::close) or the end of
+    /// the process. Joining again updates the record where the address differs in optional fields (on Kubernetes: in
+    /// any); elsewhere another address under the same identity is an error of kind `AlreadyExists`. Nothing happens
+    /// for a STATIC cluster, whose members are those of the file.
+    ///
+    /// Takes at most the operation timeout.
+    pub async fn join(&self, worker: &Worker, options: &JoinOptions) -> Result<()> {
+        match self.members()? {
+            Members::Static(_) => Ok(()),
+            Members::Etcd(etcd) => {
+                // Before the join: a manager that is closed meanwhile ends what the join has begun.
+                etcd.joined.lock().insert(worker.identity);
+                let join = Join {
+                    manager: etcd.id,
+                    worker,
+                    overwrite: options.k8s_deployment.unwrap_or(etcd.config.k8s_deployment),
+                    ttl: etcd.config.lease_ttl,
+                    host: options.host.clone(),
+                };
+                let join = etcd.cluster.join(join, etcd.deadline());
+                self.unless_closed(join).await
+            }
+        }
+    }
+
+    /// The version of the view that [`view`](Self::view) would return at once from memory; 0 if it would have to ask
+    /// etcd first, or would fail. Never blocks; takes nanoseconds; any thread.
+    pub fn current_version(&self) -> u64 {
+        match self.members() {
+            Err(_) => 0,
+            Ok(Members::Static(hosts)) => hosts.view().version(),
+            Ok(Members::Etcd(etcd)) => match etcd.config.read_mode {
+                ReadMode::Cached => etcd.cluster.started_roster().map_or(0, |roster| {
+                    roster.current_version(etcd.config.max_staleness)
+                }),
+                ReadMode::Linearizable => 0,
+            },
+        }
+    }
+
+    /// The view of the cluster, from memory where the configured read mode and the age of the view allow; else asks
+    /// etcd, for at most the operation timeout. Shows everything this process wrote before.
+    pub async fn view(&self) -> Result<Arc<ClusterView>> {
+        match self.members()? {
+            Members::Static(hosts) => Ok(hosts.view().clone()),
+            Members::Etcd(etcd) => {
+                let roster = etcd.cluster.roster();
+                let deadline = etcd.deadline();
+                self.unless_closed(async {
+                    match etcd.config.read_mode {
+                        ReadMode::Cached => {
+                            roster.cached(etcd.config.max_staleness, deadline).await
+                        }
+                        ReadMode::Linearizable => roster.linearizable(deadline).await,
+                    }
+                })
+                .await
+            }
+        }
+    }
+
+    /// Waits until the view's version is greater than `version`, then returns it; `None` when the time is over. A
+    /// STATIC cluster never changes.
+    pub async fn wait_for_change(
+        &self,
+        version: u64,
+        timeout: Duration,
+    ) -> Result<Option<Arc<ClusterView>>> {
+        let deadline = Instant::now() + timeout.min(Duration::from_secs(365 * 24 * 3600));
+        match self.members()? {
+            Members::Static(hosts) => {
+                if hosts.view().version() > version {
+                    return Ok(Some(hosts.view().clone()));
+                }
+                self.unless_closed(async {
+                    tokio::time::sleep_until(deadline).await;
+                    Ok(None)
+                })
+                .await
+            }
+            Members::Etcd(etcd) => {
+                let newer = etcd.cluster.roster().newer_than(version, deadline);
+                self.unless_closed(async { Ok(newer.await) }).await
+            }
+        }
+    }
+
+    /// How old the view in memory may be: since when it has not been compared with etcd. `None` before the first
+    /// listing, and zero for a STATIC cluster.
+    pub fn view_age(&self) -> Result<Option<Duration>> {
+        Ok(match self.members()? {
+            Members::Static(_) => Some(Duration::ZERO),
+            Members::Etcd(etcd) => etcd
+                .cluster
+                .started_roster()
+                .and_then(|roster| roster.age()),
+        })
+    }
+
+    /// The text of `showAllMembers`, which `alluxio info nodes` prints.
+    pub async fn show_all_members(&self) -> Result<String> {
+        match self.members()? {
+            Members::Static(hosts) => Ok(hosts.to_table()),
+            Members::Etcd(_) => Ok(self.view().await?.to_table()),
+        }
+    }
+
+    /// Where this process's registration of the worker stands; `None` if it has not registered it.
+    pub fn registration_state(
+        &self,
+        identity: &WorkerIdentity,
+    ) -> Result<Option<RegistrationState>> {
+        Ok(match self.members()? {
+            Members::Static(_) => None,
+            Members::Etcd(etcd) => etcd.cluster.registration_state(identity),
+        })
+    }
+
+    /// Ends the registration of this worker, whichever manager of the process joined it: its lease is revoked, so that
+    /// it is listed as lost at once. Nothing happens if the process has not registered it.
+    pub async fn stop_heartbeat(&self, identity: &WorkerIdentity) -> Result<()> {
+        match self.members()? {
+            Members::Static(_) => Ok(()),
+            Members::Etcd(etcd) => {
+                etcd.joined.lock().remove(identity);
+                etcd.cluster.stop_heartbeat(identity, etcd.deadline()).await
+            }
+        }
+    }
+
+    /// Removes a lost worker from the cluster. A live or unknown worker is an error of kind `InvalidArgument`. Nothing
+    /// happens for STATIC and SERVICE_REGISTRY.
+    pub async fn decommission(&self, identity: &WorkerIdentity) -> Result<()> {
+        match self.members()? {
+            Members::Static(_) => Ok(()),
+            Members::Etcd(etcd) => {
+                let decommission = etcd.cluster.decommission(identity, etcd.deadline());
+                self.unless_closed(decommission).await
+            }
+        }
+    }
+
+    /// Ends every registration that this manager made and no other manager of the process shares.
+    pub async fn leave(&self) -> Result<()> {
+        match self.members()? {
+            Members::Static(_) => Ok(()),
+            Members::Etcd(etcd) => etcd.leave_all().await,
+        }
+    }
+
+    /// Whether the end of the program should [`leave`](Self::leave): `alluxio.membership.native.leave.on.shutdown`.
+    pub fn leaves_on_shutdown(&self) -> bool {
+        self.inner.leave_on_shutdown
+    }
+
+    /// Closes the manager: every later call fails with kind `Closed`, and closing again does nothing. Leaves too, unless
+    /// `alluxio.membership.native.leave.on.shutdown` is false: then the registrations it made go on until the process
+    /// ends, as with Alluxio's own class. An error says that a lease could not be revoked; the manager is closed all the
+    /// same.
+    pub async fn close(&self) -> Result<()> {
+        if self.inner.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.inner.closing.notify_waiters();
+        match &self.inner.members {
+            Members::Static(_) => Ok(()),
+            Members::Etcd(etcd) if self.inner.leave_on_shutdown => {
+                etcd.cluster.clone().linger();
+                etcd.leave_all().await
+            }
+            Members::Etcd(etcd) => {
+                if !std::mem::take(&mut *etcd.joined.lock()).is_empty() {
+                    // The registrations end with the process, and so must the cluster.
+                    std::mem::forget(etcd.cluster.clone());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a call early when the manager is closed meanwhile.
+    async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let closing = self.inner.closing.notified();
+        // A close before `notified` was called is seen here, a later one there.
+        self.members()?;
+        tokio::select! {
+            result = call => result,
+            () = closing => Err(closed()),
+        }
+    }
+
+    fn members(&self) -> Result<&Members> {
+        if self.inner.closed.load(Ordering::Acquire) {
+            Err(closed())
+        } else {
+            Ok(&self.inner.members)
+        }
+    }
+}
+
+impl EtcdMembers {
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.config.operation_timeout
+    }
+
+    async fn leave_all(&self) -> Result<()> {
+        let joined = std::mem::take(&mut *self.joined.lock());
+        let deadline = self.deadline();
+        let mut result = Ok(());
+        for identity in joined {
+            let left = self.cluster.leave(self.id, &identity, deadline).await;
+            result = result.and(left);
+        }
+        result
+    }
+}
+
+/// Not closed: the registrations end all the same, in the background.
+impl Drop for EtcdMembers {
+    fn drop(&mut self) {
+        let joined = std::mem::take(self.joined.get_mut());
+        if joined.is_empty() {
+            return;
+        }
+        let (cluster, id, deadline) = (self.cluster.clone(), self.id, self.deadline());
+        self.runtime.spawn(async move {
+            for identity in joined {
+                if let Err(error) = cluster.leave(id, &identity, deadline).await {
+                    log::warn!("{error}");
+                }
+            }
+        });
+    }
+}
+
+fn current_runtime() -> Result<tokio::runtime::Handle> {
+    tokio::runtime::Handle::try_current().map_err(|error| {
+        Error::new(
+            ErrorKind::Internal,
+            format!("A membership manager must be opened within a Tokio runtime: {error}"),
+        )
+    })
+}
+
+fn closed() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "This membership manager is closed; open another one",
+    )
+}

@@ -1,0 +1,355 @@
+//! A pull reader of JSON that accepts exactly what Gson's lenient `JsonReader` accepts: comments, single quotes,
+//! unquoted names and texts, `=` and `=>` for `:`, `;` for `,`, empty array elements, keywords in any case.
+//! No JSON crate does, and every record that Alluxio reads must be read here too, and with the same result.
+//!
+//! Nothing here recurses, so deeply nested input costs no stack.
+
+/// What is wrong with a document, and where.
+pub(super) type SyntaxError = String;
+
+/// A value that is no array and no object.
+#[derive(Debug, PartialEq)]
+pub(super) enum Value {
+    Null,
+    Boolean(bool),
+    /// The text of a number by JSON's grammar.
+    Number(String),
+    /// A quoted or unquoted text.
+    Text(String),
+    /// The `{` was read; the members follow.
+    Object,
+    /// The `[` was read; the elements follow.
+    Array,
+}
+
+impl Value {
+    /// As error messages call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Value::Null => "null",
+            Value::Boolean(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::Text(_) => "a string",
+            Value::Object => "an object",
+            Value::Array => "an array",
+        }
+    }
+}
+
+pub(super) struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Reader {
+            text: text.strip_prefix('\u{feff}').unwrap_or(text),
+            at: 0,
+        }
+    }
+
+    /// The value of the document; `None` if there is nothing but space and comments.
+    pub(super) fn document(&mut self) -> Result<Option<Value>, SyntaxError> {
+        self.peek()?;
+        // Gson skips this guard of JSON served to browsers.
+        if let Some(rest) = self.rest().strip_prefix(")]}'\n") {
+            self.at = self.text.len() - rest.len();
+        }
+        match self.peek()? {
+            None => Ok(None),
+            Some(_) => self.value().map(Some),
+        }
+    }
+
+    /// Checks that nothing but space follows. Gson is strict here: not even a comment may.
+    pub(super) fn end(&mut self) -> Result<(), SyntaxError> {
+        self.skip_space();
+        if self.rest().is_empty() {
+            Ok(())
+        } else {
+            Err(self.error("Expected the end"))
+        }
+    }
+
+    /// The name of the next member of an object, `None` at its end. `first`: no member was read yet.
+    pub(super) fn name(&mut self, first: bool) -> Result<Option<String>, SyntaxError> {
+        if !first {
+            match self.next()? {
+                Some('}') => return Ok(None),
+                Some(',' | ';') => {}
+                _ => return Err(self.error("Unterminated object")),
+            }
+        }
+        let name = match self.peek()? {
+            Some('}') if first => {
+                self.at += 1;
+                return Ok(None);
+            }
+            Some(quote @ ('"' | '\'')) => {
+                self.at += 1;
+                self.quoted(quote)?
+            }
+            _ => match self.unquoted() {
+                "" => return Err(self.error("Expected a name")),
+                name => name.to_owned(),
+            },
+        };
+        match self.next()? {
+            Some(':') => {}
+            Some('=') => {
+                if self.rest().starts_with('>') {
+                    self.at += 1;
+                }
+            }
+            _ => return Err(self.error("Expected ':'")),
+        }
+        Ok(Some(name))
+    }
+
+    /// The value at this place.
+    pub(super) fn value(&mut self) -> Result<Value, SyntaxError> {
+        match self.peek()? {
+            Some('{') => {
+                self.at += 1;
+                Ok(Value::Object)
+            }
+            Some('[') => {
+                self.at += 1;
+                Ok(Value::Array)
+            }
+            Some(quote @ ('"' | '\'')) => {
+                self.at += 1;
+                self.quoted(quote).map(Value::Text)
+            }
+            _ => {
+                let text = self.unquoted();
+                Ok(if text.is_empty() {
+                    return Err(self.error("Expected a value"));
+                } else if text.eq_ignore_ascii_case("null") {
+                    Value::Null
+                } else if text.eq_ignore_ascii_case("true") {
+                    Value::Boolean(true)
+                } else if text.eq_ignore_ascii_case("false") {
+                    Value::Boolean(false)
+                } else if is_number(text) {
+                    Value::Number(text.to_owned())
+                } else {
+                    Value::Text(text.to_owned())
+                })
+            }
+        }
+    }
+
+    /// Reads to the end of a value that [`value`](Self::value) returned.
+    pub(super) fn skip(&mut self, value: &Value) -> Result<(), SyntaxError> {
+        enum Within {
+            Object,
+            Array,
+        }
+        let mut open = match value {
+            Value::Object => vec![(Within::Object, true)],
+            Value::Array => vec![(Within::Array, true)],
+            _ => return Ok(()),
+        };
+        while let Some((within, first)) = open.last_mut() {
+            let was_first = std::mem::replace(first, false);
+            let more = match within {
+                Within::Object => self.name(was_first)?.is_some(),
+                Within::Array => self.element(was_first)?,
+            };
+            if !more {
+                open.pop();
+                continue;
+            }
+            // An element that was left out counts as null.
+            if matches!(within, Within::Array) && matches!(self.peek()?, Some(',' | ';' | ']')) {
+                continue;
+            }
+            match self.value()? {
+                Value::Object => open.push((Within::Object, true)),
+                Value::Array => open.push((Within::Array, true)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the array has another element, which is then to be read.
+    fn element(&mut self, first: bool) -> Result<bool, SyntaxError> {
+        if first {
+            if self.peek()? == Some(']') {
+                self.at += 1;
+                return Ok(false);
+            }
+            return Ok(true);
+        }
+        match self.next()? {
+            Some(']') => Ok(false),
+            Some(',' | ';') => Ok(true),
+            _ => Err(self.error("Unterminated array")),
+        }
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    fn skip_space(&mut self) {
+        let rest = self.rest().trim_start_matches([' ', '\t', '\r', '\n']);
+        self.at = self.text.len() - rest.len();
+    }
+
+    /// The next character after space and comments, which stays unread.
+    fn peek(&mut self) -> Result<Option<char>, SyntaxError> {
+        loop {
+            self.skip_space();
+            let rest = self.rest();
+            if rest.starts_with('#') || rest.starts_with("//") {
+                self.at += rest.find(['\n', '\r']).unwrap_or(rest.len());
+            } else if let Some(comment) = rest.strip_prefix("/*") {
+                let end = comment.find("*/");
+                self.at += "/**/".len() + end.ok_or_else(|| self.error("Unterminated comment"))?;
+            } else {
+                return Ok(rest.chars().next());
+            }
+        }
+    }
+
+    /// The next character after space and comments.
+    fn next(&mut self) -> Result<Option<char>, SyntaxError> {
+        let next = self.peek()?;
+        self.at += next.map_or(0, char::len_utf8);
+        Ok(next)
+    }
+
+    /// A text without quotes; empty if there is none here.
+    fn unquoted(&mut self) -> &'a str {
+        let rest = self.rest();
+        let end = rest
+            .find([
+                '/', '\\', ';', '#', '=', '{', '}', '[', ']', ':', ',', ' ', '\t', '\x0c', '\r',
+                '\n',
+            ])
+            .unwrap_or(rest.len());
+        self.at += end;
+        &rest[..end]
+    }
+
+    /// The rest of a text whose opening quote was read.
+    fn quoted(&mut self, quote: char) -> Result<String, SyntaxError> {
+        let mut text = String::new();
+        loop {
+            let rest = self.rest();
+            let Some(special) = rest.find([quote, '\\']) else {
+                return Err(self.error("Unterminated string"));
+            };
+            text.push_str(&rest[..special]);
+            self.at += special + 1;
+            if rest[special..].starts_with(quote) {
+                return Ok(text);
+            }
+            text.push(self.escape()?);
+        }
+    }
+
+    /// The character that an escape stands for; its backslash was read.
+    fn escape(&mut self) -> Result<char, SyntaxError> {
+        let Some(escape) = self.rest().chars().next() else {
+            return Err(self.error("Unterminated escape sequence"));
+        };
+        let character = match escape {
+            'u' => {
+                self.at += 1;
+                return self.unicode();
+            }
+            't' => '\t',
+            'b' => '\u{8}',
+            'n' => '\n',
+            'r' => '\r',
+            'f' => '\u{c}',
+            '\n' | '\'' | '"' | '\\' | '/' => escape,
+            _ => return Err(self.error("Invalid escape sequence")),
+        };
+        self.at += 1;
+        Ok(character)
+    }
+
+    /// The character of one escaped UTF-16 unit or of a pair. Half a pair, which Java would keep, has no character
+    /// here and is replaced.
+    fn unicode(&mut self) -> Result<char, SyntaxError> {
+        let unit = self.unit()?;
+        if let Some(character) = char::from_u32(unit) {
+            return Ok(character);
+        }
+        let after = self.at;
+        if unit < 0xdc00 && self.rest().starts_with("\\u") {
+            self.at += 2;
+            let low = self.unit()?;
+            if (0xdc00..0xe000).contains(&low) {
+                let code = 0x1_0000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+                return Ok(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+            }
+            self.at = after;
+        }
+        Ok(char::REPLACEMENT_CHARACTER)
+    }
+
+    fn unit(&mut self) -> Result<u32, SyntaxError> {
+        let digits = self.rest().as_bytes().get(..4).and_then(|digits| {
+            digits.iter().try_fold(0, |unit, digit| {
+                char::from(*digit)
+                    .to_digit(16)
+                    .map(|digit| unit * 16 + digit)
+            })
+        });
+        let unit = digits.ok_or_else(|| self.error("Invalid \\u escape"))?;
+        self.at += 4;
+        Ok(unit)
+    }
+
+    pub(super) fn error(&self, what: &str) -> SyntaxError {
+        format!("{what} at byte {}", self.at)
+    }
+}
+
+/// JSON's grammar of numbers: everything else without quotes is text.
+fn is_number(text: &str) -> bool {
+    fn digits(text: &str) -> Option<&str> {
+        let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        (rest.len() < text.len()).then_some(rest)
+    }
+    let integer = text.strip_prefix('-').unwrap_or(text);
+    let rest = match integer.strip_prefix('0') {
+        Some(rest) => Some(rest),
+        None => digits(integer),
+    };
+    let rest = rest.and_then(|rest| match rest.strip_prefix('.') {
+        Some(fraction) => digits(fraction),
+        None => Some(rest),
+    });
+    let rest = rest.and_then(|rest| match rest.strip_prefix(['e', 'E']) {
+        Some(exponent) => digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)),
+        None => Some(rest),
+    });
+    rest == Some("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_json_numbers() {
+        for number in [
+            "0", "-0", "7", "-70", "0.5", "1.50", "1e5", "1E+05", "10.0e-1",
+        ] {
+            assert!(is_number(number), "{number}");
+        }
+        for text in [
+            "", "-", "00", "01", "1.", ".5", "+1", "1e", "1e+", "e1", "0x1", "1_0", "7d", "NaN",
+        ] {
+            assert!(!is_number(text), "{text}");
+        }
+    }
+}

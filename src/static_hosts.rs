@@ -1,0 +1,219 @@
+//! STATIC membership: the workers of a hosts file.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+
+use crate::config::StaticConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::view::{self, ClusterView, Member, MemberFilter};
+use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
+
+/// The members named by a hosts file, read once. All of them are live, as far as this class knows.
+pub struct StaticHosts {
+    view: Arc<ClusterView>,
+}
+
+impl StaticHosts {
+    /// Reads the hosts file: a host on each line, taken as it is without the space around it. Empty lines and lines
+    /// that start with `#` are skipped, repeated hosts are listed once.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the file does not exist, `Io` if it cannot be read or is not UTF-8.
+    pub fn open(config: &StaticConfig) -> Result<Self> {
+        let path = config.hosts_file.display();
+        let text =
+            std::fs::read_to_string(&config.hosts_file).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Error::new(
+                    ErrorKind::NotFound,
+                    format!("Not found for static worker config file:{path}"),
+                ),
+                _ => Error::new(
+                    ErrorKind::Io,
+                    format!("Failed to read the static worker config file {path}: {error}"),
+                ),
+            })?;
+        let mut seen = HashSet::new();
+        let mut members = Vec::new();
+        for host in hosts(&text) {
+            if seen.insert(host) {
+                members.push(Member {
+                    worker: Arc::new(worker(host, config)),
+                    state: WorkerState::Live,
+                });
+            } else {
+                log::warn!("Duplicate node hostname {host} found in {path}");
+            }
+        }
+        Ok(StaticHosts {
+            view: Arc::new(ClusterView {
+                version: 1,
+                all: members.clone(),
+                live: members,
+                ..ClusterView::default()
+            }),
+        })
+    }
+
+    /// The members, in the order of the file.
+    pub fn view(&self) -> &Arc<ClusterView> {
+        &self.view
+    }
+
+    /// The text of `showAllMembers`: ids are made from addresses, and the status of a host is not known.
+    pub fn to_table(&self) -> String {
+        let members = self.view.members(MemberFilter::All);
+        view::table(members.iter().map(|member| {
+            let worker = &*member.worker;
+            (worker.address.main_info_md5(), worker, "N/A")
+        }))
+    }
+}
+
+/// The hosts of a file. `\r` alone also ends a line.
+fn hosts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(['\n', '\r'])
+        .map(|line| line.trim_matches(|c| c <= ' '))
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+fn worker(host: &str, config: &StaticConfig) -> Worker {
+    Worker {
+        identity: WorkerIdentity::of_static_host(host),
+        address: WorkerNetAddress {
+            container_host: Some(config.container_host.clone()),
+            rpc_port: config.rpc_port,
+            data_port: config.data_port,
+            netty_data_port: config.netty_data_port,
+            web_port: config.web_port,
+            http_server_port: config.http_server_port,
+            ..WorkerNetAddress::new(host)
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::record::golden::vectors;
+
+    fn config(hosts_file: &Path) -> StaticConfig {
+        StaticConfig {
+            hosts_file: hosts_file.to_owned(),
+            container_host: "c".to_owned(),
+            rpc_port: 29999,
+            data_port: 29997,
+            netty_data_port: 29997,
+            web_port: 30000,
+            http_server_port: 28080,
+        }
+    }
+
+    fn open(text: impl AsRef<[u8]>) -> Result<StaticHosts> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        StaticHosts::open(&config(file.path()))
+    }
+
+    fn hosts_of(static_hosts: &StaticHosts) -> Vec<&str> {
+        let members = static_hosts.view().members(MemberFilter::All);
+        members
+            .iter()
+            .map(|member| member.worker.address.host.as_deref().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn the_file_decides_who_and_in_which_order() {
+        let opened = open(
+            "# comment\n\n  worker2  \nworker1\r\n\tworker2\n#worker3\nh1 # x\nh:123\n::1\nw\u{f6}rker",
+        )
+        .unwrap();
+        assert_eq!(
+            hosts_of(&opened),
+            [
+                "worker2",
+                "worker1",
+                "h1 # x",
+                "h:123",
+                "::1",
+                "w\u{f6}rker"
+            ]
+        );
+        let view = opened.view();
+        assert_eq!(view.version(), 1);
+        assert_eq!(view.revision(), 0);
+        assert_eq!(
+            view.members(MemberFilter::Live),
+            view.members(MemberFilter::All)
+        );
+        assert!(view.members(MemberFilter::Failed).is_empty());
+        assert!(view.skipped().is_empty());
+        assert!(
+            view.members(MemberFilter::All)
+                .iter()
+                .all(|m| m.state == WorkerState::Live)
+        );
+        assert!(view.is_live(&WorkerIdentity::of_static_host("worker1")));
+    }
+
+    #[test]
+    fn workers_are_those_of_the_real_class() {
+        let config = config(Path::new(""));
+        let rows = vectors("static.jsonl");
+        assert!(rows.len() >= 39);
+        for row in rows {
+            let worker = worker(row["host"].as_str().unwrap(), &config);
+            assert_eq!(
+                worker.identity.to_string(),
+                row["identity"].as_str().unwrap()
+            );
+            assert_eq!(worker.address.main_info_md5(), row["id"].as_str().unwrap());
+            assert_eq!(worker.address.secure_rpc_port, 0);
+        }
+    }
+
+    #[test]
+    fn the_table_has_stock_ids_and_no_status() {
+        let opened = open("worker1\n").unwrap();
+        let id = opened.view().members(MemberFilter::All)[0]
+            .worker
+            .address
+            .main_info_md5();
+        assert_eq!(
+            opened.to_table(),
+            format!("WorkerId\tAddress\tStatus\n{id}\tworker1:29999\tN/A\n")
+        );
+        assert_eq!(open("").unwrap().to_table(), "WorkerId\tAddress\tStatus\n");
+    }
+
+    #[test]
+    fn a_missing_file_is_reported_as_alluxio_does() {
+        let error = StaticHosts::open(&config(Path::new("/no/such/workers")))
+            .err()
+            .unwrap();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(
+            error.message(),
+            "Not found for static worker config file:/no/such/workers"
+        );
+    }
+
+    #[test]
+    fn an_unreadable_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let not_utf8: PathBuf = folder.path().join("workers");
+        std::fs::write(&not_utf8, b"w\xf6rker\n").unwrap();
+        for path in [folder.path(), &not_utf8] {
+            let error = StaticHosts::open(&config(path)).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert!(
+                error.message().contains(&*path.to_string_lossy()),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,662 @@
+//! Real etcd servers for the tests: each owns its ports and its folder, is healthy before it is handed out, and is
+//! gone when the test is, however the test ends.
+
+// Every test program compiles this module, and none uses all of it.
+#![allow(dead_code)]
+
+use std::fs::{self, OpenOptions};
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use etcd_client::{
+    Client, ConnectOptions, DeleteOptions, GetOptions, KeyValue, Permission, PutOptions,
+};
+use tempfile::TempDir;
+
+/// Long enough for a loaded machine; only a server that will never be healthy waits for all of it.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The etcd versions the library is tested with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EtcdVersion {
+    /// Debian's `etcd-server`: `$AXM_ETCD_3_4`, else `etcd` on the `PATH`.
+    V3_4,
+    /// What `make tools` builds: `$AXM_ETCD_3_6`, else `.tools/bin/etcd-3.6` of the project.
+    V3_6,
+}
+
+impl EtcdVersion {
+    /// All versions, oldest first.
+    pub const ALL: [EtcdVersion; 2] = [EtcdVersion::V3_4, EtcdVersion::V3_6];
+
+    /// The server's program. Panics where it is missing: a test that was not run did not pass.
+    pub fn binary(self) -> PathBuf {
+        let (variable, default) = match self {
+            EtcdVersion::V3_4 => ("AXM_ETCD_3_4", on_path("etcd")),
+            EtcdVersion::V3_6 => (
+                "AXM_ETCD_3_6",
+                Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/etcd-3.6")),
+            ),
+        };
+        let set = std::env::var_os(variable).map(PathBuf::from);
+        match set.or(default) {
+            Some(binary) if binary.is_file() => binary,
+            missing => panic!(
+                "no etcd server for {self:?} ({missing:?}): run `make tools`, or set ${variable} to one"
+            ),
+        }
+    }
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Makes one test per etcd version out of an `async fn name(version: EtcdVersion)`: `name::etcd_3_4` and
+/// `name::etcd_3_6`.
+#[allow(unused_macros)]
+macro_rules! on_every_etcd {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use crate::common::EtcdVersion;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn etcd_3_4() {
+                super::$name(EtcdVersion::V3_4).await
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn etcd_3_6() {
+                super::$name(EtcdVersion::V3_6).await
+            }
+        }
+    )+};
+}
+#[allow(unused_imports)]
+pub(crate) use on_every_etcd;
+
+/// Waits until `condition` is true and fails the test, naming `what`, when it is not within `deadline`.
+pub async fn eventually<F, Fut>(what: &str, deadline: Duration, mut condition: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let start = Instant::now();
+    while !condition().await {
+        assert!(
+            start.elapsed() < deadline,
+            "not within {deadline:?}: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// How to start a server.
+#[derive(Debug, Clone)]
+pub struct EtcdOptions {
+    /// Which server.
+    pub version: EtcdVersion,
+    /// Further arguments of `etcd`; they come last, so they win.
+    pub args: Vec<String>,
+    /// Switches authentication on, with the user `root` and this password.
+    pub root_password: Option<String>,
+}
+
+impl EtcdOptions {
+    /// A server as it is out of the box.
+    pub fn new(version: EtcdVersion) -> Self {
+        EtcdOptions {
+            version,
+            args: Vec::new(),
+            root_password: None,
+        }
+    }
+
+    /// Adds arguments of `etcd`.
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|arg| arg.to_string()));
+        self
+    }
+
+    /// Switches authentication on, with the user `root` and this password.
+    pub fn root_password(mut self, password: &str) -> Self {
+        self.root_password = Some(password.to_string());
+        self
+    }
+}
+
+struct PortTaken;
+
+/// One etcd server process.
+///
+/// The key helpers are the tests' ground truth: plain `etcd_client`, nothing of the library under test. They panic
+/// when etcd does not answer.
+pub struct Etcd {
+    binary: PathBuf,
+    args: Vec<String>,
+    client_port: u16,
+    root_password: Mutex<Option<String>>,
+    child: Mutex<Option<Child>>,
+    /// Where in the log file the present run begins.
+    run_in_log: AtomicU64,
+    folder: TempDir,
+}
+
+impl Etcd {
+    /// Starts a single server and waits until it is healthy.
+    pub async fn start(version: EtcdVersion) -> Etcd {
+        Etcd::start_with(EtcdOptions::new(version)).await
+    }
+
+    /// Starts a single server with options and waits until it is healthy.
+    pub async fn start_with(options: EtcdOptions) -> Etcd {
+        let mut members = start_members(options, 1).await;
+        members.remove(0)
+    }
+
+    /// `http://127.0.0.1:<port>`.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    /// The client port.
+    pub fn port(&self) -> u16 {
+        self.client_port
+    }
+
+    /// The process id, while the server runs or is paused.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.lock().unwrap().as_ref().map(Child::id)
+    }
+
+    /// What the server has logged since its first start.
+    pub fn log(&self) -> String {
+        fs::read(self.log_file())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("etcd.log")
+    }
+
+    fn data_folder(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Asks the server to end (SIGTERM) and waits for it.
+    pub async fn stop(&self) {
+        self.signal(libc::SIGCONT);
+        self.signal(libc::SIGTERM);
+        let start = Instant::now();
+        while self.exit_status().is_none() {
+            if start.elapsed() > STOP_DEADLINE {
+                self.kill();
+                panic!("etcd did not end within {STOP_DEADLINE:?} of SIGTERM");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.child.lock().unwrap().take();
+    }
+
+    /// Ends the server like a power cut (SIGKILL) and reaps it. Its data stays.
+    pub fn kill(&self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Freezes the server (SIGSTOP): its connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets a paused server go on.
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    /// Kills the server if it runs, and starts it again with its data, ports and flags. Healthy on return.
+    pub async fn restart(&self) {
+        self.kill();
+        self.run_again();
+        self.wait_until_running_again().await;
+    }
+
+    /// Kills the server, deletes its data and starts it again with its ports and flags: the same cluster id, and
+    /// revisions that begin anew. Authentication is off afterwards. For a single server; a cluster has its own.
+    pub async fn wipe_and_restart(&self) {
+        self.kill();
+        self.wipe();
+        self.restart().await;
+    }
+
+    fn wipe(&self) {
+        fs::remove_dir_all(self.data_folder()).expect("delete etcd's data");
+        self.root_password.lock().unwrap().take();
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        let child = self.child.lock().unwrap();
+        let child = child.as_ref().expect("etcd runs");
+        // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its own.
+        let result = unsafe { libc::kill(child.id() as libc::pid_t, signal) };
+        assert_eq!(result, 0, "signal etcd: {}", io::Error::last_os_error());
+    }
+
+    fn exit_status(&self) -> Option<ExitStatus> {
+        let mut child = self.child.lock().unwrap();
+        child
+            .as_mut()
+            .and_then(|child| child.try_wait().expect("wait for etcd"))
+    }
+
+    fn run(&self) -> io::Result<()> {
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())?;
+        self.run_in_log
+            .store(log.metadata()?.len(), Ordering::Relaxed);
+        let mut command = Command::new(&self.binary);
+        command
+            .args(&self.args)
+            .env_clear() // ETCD_* variables are options too
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        *self.child.lock().unwrap() = Some(spawn(command)?);
+        Ok(())
+    }
+
+    fn run_again(&self) {
+        self.run().expect("start etcd again");
+    }
+
+    /// The ports were the server's own, so a stranger on them is only passing.
+    async fn wait_until_running_again(&self) {
+        let start = Instant::now();
+        while let Err(PortTaken) = self.wait_until_healthy().await {
+            assert!(start.elapsed() < START_DEADLINE, "etcd's port stays taken");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.run_again();
+        }
+    }
+
+    async fn wait_until_healthy(&self) -> Result<(), PortTaken> {
+        let start = Instant::now();
+        while !self.is_healthy().await {
+            if let Some(status) = self.exit_status() {
+                self.child.lock().unwrap().take();
+                let log = fs::read(self.log_file()).expect("read etcd's log");
+                let run_in_log = self.run_in_log.load(Ordering::Relaxed) as usize;
+                let log = String::from_utf8_lossy(&log[run_in_log..]);
+                if log.contains("address already in use") {
+                    return Err(PortTaken);
+                }
+                panic!("etcd ended with {status}:\n{log}");
+            }
+            assert!(
+                start.elapsed() < START_DEADLINE,
+                "etcd is not healthy after {START_DEADLINE:?}:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+    async fn is_healthy(&self) -> bool {
+        let read = async { self.connect().await?.get("health", None).await };
+        matches!(
+            tokio::time::timeout(Duration::from_secs(2), read).await,
+            Ok(Ok(_))
+        )
+    }
+
+    async fn connect(&self) -> Result<Client, etcd_client::Error> {
+        let root_password = self.root_password.lock().unwrap().clone();
+        let options =
+            root_password.map(|password| ConnectOptions::new().with_user("root", password));
+        Client::connect([self.endpoint()], options).await
+    }
+
+    /// A plain client of this server (as `root` where authentication is on).
+    pub async fn client(&self) -> Client {
+        answer("connect", self.connect()).await
+    }
+
+    /// What etcd holds under `key`.
+    pub async fn get(&self, key: &str) -> Option<KeyValue> {
+        let mut client = self.client().await;
+        let mut response = answer("get", client.get(key, None)).await;
+        response.take_kvs().pop()
+    }
+
+    /// Everything whose key begins with `prefix`, in the order of the keys.
+    pub async fn get_prefix(&self, prefix: &str) -> Vec<KeyValue> {
+        let mut client = self.client().await;
+        let options = GetOptions::new().with_prefix();
+        answer("get", client.get(prefix, Some(options)))
+            .await
+            .take_kvs()
+    }
+
+    /// The keys that begin with `prefix`, in order.
+    pub async fn keys(&self, prefix: &str) -> Vec<String> {
+        let kvs = self.get_prefix(prefix).await;
+        kvs.iter()
+            .map(|kv| String::from_utf8_lossy(kv.key()).into_owned())
+            .collect()
+    }
+
+    /// Writes a key without a lease.
+    pub async fn put(&self, key: &str, value: impl Into<Vec<u8>>) {
+        let mut client = self.client().await;
+        answer("put", client.put(key, value, None)).await;
+    }
+
+    /// Writes a key on a lease.
+    pub async fn put_on_lease(&self, key: &str, value: impl Into<Vec<u8>>, lease: i64) {
+        let mut client = self.client().await;
+        let options = PutOptions::new().with_lease(lease);
+        answer("put", client.put(key, value, Some(options))).await;
+    }
+
+    /// Deletes a key; returns whether it was there.
+    pub async fn delete(&self, key: &str) -> bool {
+        let mut client = self.client().await;
+        answer("delete", client.delete(key, None)).await.deleted() > 0
+    }
+
+    /// Deletes every key that begins with `prefix`; returns how many there were.
+    pub async fn delete_prefix(&self, prefix: &str) -> i64 {
+        let mut client = self.client().await;
+        let options = DeleteOptions::new().with_prefix();
+        answer("delete", client.delete(prefix, Some(options)))
+            .await
+            .deleted()
+    }
+
+    /// etcd's current revision.
+    pub async fn revision(&self) -> i64 {
+        let mut client = self.client().await;
+        let response = answer("get", client.get("revision", None)).await;
+        response.header().expect("etcd sends a header").revision()
+    }
+
+    /// Forgets the history below `revision`.
+    pub async fn compact(&self, revision: i64) {
+        let mut client = self.client().await;
+        answer("compact", client.compact(revision, None)).await;
+    }
+
+    /// The ids of all leases.
+    pub async fn leases(&self) -> Vec<i64> {
+        let mut client = self.client().await;
+        let response = answer("list leases", client.leases()).await;
+        response.leases().iter().map(|lease| lease.id()).collect()
+    }
+
+    /// Grants a lease and returns its id.
+    pub async fn grant_lease(&self, ttl_seconds: i64) -> i64 {
+        let mut client = self.client().await;
+        answer("grant a lease", client.lease_grant(ttl_seconds, None))
+            .await
+            .id()
+    }
+
+    /// Seconds left and seconds granted of a lease; `None` when etcd does not know it.
+    pub async fn lease_ttl(&self, lease: i64) -> Option<(i64, i64)> {
+        let mut client = self.client().await;
+        let response = answer("look at a lease", client.lease_time_to_live(lease, None)).await;
+        (response.ttl() >= 0).then(|| (response.ttl(), response.granted_ttl()))
+    }
+
+    /// Revokes a lease.
+    pub async fn revoke_lease(&self, lease: i64) {
+        let mut client = self.client().await;
+        answer("revoke a lease", client.lease_revoke(lease)).await;
+    }
+
+    /// Switches authentication on, with the user `root` and this password; the helpers here go on as `root`.
+    pub async fn enable_auth(&self, root_password: &str) {
+        let mut client = self.client().await;
+        answer("add the root role", client.role_add("root")).await;
+        answer("add root", client.user_add("root", root_password, None)).await;
+        answer("make root root", client.user_grant_role("root", "root")).await;
+        answer("enable authentication", client.auth_enable()).await;
+        *self.root_password.lock().unwrap() = Some(root_password.to_string());
+    }
+
+    /// Adds a user with a role of its own, which has just these permissions.
+    pub async fn add_user(&self, name: &str, password: &str, permissions: Vec<Permission>) {
+        let mut client = self.client().await;
+        answer("add a role", client.role_add(name)).await;
+        for permission in permissions {
+            let granted = client.role_grant_permission(name, permission);
+            answer("grant a permission", granted).await;
+        }
+        answer("add a user", client.user_add(name, password, None)).await;
+        answer("grant a role", client.user_grant_role(name, name)).await;
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("--- log of etcd at {}\n{}", self.endpoint(), self.log());
+        }
+    }
+}
+
+async fn answer<T>(what: &str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> T {
+    match tokio::time::timeout(CALL_DEADLINE, call).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => panic!("etcd did not {what}: {error}"),
+        Err(_) => panic!("etcd did not {what} within {CALL_DEADLINE:?}"),
+    }
+}
+
+/// Several etcd servers that form one cluster.
+pub struct EtcdCluster {
+    members: Vec<Etcd>,
+}
+
+impl EtcdCluster {
+    /// Starts `size` servers and waits until each of them is healthy.
+    pub async fn start(version: EtcdVersion, size: usize) -> EtcdCluster {
+        EtcdCluster::start_with(EtcdOptions::new(version), size).await
+    }
+
+    /// Starts `size` servers with options and waits until each of them is healthy.
+    pub async fn start_with(options: EtcdOptions, size: usize) -> EtcdCluster {
+        EtcdCluster {
+            members: start_members(options, size).await,
+        }
+    }
+
+    /// The servers, to look at and to harm. One that is stopped comes back with `restart()`, which waits for a quorum.
+    pub fn members(&self) -> &[Etcd] {
+        &self.members
+    }
+
+    /// All endpoints, in the order of [`members`](Self::members).
+    pub fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(Etcd::endpoint).collect()
+    }
+
+    /// The member that leads, by its place in [`members`](Self::members), as soon as a member that answers knows one.
+    pub async fn leader(&self) -> usize {
+        let start = Instant::now();
+        loop {
+            for (place, member) in self.members.iter().enumerate() {
+                let status = async { member.connect().await?.status().await };
+                let status = tokio::time::timeout(Duration::from_millis(500), status).await;
+                if let Ok(Ok(status)) = status
+                    && status
+                        .header()
+                        .is_some_and(|h| h.member_id() == status.leader())
+                {
+                    return place;
+                }
+            }
+            assert!(
+                start.elapsed() < START_DEADLINE,
+                "the cluster has no leader"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Kills all members like a power cut and starts them again with their data.
+    pub async fn restart(&self) {
+        self.members.iter().for_each(Etcd::kill);
+        self.run_again().await;
+    }
+
+    /// Kills all members, deletes their data and starts them again with their flags: the same cluster id and member
+    /// ids, and revisions that begin anew. Authentication is off afterwards.
+    pub async fn wipe_and_restart(&self) {
+        self.members.iter().for_each(Etcd::kill);
+        self.members.iter().for_each(Etcd::wipe);
+        self.run_again().await;
+    }
+
+    async fn run_again(&self) {
+        self.members.iter().for_each(Etcd::run_again);
+        for member in &self.members {
+            member.wait_until_running_again().await;
+        }
+    }
+}
+
+async fn start_members(options: EtcdOptions, size: usize) -> Vec<Etcd> {
+    let start = Instant::now();
+    loop {
+        match try_start_members(&options, size).await {
+            Ok(members) => {
+                if let Some(password) = &options.root_password {
+                    members[0].enable_auth(password).await;
+                    for member in &members[1..] {
+                        *member.root_password.lock().unwrap() = Some(password.clone());
+                    }
+                }
+                return members;
+            }
+            Err(PortTaken) => {
+                assert!(start.elapsed() < START_DEADLINE, "no free ports for etcd")
+            }
+        }
+    }
+}
+
+async fn try_start_members(options: &EtcdOptions, size: usize) -> Result<Vec<Etcd>, PortTaken> {
+    let ports = free_ports(2 * size);
+    let (client_ports, peer_ports) = ports.split_at(size);
+    let peer_url = |place: usize| format!("http://127.0.0.1:{}", peer_ports[place]);
+    let cluster = (0..size)
+        .map(|place| format!("member{place}={}", peer_url(place)))
+        .collect::<Vec<_>>()
+        .join(",");
+    let members: Vec<Etcd> = (0..size)
+        .map(|place| {
+            let folder = tempfile::Builder::new()
+                .prefix("etcd-")
+                .tempdir()
+                .expect("make a folder for etcd");
+            let client_url = format!("http://127.0.0.1:{}", client_ports[place]);
+            let mut args = vec![
+                format!("--name=member{place}"),
+                format!("--data-dir={}", folder.path().join("data").display()),
+                format!("--listen-client-urls={client_url}"),
+                format!("--advertise-client-urls={client_url}"),
+                format!("--listen-peer-urls={}", peer_url(place)),
+                format!("--initial-advertise-peer-urls={}", peer_url(place)),
+                format!("--initial-cluster={cluster}"),
+                "--initial-cluster-state=new".to_string(),
+                "--logger=zap".to_string(),
+                "--log-outputs=stderr".to_string(),
+            ];
+            args.extend(options.args.iter().cloned());
+            Etcd {
+                binary: options.version.binary(),
+                args,
+                client_port: client_ports[place],
+                root_password: Mutex::new(None),
+                child: Mutex::new(None),
+                run_in_log: AtomicU64::new(0),
+                folder,
+            }
+        })
+        .collect();
+    members
+        .iter()
+        .for_each(|member| member.run().expect("start etcd"));
+    for member in &members {
+        member.wait_until_healthy().await?;
+    }
+    Ok(members)
+}
+
+/// Ports nobody listens on now. They lie below those that systems give to outgoing connections: a client that keeps
+/// trying to reach a stopped server on one of those ends up connected to itself, and holds the port.
+fn free_ports(count: usize) -> Vec<u16> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    while listeners.len() < count {
+        let port = rand::random_range(12_000..32_000);
+        listeners.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().expect("a bound port").port())
+        .collect()
+}
+
+/// Starts a process that the kernel kills when this one ends, even by SIGKILL.
+///
+/// The kernel goes by the *thread* that started it, and the threads of tests end early; so one thread that never ends
+/// starts them all.
+fn spawn(command: Command) -> io::Result<Child> {
+    type Request = (Command, mpsc::Sender<io::Result<Child>>);
+    static STARTER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
+    let starter = STARTER.get_or_init(|| {
+        let (sender, requests) = mpsc::channel::<Request>();
+        thread::spawn(move || {
+            for (mut command, reply) in requests {
+                let parent = std::process::id();
+                // SAFETY: between fork and exec the closure makes two system calls and nothing else.
+                unsafe {
+                    command.pre_exec(move || {
+                        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                            return Err(io::Error::last_os_error());
+                        }
+                        if libc::getppid() as u32 != parent {
+                            return Err(io::ErrorKind::BrokenPipe.into()); // it ended just before
+                        }
+                        Ok(())
+                    });
+                }
+                let _ = reply.send(command.spawn());
+            }
+        });
+        Mutex::new(sender)
+    });
+    let (reply, answer) = mpsc::channel();
+    let sent = starter.lock().unwrap().send((command, reply));
+    sent.expect("the starter thread runs");
+    answer.recv().expect("the starter thread answers")
+}

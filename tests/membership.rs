@@ -1,0 +1,665 @@
+//! Joining, listing and leaving on a real etcd.
+
+mod common;
+
+use std::time::Duration;
+
+use alluxio_membership::config::{Config, Properties};
+use alluxio_membership::error::ErrorKind;
+use alluxio_membership::etcd::{Clusters, RegistrationState};
+use alluxio_membership::membership::{JoinOptions, Membership};
+use alluxio_membership::record;
+use alluxio_membership::view::{ClusterView, MemberFilter};
+use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
+use common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
+use uuid::Uuid;
+
+const LONG: Duration = Duration::from_secs(30);
+const RING: &str = "/DHT/test/AUTHORIZED/";
+const LIVE: &str = "/ServiceDiscovery/test/";
+
+fn properties(etcd: &Etcd) -> Properties {
+    let mut properties = Properties::new();
+    properties.set("alluxio.worker.membership.manager.type", "ETCD");
+    properties.set("alluxio.cluster.name", "test");
+    properties.set("alluxio.etcd.endpoints", etcd.endpoint());
+    properties.set("alluxio.worker.failure.detection.timeout", "5s");
+    properties
+}
+
+fn open_with(properties: &Properties, clusters: &Clusters) -> Membership {
+    let config = Config::from_properties(properties).expect("a good configuration");
+    Membership::open(&config, clusters).expect("opening never waits")
+}
+
+/// A manager in a process of its own, as far as sharing goes.
+fn open(etcd: &Etcd) -> Membership {
+    open_with(&properties(etcd), &Clusters::default())
+}
+
+fn worker(number: u128) -> Worker {
+    Worker {
+        identity: WorkerIdentity::V1(Uuid::from_u128(number)),
+        address: WorkerNetAddress {
+            rpc_port: 29999,
+            ..WorkerNetAddress::new(format!("worker{number}"))
+        },
+    }
+}
+
+async fn join(membership: &Membership, worker: &Worker) {
+    membership
+        .join(worker, &JoinOptions::default())
+        .await
+        .expect("join");
+}
+
+fn hosts(view: &ClusterView, filter: MemberFilter) -> Vec<String> {
+    view.members(filter)
+        .iter()
+        .map(|member| member.worker.address.host.clone().unwrap_or_default())
+        .collect()
+}
+
+async fn hosts_of(membership: &Membership, filter: MemberFilter) -> Vec<String> {
+    hosts(&membership.view().await.expect("view"), filter)
+}
+
+async fn a_worker_joins_is_listed_and_leaves(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let (one, two, reader) = (open(&etcd), open(&etcd), open(&etcd));
+    assert_eq!(reader.current_version(), 0);
+    assert!(hosts_of(&reader, MemberFilter::All).await.is_empty());
+    join(&one, &worker(1)).await;
+    join(&two, &worker(2)).await;
+
+    let ring_key = format!("{RING}{}", worker(1).identity);
+    let live_key = format!("{LIVE}{}", worker(1).identity);
+    let ring = etcd.get(&ring_key).await.expect("ring key");
+    let live = etcd.get(&live_key).await.expect("live key");
+    assert_eq!(ring.value(), record::encode(&worker(1)));
+    assert_eq!(live.value(), ring.value());
+    assert_eq!(ring.lease(), 0);
+    assert_ne!(live.lease(), 0);
+    assert_eq!(etcd.keys("/").await.len(), 4);
+
+    eventually("both are live", LONG, || async {
+        hosts_of(&reader, MemberFilter::Live).await == ["worker1", "worker2"]
+    })
+    .await;
+    assert_eq!(
+        hosts_of(&reader, MemberFilter::All).await,
+        ["worker1", "worker2"]
+    );
+    let version_before = reader.current_version();
+    assert_ne!(version_before, 0);
+
+    one.close().await.expect("leave");
+    let changed = reader
+        .wait_for_change(version_before, LONG)
+        .await
+        .expect("open")
+        .expect("a change");
+    assert_eq!(hosts(&changed, MemberFilter::Live), ["worker2"]);
+    assert_eq!(hosts(&changed, MemberFilter::Failed), ["worker1"]);
+    assert_eq!(
+        changed.members(MemberFilter::All)[0].state,
+        WorkerState::Lost
+    );
+    assert_eq!(
+        reader.show_all_members().await.unwrap(),
+        format!(
+            "WorkerId\tAddress\tStatus\n{}\tworker1:29999\tOFFLINE\n{}\tworker2:29999\tONLINE\n",
+            worker(1).identity,
+            worker(2).identity
+        )
+    );
+    // The ring key stays and the lease is gone.
+    assert_eq!(
+        etcd.get(&ring_key).await.expect("ring key").value(),
+        record::encode(&worker(1))
+    );
+    assert!(etcd.get(&live_key).await.is_none());
+}
+
+async fn own_writes_are_in_the_next_view(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let membership = open(&etcd);
+    membership.view().await.expect("first listing");
+    for number in 1..=20 {
+        join(&membership, &worker(number)).await;
+        let view = membership.view().await.expect("view");
+        assert!(view.is_live(&worker(number).identity), "{number}");
+        assert!(view.find(&worker(number).identity).is_some(), "{number}");
+    }
+    for number in 1..=20 {
+        let identity = worker(number).identity;
+        membership.stop_heartbeat(&identity).await.expect("stop");
+        let view = membership.view().await.expect("view");
+        assert!(!view.is_live(&identity), "{number}");
+        assert_eq!(
+            view.find(&identity).map(|m| m.state),
+            Some(WorkerState::Lost)
+        );
+        membership.decommission(&identity).await.expect("remove");
+        let view = membership.view().await.expect("view");
+        assert!(view.find(&identity).is_none(), "{number}");
+    }
+    assert!(etcd.keys("/").await.is_empty());
+}
+
+async fn another_address_under_one_identity_is_a_conflict_except_on_kubernetes(
+    version: EtcdVersion,
+) {
+    let etcd = Etcd::start(version).await;
+    let (first, second) = (open(&etcd), open(&etcd));
+    join(&first, &worker(1)).await;
+    let mut moved = worker(1);
+    moved.address.host = Some("elsewhere".into());
+    let error = second
+        .join(&moved, &JoinOptions::default())
+        .await
+        .expect_err("a conflict");
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(
+        error.message(),
+        "Some other member with same id registered on the ring, bail.\
+         Conflicting worker addr:WorkerNetAddress{host=worker1, containerHost=, rpcPort=29999, dataPort=0, webPort=0, \
+         domainSocketPath=, secureRpcPort=0, httpServerPort=0}, worker identity:worker-00000000-0000-0000-0000-000000000001.\
+         Different workers can't assume same worker identity in non-k8s env,\
+         clean local worker identity settings to continue."
+    );
+    assert_eq!(hosts_of(&second, MemberFilter::Live).await, ["worker1"]);
+
+    let kubernetes = JoinOptions {
+        k8s_deployment: Some(true),
+        ..Default::default()
+    };
+    second.join(&moved, &kubernetes).await.expect("overwrites");
+    for filter in [MemberFilter::All, MemberFilter::Live] {
+        assert_eq!(hosts_of(&second, filter).await, ["elsewhere"]);
+    }
+    // The first process has lost the key to the second; its leaving must not take the second one off.
+    first.close().await.expect("leave");
+    assert_eq!(hosts_of(&second, MemberFilter::Live).await, ["elsewhere"]);
+    assert!(
+        etcd.get(&format!("{LIVE}{}", worker(1).identity))
+            .await
+            .is_some()
+    );
+}
+
+async fn joining_again_updates_optional_fields(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let membership = open(&etcd);
+    join(&membership, &worker(1)).await;
+    let lease = etcd
+        .get(&format!("{LIVE}{}", worker(1).identity))
+        .await
+        .unwrap()
+        .lease();
+    join(&membership, &worker(1)).await;
+    let mut with_http = worker(1);
+    with_http.address.http_server_port = 28080;
+    join(&membership, &with_http).await;
+    for prefix in [RING, LIVE] {
+        let stored = etcd
+            .get(&format!("{prefix}{}", worker(1).identity))
+            .await
+            .unwrap();
+        assert_eq!(stored.value(), record::encode(&with_http));
+    }
+    let live = etcd
+        .get(&format!("{LIVE}{}", worker(1).identity))
+        .await
+        .unwrap();
+    assert_eq!(live.lease(), lease, "one worker, one lease");
+    let view = membership.view().await.unwrap();
+    assert_eq!(
+        view.members(MemberFilter::Live)[0]
+            .worker
+            .address
+            .http_server_port,
+        28080
+    );
+}
+
+async fn only_lost_workers_can_be_removed(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let (operator, member) = (open(&etcd), open(&etcd));
+    join(&member, &worker(1)).await;
+    let identity = worker(1).identity;
+    let error = operator.decommission(&identity).await.expect_err("live");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert_eq!(
+        error.message(),
+        format!("Can't remove running worker: {identity}, stop the worker before removing")
+    );
+    let unknown = worker(9).identity;
+    let error = operator.decommission(&unknown).await.expect_err("unknown");
+    assert_eq!(
+        error.message(),
+        format!("Unrecognized or non-existing worker: {unknown}")
+    );
+    member.leave().await.expect("leave");
+    operator.decommission(&identity).await.expect("lost");
+    assert!(etcd.keys("/").await.is_empty());
+    // The identity is free again.
+    join(
+        &member,
+        &Worker {
+            address: WorkerNetAddress::new("other"),
+            ..worker(1)
+        },
+    )
+    .await;
+    eventually("it is back", LONG, || async {
+        hosts_of(&operator, MemberFilter::Live).await == ["other"]
+    })
+    .await;
+}
+
+async fn keys_deleted_by_hand_come_back(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let member = open(&etcd);
+    join(&member, &worker(1)).await;
+    let live_key = format!("{LIVE}{}", worker(1).identity);
+    let ring_key = format!("{RING}{}", worker(1).identity);
+    let lease = etcd.get(&live_key).await.unwrap().lease();
+    for key in [&live_key, &ring_key] {
+        assert!(etcd.delete(key).await);
+        eventually("the key is back", LONG, || async {
+            etcd.get(key).await.is_some()
+        })
+        .await;
+        assert_eq!(
+            etcd.get(key).await.unwrap().value(),
+            record::encode(&worker(1))
+        );
+    }
+    assert_eq!(etcd.get(&live_key).await.unwrap().lease(), lease);
+}
+
+async fn a_revoked_lease_is_replaced(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let (member, reader) = (open(&etcd), open(&etcd));
+    join(&member, &worker(1)).await;
+    let live_key = format!("{LIVE}{}", worker(1).identity);
+    let lease = etcd.get(&live_key).await.unwrap().lease();
+    etcd.client().await.lease_revoke(lease).await.unwrap();
+    eventually("a new lease", LONG, || async {
+        etcd.get(&live_key)
+            .await
+            .is_some_and(|kv| kv.lease() != lease)
+    })
+    .await;
+    eventually("listed again", LONG, || async {
+        hosts_of(&reader, MemberFilter::Live).await == ["worker1"]
+    })
+    .await;
+    assert_eq!(
+        member.registration_state(&worker(1).identity).unwrap(),
+        Some(RegistrationState::Registered)
+    );
+    member.close().await.unwrap();
+    eventually("no lease is left", LONG, || async {
+        etcd.client()
+            .await
+            .leases()
+            .await
+            .unwrap()
+            .leases()
+            .is_empty()
+    })
+    .await;
+}
+
+async fn a_wiped_etcd_is_filled_again(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let (one, two, reader) = (open(&etcd), open(&etcd), open(&etcd));
+    join(&one, &worker(1)).await;
+    join(&two, &worker(2)).await;
+    // A worker that left is not to come back.
+    let gone = open(&etcd);
+    join(&gone, &worker(3)).await;
+    gone.close().await.unwrap();
+    assert_eq!(hosts_of(&reader, MemberFilter::All).await.len(), 3);
+    etcd.wipe_and_restart().await;
+    eventually("both keys of both workers are back", LONG, || async {
+        etcd.keys("/").await.len() == 4
+    })
+    .await;
+    eventually("the view is etcd's", LONG, || async {
+        hosts_of(&reader, MemberFilter::All).await == ["worker1", "worker2"]
+            && hosts_of(&reader, MemberFilter::Live).await == ["worker1", "worker2"]
+    })
+    .await;
+}
+
+async fn a_restarted_etcd_is_not_noticed(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let (member, reader) = (open(&etcd), open(&etcd));
+    join(&member, &worker(1)).await;
+    assert_eq!(hosts_of(&reader, MemberFilter::Live).await, ["worker1"]);
+    let live_key = format!("{LIVE}{}", worker(1).identity);
+    let lease = etcd.get(&live_key).await.unwrap().lease();
+    let view_version = reader.current_version();
+    etcd.kill();
+    // From memory, though etcd is away.
+    assert_eq!(hosts_of(&reader, MemberFilter::Live).await, ["worker1"]);
+    etcd.restart().await;
+    eventually("registered", LONG, || async {
+        member.registration_state(&worker(1).identity).unwrap()
+            == Some(RegistrationState::Registered)
+    })
+    .await;
+    // The watch goes on: a change arrives, and it is the first.
+    let other = open(&etcd);
+    join(&other, &worker(2)).await;
+    let view = reader
+        .wait_for_change(view_version, LONG)
+        .await
+        .unwrap()
+        .expect("a change");
+    assert!(view.is_live(&worker(1).identity));
+    assert_eq!(etcd.get(&live_key).await.unwrap().lease(), lease);
+}
+
+async fn bad_records_are_skipped(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let (member, reader) = (open(&etcd), open(&etcd));
+    join(&member, &worker(1)).await;
+    for prefix in [RING, LIVE] {
+        etcd.put(&format!("{prefix}worker-2"), "").await;
+        etcd.put(&format!("{prefix}worker-3"), "{}").await;
+        etcd.put(&format!("{prefix}worker-4"), vec![0xff, 0x00])
+            .await;
+        // Claims another worker's identity.
+        etcd.put(&format!("{prefix}a-copy"), record::encode(&worker(1)))
+            .await;
+    }
+    let view = reader.view().await.expect("listed all the same");
+    for filter in [MemberFilter::All, MemberFilter::Live] {
+        assert_eq!(hosts(&view, filter), ["worker1"]);
+    }
+    assert_eq!(view.skipped().len(), 8, "{:?}", view.skipped());
+    // A record that is mended shows up.
+    etcd.put(
+        &format!("{RING}worker-2"),
+        record::encode(&Worker {
+            identity: WorkerIdentity::V0(2),
+            address: WorkerNetAddress::new("mended"),
+        }),
+    )
+    .await;
+    eventually("it is listed", LONG, || async {
+        hosts_of(&reader, MemberFilter::Failed).await == ["mended"]
+    })
+    .await;
+}
+
+async fn clusters_whose_names_begin_alike_are_apart(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let clusters = Clusters::default();
+    let mut managers = Vec::new();
+    for (number, name) in [(1, "a"), (2, "ab"), (3, "a-2"), (4, "a/b")] {
+        let mut properties = properties(&etcd);
+        properties.set("alluxio.cluster.name", name);
+        let manager = open_with(&properties, &clusters);
+        join(&manager, &worker(number)).await;
+        managers.push(manager);
+    }
+    for (manager, number) in managers.iter().zip(1..).skip(1) {
+        for filter in [MemberFilter::All, MemberFilter::Live] {
+            assert_eq!(hosts_of(manager, filter).await, [format!("worker{number}")]);
+        }
+    }
+}
+
+async fn service_registry_has_live_keys_only(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let mut properties = properties(&etcd);
+    properties.set("alluxio.worker.membership.manager.type", "SERVICE_REGISTRY");
+    let (member, reader) = (
+        open_with(&properties, &Clusters::default()),
+        open_with(&properties, &Clusters::default()),
+    );
+    for number in 1..=3 {
+        join(&member, &worker(number)).await;
+    }
+    assert_eq!(etcd.keys("/").await.len(), 3);
+    let view = reader.view().await.unwrap();
+    assert_eq!(
+        view.members(MemberFilter::All),
+        view.members(MemberFilter::Live)
+    );
+    assert_eq!(view.members(MemberFilter::All).len(), 3);
+    assert!(view.members(MemberFilter::Failed).is_empty());
+    reader
+        .decommission(&worker(9).identity)
+        .await
+        .expect("nothing to do");
+    member.close().await.unwrap();
+    eventually("nobody is left", LONG, || async {
+        hosts_of(&reader, MemberFilter::All).await.is_empty()
+    })
+    .await;
+}
+
+async fn a_silent_worker_is_lost_after_its_ttl(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let reader = open(&etcd);
+    // A runtime that is shut down leaves like a process that was killed: nothing is revoked.
+    let endpoint_properties = properties(&etcd);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let membership = runtime.block_on(async {
+            let membership = open_with(&endpoint_properties, &Clusters::default());
+            join(&membership, &worker(1)).await;
+            membership
+        });
+        runtime.shutdown_background();
+        std::mem::forget(membership);
+    })
+    .join()
+    .unwrap();
+    assert_eq!(hosts_of(&reader, MemberFilter::Live).await, ["worker1"]);
+    eventually("it is lost", LONG, || async {
+        hosts_of(&reader, MemberFilter::Failed).await == ["worker1"]
+    })
+    .await;
+}
+
+async fn a_worker_that_is_not_to_leave_stays_registered_when_its_manager_is_closed(
+    version: EtcdVersion,
+) {
+    let etcd = Etcd::start(version).await;
+    let mut properties = properties(&etcd);
+    properties.set("alluxio.membership.native.leave.on.shutdown", "false");
+    let member = open_with(&properties, &Clusters::default());
+    join(&member, &worker(1)).await;
+    let lease = live_lease(&etcd).await;
+    member.close().await.expect("close");
+    drop(member);
+    // It is still renewed: the time it has left goes up again.
+    let left = std::cell::RefCell::new(Vec::new());
+    eventually("a renewal after the close", LONG, || async {
+        let (seconds, _) = etcd.lease_ttl(lease).await.expect("the lease lives");
+        left.borrow_mut().push(seconds);
+        left.borrow().windows(2).any(|pair| pair[0] < pair[1])
+    })
+    .await;
+    assert_eq!(live_lease(&etcd).await, lease);
+}
+
+async fn live_lease(etcd: &Etcd) -> i64 {
+    let key = format!("{LIVE}{}", worker(1).identity);
+    etcd.get(&key).await.expect("the live key").lease()
+}
+
+async fn credentials_are_used_and_their_errors_are_clear(version: EtcdVersion) {
+    let etcd = Etcd::start_with(EtcdOptions::new(version).root_password("secret")).await;
+    let with = |user: &str, password: &str| {
+        let mut properties = properties(&etcd);
+        properties.set("alluxio.etcd.username", user);
+        properties.set("alluxio.etcd.password", password);
+        open_with(&properties, &Clusters::default())
+    };
+    let good = with("root", "secret");
+    join(&good, &worker(1)).await;
+    assert_eq!(hosts_of(&good, MemberFilter::Live).await, ["worker1"]);
+    for bad in [
+        with("root", "wrong-pw"),
+        with("nobody", "wrong-pw"),
+        open(&etcd),
+    ] {
+        let joined = bad.join(&worker(2), &JoinOptions::default()).await;
+        let listed = bad.view().await;
+        for error in [joined.unwrap_err(), listed.unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
+            let text = error.to_string();
+            assert!(
+                text.contains(&etcd.endpoint()) && text.contains("alluxio.etcd.username"),
+                "{text}"
+            );
+            assert!(!text.contains("wrong-pw"), "{text}");
+        }
+    }
+}
+
+async fn several_endpoints_with_dead_ones_first(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let mut properties = properties(&etcd);
+    let dead = dead_endpoints();
+    properties.set(
+        "alluxio.etcd.endpoints",
+        format!("{},{},{}", dead[0], dead[1], etcd.endpoint()),
+    );
+    for number in 1..=5 {
+        // Each starts with a random endpoint.
+        let member = open_with(&properties, &Clusters::default());
+        join(&member, &worker(number)).await;
+        assert!(
+            member
+                .view()
+                .await
+                .unwrap()
+                .is_live(&worker(number).identity)
+        );
+        member.close().await.unwrap();
+    }
+}
+
+fn dead_endpoints() -> Vec<String> {
+    let listeners: Vec<_> = (0..2)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    listeners
+        .iter()
+        .map(|listener| format!("http://{}", listener.local_addr().unwrap()))
+        .collect()
+}
+
+async fn linearizable_reads_see_every_write(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let mut properties = properties(&etcd);
+    properties.set("alluxio.membership.native.read.mode", "LINEARIZABLE");
+    let reader = open_with(&properties, &Clusters::default());
+    reader.view().await.unwrap();
+    for number in 1..=50 {
+        let one = Worker {
+            identity: WorkerIdentity::V0(number),
+            ..worker(1)
+        };
+        // Other keys move the revision too.
+        etcd.put("/elsewhere", number.to_string()).await;
+        etcd.put(&format!("{RING}{}", one.identity), record::encode(&one))
+            .await;
+        assert!(
+            reader.view().await.unwrap().find(&one.identity).is_some(),
+            "{number}"
+        );
+        etcd.delete(&format!("{RING}{}", one.identity)).await;
+        assert!(
+            reader.view().await.unwrap().find(&one.identity).is_none(),
+            "{number}"
+        );
+    }
+}
+
+on_every_etcd!(
+    a_worker_joins_is_listed_and_leaves,
+    own_writes_are_in_the_next_view,
+    another_address_under_one_identity_is_a_conflict_except_on_kubernetes,
+    joining_again_updates_optional_fields,
+    only_lost_workers_can_be_removed,
+    keys_deleted_by_hand_come_back,
+    a_revoked_lease_is_replaced,
+    a_wiped_etcd_is_filled_again,
+    a_restarted_etcd_is_not_noticed,
+    bad_records_are_skipped,
+    clusters_whose_names_begin_alike_are_apart,
+    service_registry_has_live_keys_only,
+    a_silent_worker_is_lost_after_its_ttl,
+    a_worker_that_is_not_to_leave_stays_registered_when_its_manager_is_closed,
+    credentials_are_used_and_their_errors_are_clear,
+    several_endpoints_with_dead_ones_first,
+    linearizable_reads_see_every_write,
+);
+
+#[tokio::test]
+async fn without_etcd_calls_fail_within_the_operation_timeout_and_say_why() {
+    let endpoint = dead_endpoints().remove(0);
+    let mut properties = Properties::new();
+    properties.set("alluxio.worker.membership.manager.type", "ETCD");
+    properties.set("alluxio.etcd.endpoints", &endpoint);
+    properties.set("alluxio.membership.native.operation.timeout", "2s");
+    let membership = open_with(&properties, &Clusters::default());
+    let started = std::time::Instant::now();
+    let joined = membership.join(&worker(1), &JoinOptions::default()).await;
+    let listed = membership.view().await;
+    for error in [joined.unwrap_err(), listed.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(
+            error.message().starts_with("Exhausted retry for ("),
+            "{error}"
+        );
+        assert!(error.to_string().contains(&endpoint), "{error}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(8));
+    membership.close().await.expect("nothing was registered");
+    assert_eq!(
+        membership.view().await.unwrap_err().kind(),
+        ErrorKind::Closed
+    );
+    let again = membership.join(&worker(1), &JoinOptions::default()).await;
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::Closed);
+    membership
+        .close()
+        .await
+        .expect("closing twice does nothing");
+}
+
+#[tokio::test]
+async fn closing_ends_waiting_calls() {
+    let endpoint = dead_endpoints().remove(0);
+    let mut properties = Properties::new();
+    properties.set("alluxio.worker.membership.manager.type", "ETCD");
+    properties.set("alluxio.etcd.endpoints", &endpoint);
+    properties.set("alluxio.membership.native.operation.timeout", "1h");
+    let membership = open_with(&properties, &Clusters::default());
+    let (reading, waiting) = (membership.clone(), membership.clone());
+    let reading = tokio::spawn(async move { reading.view().await });
+    let waiting =
+        tokio::spawn(async move { waiting.wait_for_change(0, Duration::from_secs(3600)).await });
+    tokio::task::yield_now().await;
+    membership.close().await.unwrap();
+    assert_eq!(
+        reading.await.unwrap().unwrap_err().kind(),
+        ErrorKind::Closed
+    );
+    assert_eq!(
+        waiting.await.unwrap().unwrap_err().kind(),
+        ErrorKind::Closed
+    );
+}

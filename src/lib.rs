@@ -3,11 +3,14 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[allow(unsafe_code)]
+mod c_api;
 pub mod config;
 pub mod error;
 pub mod etcd;
 pub mod membership;
 pub mod record;
+mod runtime;
 pub mod static_hosts;
 pub mod view;
 pub mod worker;

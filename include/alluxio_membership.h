@@ -1,0 +1,507 @@
+/*
+ * Worker membership of an Alluxio 3xx (DORA) cluster, kept in etcd or in a static hosts file.
+ *
+ * Generated from src/c_api by build.rs. Do not edit.
+ *
+ * CONVENTIONS, for every function that does not say otherwise
+ *
+ * Errors. A function that can fail returns axm_error_t *: NULL means success, anything else is an
+ *   error that belongs to the caller, who frees it with axm_error_free.
+ * Out-parameters are written on success only. They must not be NULL.
+ * Ownership. What a function hands out through an out-parameter, or returns from a *_new function,
+ *   belongs to the caller and is freed with the *_free function of its type, once. Every *_free
+ *   function accepts NULL. A pointer returned as const is borrowed: it lives as long as the object it
+ *   came from, and must not be freed. Arguments are borrowed for the call only; the library copies
+ *   what it keeps.
+ * NULL for an argument that is needed is AXM_ERROR_INVALID_ARGUMENT where the function can fail. Where
+ *   it cannot, it answers NULL, 0 or false, or does nothing.
+ * Strings are UTF-8 and end with NUL, in both directions; other input is
+ *   AXM_ERROR_INVALID_ARGUMENT. A stored text may contain U+0000, which C cannot show: it is handed
+ *   out as U+FFFD.
+ * Threads. An axm_membership_t and an axm_snapshot_t may be used by any number of threads at a time;
+ *   an axm_config_t and an axm_error_t by one. Nobody may use an object while, or after, it is freed.
+ *   After axm_membership_close, in contrast, a handle may still be used: its calls fail with
+ *   AXM_ERROR_CLOSED.
+ * Blocking. Functions that may wait for etcd say so. They wait no longer than
+ *   alluxio.membership.native.operation.timeout for each answer they need, use little of the caller's
+ *   stack, and are not ended by signals. axm_membership_close in another thread ends them.
+ *   All other functions return at once.
+ * Fork. Threads do not survive fork: fork before the first axm_membership_open of the process, or exec
+ *   in the child. In a child forked later, functions that use a membership fail with AXM_ERROR_FORKED,
+ *   axm_membership_free does nothing, and configurations, errors and snapshots work. None of this harms
+ *   the parent, whose workers stay registered.
+ * Signals. The threads of the library, named axm-*, block all signals that are sent to the process,
+ *   and SIGPIPE; handlers and dispositions are never changed. No function may be called from a
+ *   signal handler.
+ * Exit. A program may simply exit, but a registered worker is then listed as live until its lease
+ *   ends; axm_membership_close ends it at once. The library cannot be unloaded: dlclose has no effect.
+ * Panics. A defect inside the library is reported as AXM_ERROR_INTERNAL; it never unwinds into C.
+ */
+
+
+#ifndef ALLUXIO_MEMBERSHIP_H
+#define ALLUXIO_MEMBERSHIP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define AXM_MUST_USE __attribute__((warn_unused_result))
+#else
+#define AXM_MUST_USE
+#endif
+
+/**
+ * The start value of every axm_worker_t: texts absent, ports 0.
+ */
+#define AXM_WORKER_INIT {sizeof(axm_worker_t), NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
+
+
+/**
+ * The version of this interface. It grows with every addition; the number in the name of the shared library
+ * changes when something is changed or taken away.
+ */
+#define AXM_ABI_VERSION 1
+
+/**
+ * What went wrong, in terms of what a caller can do about it. Later versions may add codes.
+ */
+typedef enum {
+    /**
+     * An argument cannot be used, or the operation does not fit the worker's state.
+     */
+    AXM_ERROR_INVALID_ARGUMENT = 1,
+    /**
+     * A property has a value that cannot be used. Correct the configuration.
+     */
+    AXM_ERROR_INVALID_CONFIG = 2,
+    /**
+     * A property without a default is not set. Set it.
+     */
+    AXM_ERROR_MISSING_CONFIG = 3,
+    /**
+     * A file named by the configuration does not exist.
+     */
+    AXM_ERROR_NOT_FOUND = 4,
+    /**
+     * Another worker holds this identity.
+     */
+    AXM_ERROR_ALREADY_EXISTS = 5,
+    /**
+     * A stored record that had to be understood could not be.
+     */
+    AXM_ERROR_CORRUPT = 6,
+    /**
+     * etcd did not answer, or not in time. The same call may succeed later.
+     */
+    AXM_ERROR_UNAVAILABLE = 7,
+    /**
+     * etcd refused the user name or the password.
+     */
+    AXM_ERROR_UNAUTHENTICATED = 8,
+    /**
+     * The etcd user lacks a permission.
+     */
+    AXM_ERROR_PERMISSION_DENIED = 9,
+    /**
+     * A file could not be read.
+     */
+    AXM_ERROR_IO = 10,
+    /**
+     * The membership was closed before or during the call.
+     */
+    AXM_ERROR_CLOSED = 11,
+    /**
+     * This process was forked after its parent had opened a membership. See "Fork" above.
+     */
+    AXM_ERROR_FORKED = 12,
+    /**
+     * A defect in this library.
+     */
+    AXM_ERROR_INTERNAL = 13,
+} axm_error_code_t;
+
+/**
+ * Which workers are asked for.
+ */
+typedef enum {
+    /**
+     * Every registered worker, live or lost.
+     */
+    AXM_FILTER_ALL = 0,
+    /**
+     * Workers that renew their lease.
+     */
+    AXM_FILTER_LIVE = 1,
+    /**
+     * Registered workers whose lease has ended.
+     */
+    AXM_FILTER_FAILED = 2,
+} axm_filter_t;
+
+/**
+ * The state of a worker.
+ */
+typedef enum {
+    /**
+     * Registered and renewing its lease.
+     */
+    AXM_STATE_LIVE = 1,
+    /**
+     * Registered, but its lease has ended.
+     */
+    AXM_STATE_LOST = 2,
+} axm_state_t;
+
+/**
+ * Alluxio properties. Nothing is checked before axm_membership_open, and what Alluxio knows but this library does not
+ * need is ignored, so a whole alluxio-site.properties may be given.
+ */
+typedef struct axm_config_t axm_config_t;
+
+/**
+ * Why a call failed.
+ */
+typedef struct axm_error_t axm_error_t;
+
+/**
+ * A worker in a listing. Belongs to its snapshot, as do its texts.
+ */
+typedef struct axm_member_t axm_member_t;
+
+/**
+ * Access to one cluster: lists its workers, registers workers and keeps them registered. Memberships of one cluster
+ * share their connections and their memory; opening another one is cheap.
+ */
+typedef struct axm_membership_t axm_membership_t;
+
+/**
+ * Some or all workers of a cluster at one moment, in the order of their keys in etcd (of the lines, where they come from
+ * a hosts file). Never changes. Counted: it lives until every holder has freed it, however many memberships are freed
+ * before. The same listing may be handed out many times, and costs nothing then.
+ */
+typedef struct axm_snapshot_t axm_snapshot_t;
+
+/**
+ * A worker to register. Start with AXM_WORKER_INIT, then set what applies; texts that stay NULL are stored as empty
+ * texts. Later versions may add fields at the end.
+ *
+ * ```c
+ * axm_worker_t worker = AXM_WORKER_INIT;
+ * worker.identity = "worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
+ * worker.host = "host1";
+ * worker.rpc_port = 29999;
+ * ```
+ */
+typedef struct {
+    /**
+     * sizeof(axm_worker_t), which AXM_WORKER_INIT sets.
+     */
+    size_t struct_size;
+    /**
+     * "worker-" and a UUID that is the worker's own: the same at every start, and no other worker's. Required.
+     */
+    const char *identity;
+    /**
+     * The host name or IP address of the worker's services. Required.
+     */
+    const char *host;
+    /**
+     * The host name of the worker's container.
+     */
+    const char *container_host;
+    /**
+     * The path of the domain socket for short-circuit reads.
+     */
+    const char *domain_socket_path;
+    /**
+     * The port of the RPC service.
+     */
+    int32_t rpc_port;
+    /**
+     * The port of the data service.
+     */
+    int32_t data_port;
+    /**
+     * The port of the secure RPC service.
+     */
+    int32_t secure_rpc_port;
+    /**
+     * The port of the Netty data service.
+     */
+    int32_t netty_data_port;
+    /**
+     * The port of the web server.
+     */
+    int32_t web_port;
+    /**
+     * The port of the HTTP server.
+     */
+    int32_t http_server_port;
+} axm_worker_t;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of the library that is loaded, such as "0.1.0". Static.
+ */
+const char *axm_version_string(void);
+
+/**
+ * The AXM_ABI_VERSION of the library that is loaded. One that is at least the header's has everything the header
+ * declares.
+ */
+uint32_t axm_abi_version(void);
+
+/**
+ * One of the AXM_ERROR_* values; 0 for NULL.
+ */
+int32_t axm_error_code(const axm_error_t *error);
+
+/**
+ * What failed and why, for people. Belongs to the error.
+ */
+const char *axm_error_message(const axm_error_t *error);
+
+/**
+ * Whether the same call may succeed later without anybody correcting anything.
+ */
+bool axm_error_is_retryable(const axm_error_t *error);
+
+/**
+ * Frees an error.
+ */
+void axm_error_free(axm_error_t *error);
+
+/**
+ * An empty configuration. Never NULL.
+ */
+axm_config_t *axm_config_new(void);
+
+/**
+ * Sets one property, for example "alluxio.etcd.endpoints" to "http://etcd-0:2379,http://etcd-1:2379". The last value
+ * counts.
+ */
+AXM_MUST_USE
+axm_error_t *axm_config_set(axm_config_t *config,
+                            const char *key,
+                            const char *value);
+
+/**
+ * Sets all properties of a file in the format of alluxio-site.properties. Blocks for as long as the file system does.
+ */
+AXM_MUST_USE
+axm_error_t *axm_config_load_file(axm_config_t *config,
+                                  const char *path);
+
+/**
+ * Frees a configuration. Memberships opened with it do not need it any more.
+ */
+void axm_config_free(axm_config_t *config);
+
+/**
+ * Another hold on the same snapshot, for another owner. Returns the snapshot.
+ */
+axm_snapshot_t *axm_snapshot_retain(axm_snapshot_t *snapshot);
+
+/**
+ * Ends one hold on the snapshot; the last one frees it, with its workers and their texts.
+ */
+void axm_snapshot_free(axm_snapshot_t *snapshot);
+
+/**
+ * Grows with every change of the cluster, within this process; never 0.
+ */
+uint64_t axm_snapshot_version(const axm_snapshot_t *snapshot);
+
+/**
+ * The etcd revision that the snapshot shows; 0 if the workers come from a hosts file.
+ */
+int64_t axm_snapshot_revision(const axm_snapshot_t *snapshot);
+
+/**
+ * The number of workers.
+ */
+size_t axm_snapshot_count(const axm_snapshot_t *snapshot);
+
+/**
+ * The worker at an index; NULL if the index is not below axm_snapshot_count.
+ */
+const axm_member_t *axm_snapshot_member(const axm_snapshot_t *snapshot, size_t index);
+
+/**
+ * The worker of an identity such as "worker-<uuid>": *out is NULL if the snapshot does not contain it.
+ */
+AXM_MUST_USE
+axm_error_t *axm_snapshot_find(const axm_snapshot_t *snapshot,
+                               const char *identity,
+                               const axm_member_t **out);
+
+/**
+ * The number of keys that belong to the cluster but are not listed, because their records cannot be understood.
+ */
+size_t axm_snapshot_skipped_count(const axm_snapshot_t *snapshot);
+
+/**
+ * The etcd key of a record that is not listed; NULL if the index is not below axm_snapshot_skipped_count.
+ */
+const char *axm_snapshot_skipped_key(const axm_snapshot_t *snapshot,
+                                     size_t index);
+
+/**
+ * Why that record is not listed.
+ */
+const char *axm_snapshot_skipped_reason(const axm_snapshot_t *snapshot, size_t index);
+
+/**
+ * The identity: "worker-<uuid>", or "worker-<number>" for workers of old releases.
+ */
+const char *axm_member_identity(const axm_member_t *member);
+
+/**
+ * One of the AXM_STATE_* values.
+ */
+int32_t axm_member_state(const axm_member_t *member);
+
+/**
+ * The host name or IP address of the worker's services.
+ */
+const char *axm_member_host(const axm_member_t *member);
+
+/**
+ * The host name of the worker's container; empty if there is none.
+ */
+const char *axm_member_container_host(const axm_member_t *member);
+
+/**
+ * The path of the domain socket for short-circuit reads; empty if there is none.
+ */
+const char *axm_member_domain_socket_path(const axm_member_t *member);
+
+/**
+ * The port of the RPC service; 0, as for all ports, if there is none.
+ */
+int32_t axm_member_rpc_port(const axm_member_t *member);
+
+/**
+ * The port of the data service.
+ */
+int32_t axm_member_data_port(const axm_member_t *member);
+
+/**
+ * The port of the secure RPC service.
+ */
+int32_t axm_member_secure_rpc_port(const axm_member_t *member);
+
+/**
+ * The port of the Netty data service.
+ */
+int32_t axm_member_netty_data_port(const axm_member_t *member);
+
+/**
+ * The port of the web server.
+ */
+int32_t axm_member_web_port(const axm_member_t *member);
+
+/**
+ * The port of the HTTP server.
+ */
+int32_t axm_member_http_server_port(const axm_member_t *member);
+
+/**
+ * Opens a membership. Never waits for the network: an etcd that cannot be reached is an error of later calls.
+ */
+AXM_MUST_USE
+axm_error_t *axm_membership_open(const axm_config_t *config,
+                                 axm_membership_t **out);
+
+/**
+ * Registers a worker and keeps it registered until axm_membership_leave, axm_membership_stop_heartbeat,
+ * axm_membership_close or the end of the process. A worker that is registered already may join again, with another
+ * http_server_port and netty_data_port; otherwise its identity is AXM_ERROR_ALREADY_EXISTS, unless
+ * alluxio.k8s.env.deployment is true. Blocks.
+ */
+AXM_MUST_USE
+axm_error_t *axm_membership_join(const axm_membership_t *membership,
+                                 const axm_worker_t *worker);
+
+/**
+ * Lists the workers of the cluster that an AXM_FILTER_* value names. Blocks when the library has no fresh list, which
+ * it usually has.
+ */
+AXM_MUST_USE
+axm_error_t *axm_membership_list(const axm_membership_t *membership,
+                                 int32_t filter,
+                                 axm_snapshot_t **out);
+
+/**
+ * The version that a listing would have now; 0 if axm_membership_list would block or fail. Takes nanoseconds: for
+ * programs that keep something of their own up to date with the list.
+ */
+uint64_t axm_membership_version(const axm_membership_t *membership);
+
+/**
+ * Waits until the cluster's version is greater than the given one (0: any), then lists its workers as
+ * axm_membership_list does. When the time is over first, *out is NULL. Waits without limit if timeout_ms is negative.
+ * Blocks.
+ */
+AXM_MUST_USE
+axm_error_t *axm_membership_wait_for_change(const axm_membership_t *membership,
+                                            int32_t filter,
+                                            uint64_t version,
+                                            int64_t timeout_ms,
+                                            axm_snapshot_t **out);
+
+/**
+ * The table of all workers that "alluxio info nodes" prints. Freed with axm_string_free. Blocks as
+ * axm_membership_list does.
+ */
+AXM_MUST_USE axm_error_t *axm_membership_show(const axm_membership_t *membership, char **out);
+
+/**
+ * Removes a lost worker, such as "worker-<uuid>", from the cluster. A live one is AXM_ERROR_INVALID_ARGUMENT. Blocks.
+ */
+AXM_MUST_USE
+axm_error_t *axm_membership_remove(const axm_membership_t *membership,
+                                   const char *identity);
+
+/**
+ * Ends the registration of one worker that this process registered; it is listed as lost at once. Success if there is
+ * none. Blocks.
+ */
+AXM_MUST_USE
+axm_error_t *axm_membership_stop_heartbeat(const axm_membership_t *membership,
+                                           const char *identity);
+
+/**
+ * Ends the registration of every worker that joined through this membership; they are listed as lost at once. Blocks.
+ */
+AXM_MUST_USE
+axm_error_t *axm_membership_leave(const axm_membership_t *membership);
+
+/**
+ * Leaves and closes. Calls that are running end soon, with AXM_ERROR_CLOSED, as do all later calls but this one,
+ * which succeeds again. Still to be freed. Closed even if leaving fails, in which case the lease of a worker ends on its
+ * own. Blocks.
+ */
+AXM_MUST_USE
+axm_error_t *axm_membership_close(const axm_membership_t *membership);
+
+/**
+ * Closes a membership that is not closed, and frees it; blocks in the first case, and loses the error. Snapshots stay.
+ */
+void axm_membership_free(axm_membership_t *membership);
+
+/**
+ * Frees a text that a function handed out through a char ** out-parameter.
+ */
+void axm_string_free(char *text);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* ALLUXIO_MEMBERSHIP_H */

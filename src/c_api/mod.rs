@@ -1,0 +1,13 @@
+//! The C API: what `include/alluxio_membership.h` declares. Its conventions stand at the top of that header
+//! (`cbindgen.toml`); the doc comments of the exported functions are the header's comments.
+
+// The types carry the names they have in C.
+#![allow(non_camel_case_types)]
+
+mod config;
+mod convert;
+mod error;
+mod membership;
+mod snapshot;
+mod version;
+mod worker;

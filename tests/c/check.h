@@ -1,0 +1,80 @@
+/* What the C tests share: checks that say where they failed, and memberships to try things on. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <alluxio_membership.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+            abort(); \
+        } \
+    } while (0)
+
+#define CHECK_TEXT(expected, actual) check_text(__FILE__, __LINE__, expected, actual)
+
+/* The call succeeds. */
+#define OK(call) check_error(__FILE__, __LINE__, #call, call, 0, NULL)
+
+/* The call fails with this code. */
+#define FAILS(code, call) check_error(__FILE__, __LINE__, #call, call, code, NULL)
+
+/* The call fails with this code and a message that contains this text. */
+#define FAILS_WITH(code, text, call) check_error(__FILE__, __LINE__, #call, call, code, text)
+
+static inline void check_text(const char *file, int line, const char *expected, const char *actual)
+{
+    if (actual == NULL || strcmp(expected, actual) != 0) {
+        fprintf(stderr, "%s:%d: expected \"%s\", got \"%s\"\n", file, line, expected,
+                actual == NULL ? "NULL" : actual);
+        abort();
+    }
+}
+
+static inline void check_error(const char *file, int line, const char *call, axm_error_t *error,
+                               int32_t code, const char *text)
+{
+    const char *message = error == NULL ? "success" : axm_error_message(error);
+    if (axm_error_code(error) != code || (text != NULL && strstr(message, text) == NULL)) {
+        fprintf(stderr, "%s:%d: %s: expected code %d and \"%s\", got %d: %s\n", file, line, call,
+                (int)code, text == NULL ? "" : text, (int)axm_error_code(error), message);
+        abort();
+    }
+    axm_error_free(error);
+}
+
+/* A configuration of a STATIC cluster. */
+static inline axm_config_t *static_config(const char *hosts_file)
+{
+    axm_config_t *config = axm_config_new();
+    OK(axm_config_set(config, "alluxio.worker.membership.manager.type", "STATIC"));
+    OK(axm_config_set(config, "alluxio.worker.static.membership.manager.config.file", hosts_file));
+    return config;
+}
+
+/* A membership of the cluster "c" in the etcd at this endpoint. */
+static inline axm_config_t *etcd_config(const char *endpoint)
+{
+    axm_config_t *config = axm_config_new();
+    OK(axm_config_set(config, "alluxio.worker.membership.manager.type", "ETCD"));
+    OK(axm_config_set(config, "alluxio.etcd.endpoints", endpoint));
+    OK(axm_config_set(config, "alluxio.cluster.name", "c"));
+    return config;
+}
+
+/* Opens a membership, and frees the configuration. */
+static inline axm_membership_t *open_and_free(axm_config_t *config)
+{
+    axm_membership_t *membership = NULL;
+    OK(axm_membership_open(config, &membership));
+    CHECK(membership != NULL);
+    axm_config_free(config);
+    return membership;
+}
+
+#endif

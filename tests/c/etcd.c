@@ -1,0 +1,198 @@
+/* The life of two workers in an etcd that the test has for itself.
+ * Usage: etcd ENDPOINT */
+#include "check.h"
+
+#include <pthread.h>
+
+#define ID1 "worker-00000000-0000-4000-8000-000000000001"
+#define ID2 "worker-00000000-0000-4000-8000-000000000002"
+
+static size_t count(const axm_membership_t *membership, axm_filter_t filter)
+{
+    axm_snapshot_t *snapshot = NULL;
+    OK(axm_membership_list(membership, filter, &snapshot));
+    size_t count = axm_snapshot_count(snapshot);
+    axm_snapshot_free(snapshot);
+    return count;
+}
+
+static void check_counts(const axm_membership_t *membership, size_t live, size_t failed)
+{
+    CHECK(count(membership, AXM_FILTER_LIVE) == live);
+    CHECK(count(membership, AXM_FILTER_FAILED) == failed);
+    CHECK(count(membership, AXM_FILTER_ALL) == live + failed);
+}
+
+static axm_worker_t worker1(void)
+{
+    axm_worker_t worker = AXM_WORKER_INIT;
+    worker.identity = ID1;
+    worker.host = "host-\xc3\xbc";
+    worker.container_host = "container1";
+    worker.domain_socket_path = "/var/lib/domain.sock";
+    worker.rpc_port = 1;
+    worker.data_port = 2;
+    worker.secure_rpc_port = 3;
+    worker.netty_data_port = 4;
+    worker.web_port = 5;
+    worker.http_server_port = 6;
+    return worker;
+}
+
+static axm_worker_t worker2(void)
+{
+    axm_worker_t worker = AXM_WORKER_INIT;
+    worker.identity = ID2;
+    worker.host = "host2";
+    worker.rpc_port = 29999;
+    return worker;
+}
+
+static void joined(const axm_membership_t *lister)
+{
+    axm_snapshot_t *snapshot = NULL;
+    const axm_member_t *member = NULL;
+    check_counts(lister, 2, 0);
+    OK(axm_membership_list(lister, AXM_FILTER_ALL, &snapshot));
+    CHECK(axm_snapshot_revision(snapshot) > 0);
+    CHECK(axm_snapshot_version(snapshot) > 0);
+    OK(axm_snapshot_find(snapshot, ID1, &member));
+    CHECK(member == axm_snapshot_member(snapshot, 0));
+    CHECK_TEXT(ID1, axm_member_identity(member));
+    CHECK_TEXT("host-\xc3\xbc", axm_member_host(member));
+    CHECK_TEXT("container1", axm_member_container_host(member));
+    CHECK_TEXT("/var/lib/domain.sock", axm_member_domain_socket_path(member));
+    CHECK(axm_member_rpc_port(member) == 1);
+    CHECK(axm_member_data_port(member) == 2);
+    CHECK(axm_member_secure_rpc_port(member) == 3);
+    CHECK(axm_member_netty_data_port(member) == 4);
+    CHECK(axm_member_web_port(member) == 5);
+    CHECK(axm_member_http_server_port(member) == 6);
+    CHECK(axm_member_state(member) == AXM_STATE_LIVE);
+    OK(axm_snapshot_find(snapshot, ID2, &member));
+    CHECK(member == axm_snapshot_member(snapshot, 1));
+    CHECK_TEXT("", axm_member_container_host(member));
+
+    /* The test put these under the cluster's two prefixes. */
+    CHECK(axm_snapshot_skipped_count(snapshot) == 2);
+    CHECK_TEXT("/DHT/c/AUTHORIZED/broken", axm_snapshot_skipped_key(snapshot, 0));
+    CHECK_TEXT("/ServiceDiscovery/c/broken", axm_snapshot_skipped_key(snapshot, 1));
+    CHECK(strlen(axm_snapshot_skipped_reason(snapshot, 0)) > 0);
+    CHECK(axm_snapshot_skipped_key(snapshot, 2) == NULL);
+    axm_snapshot_free(snapshot);
+
+    char *table = NULL;
+    OK(axm_membership_show(lister, &table));
+    CHECK_TEXT("WorkerId\tAddress\tStatus\n" ID1 "\thost-\xc3\xbc:1\tONLINE\n" ID2
+               "\thost2:29999\tONLINE\n",
+               table);
+    axm_string_free(table);
+}
+
+static void refused(const axm_membership_t *joiner, const axm_membership_t *lister)
+{
+    axm_worker_t same_worker = worker1();
+    OK(axm_membership_join(joiner, &same_worker));
+    axm_worker_t other_worker = worker2();
+    other_worker.identity = ID1;
+    FAILS_WITH(AXM_ERROR_ALREADY_EXISTS, "Some other member with same id registered on the ring, bail.",
+               axm_membership_join(lister, &other_worker));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT,
+               "Can't remove running worker: " ID1 ", stop the worker before removing",
+               axm_membership_remove(lister, ID1));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "Unrecognized or non-existing worker: worker-7",
+               axm_membership_remove(lister, "worker-7"));
+    OK(axm_membership_stop_heartbeat(lister, "worker-7"));
+    check_counts(lister, 2, 0);
+}
+
+static void stopped_and_removed(const axm_membership_t *joiner, const axm_membership_t *lister)
+{
+    axm_snapshot_t *snapshot = NULL;
+    OK(axm_membership_stop_heartbeat(joiner, ID1));
+    check_counts(lister, 1, 1);
+    OK(axm_membership_list(lister, AXM_FILTER_FAILED, &snapshot));
+    CHECK_TEXT(ID1, axm_member_identity(axm_snapshot_member(snapshot, 0)));
+    CHECK(axm_member_state(axm_snapshot_member(snapshot, 0)) == AXM_STATE_LOST);
+    axm_snapshot_free(snapshot);
+    OK(axm_membership_remove(lister, ID1));
+    check_counts(lister, 1, 0);
+}
+
+static void left(const axm_membership_t *joiner, const axm_membership_t *lister)
+{
+    axm_snapshot_t *snapshot = NULL;
+    axm_worker_t worker = worker1();
+    OK(axm_membership_join(joiner, &worker));
+    check_counts(lister, 2, 0);
+    OK(axm_membership_leave(lister)); /* which has not registered anybody */
+    check_counts(lister, 2, 0);
+    uint64_t version = axm_membership_version(lister);
+    CHECK(version > 0);
+    OK(axm_membership_leave(joiner));
+    OK(axm_membership_wait_for_change(lister, AXM_FILTER_FAILED, version, 60000, &snapshot));
+    CHECK(snapshot != NULL && axm_snapshot_version(snapshot) > version);
+    axm_snapshot_free(snapshot);
+    check_counts(lister, 0, 2);
+
+    OK(axm_membership_join(joiner, &worker));
+    check_counts(lister, 1, 1);
+    OK(axm_membership_close(joiner));
+    check_counts(lister, 0, 2);
+}
+
+static void *wait_for_ever(void *membership)
+{
+    axm_snapshot_t *snapshot = NULL;
+    FAILS(AXM_ERROR_CLOSED,
+          axm_membership_wait_for_change(membership, AXM_FILTER_ALL, UINT64_MAX, -1, &snapshot));
+    return NULL;
+}
+
+static void *list_until_closed(void *membership)
+{
+    axm_error_t *error = NULL;
+    while (error == NULL) {
+        axm_snapshot_t *snapshot = NULL;
+        error = axm_membership_list(membership, AXM_FILTER_ALL, &snapshot);
+        if (error == NULL) {
+            CHECK(axm_snapshot_count(snapshot) == 2);
+            axm_snapshot_free(snapshot);
+        }
+    }
+    FAILS(AXM_ERROR_CLOSED, error);
+    return NULL;
+}
+
+static void closed_while_in_use(axm_membership_t *lister)
+{
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) {
+        CHECK(pthread_create(&threads[i], NULL, i < 2 ? wait_for_ever : list_until_closed, lister) == 0);
+    }
+    check_counts(lister, 0, 2);
+    OK(axm_membership_close(lister));
+    for (int i = 0; i < 4; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2);
+    axm_membership_t *joiner = open_and_free(etcd_config(argv[1]));
+    axm_membership_t *lister = open_and_free(etcd_config(argv[1]));
+    check_counts(lister, 0, 0);
+    axm_worker_t worker = worker1();
+    OK(axm_membership_join(joiner, &worker));
+    worker = worker2();
+    OK(axm_membership_join(joiner, &worker));
+    joined(lister);
+    refused(joiner, lister);
+    stopped_and_removed(joiner, lister);
+    left(joiner, lister);
+    closed_while_in_use(lister);
+    axm_membership_free(joiner);
+    axm_membership_free(lister);
+    return 0;
+}

@@ -1,0 +1,22 @@
+/* The header alone, twice, as C99, C11 and C++11; and the layout that programs were compiled with. */
+#include <alluxio_membership.h>
+#include <alluxio_membership.h>
+
+/* An array of this size exists only if the condition holds. */
+#define ASSERT(name, condition) typedef char name[(condition) ? 1 : -1]
+
+ASSERT(worker_size, sizeof(axm_worker_t) == sizeof(size_t) + 4 * sizeof(char *) + 6 * sizeof(int32_t));
+ASSERT(worker_size_first, offsetof(axm_worker_t, struct_size) == 0);
+ASSERT(worker_identity, offsetof(axm_worker_t, identity) == sizeof(size_t));
+ASSERT(worker_host, offsetof(axm_worker_t, host) == sizeof(size_t) + sizeof(char *));
+ASSERT(worker_rpc_port, offsetof(axm_worker_t, rpc_port) == sizeof(size_t) + 4 * sizeof(char *));
+ASSERT(worker_http_server_port,
+       offsetof(axm_worker_t, http_server_port) == offsetof(axm_worker_t, rpc_port) + 5 * sizeof(int32_t));
+ASSERT(filters, AXM_FILTER_ALL == 0 && AXM_FILTER_LIVE == 1 && AXM_FILTER_FAILED == 2);
+ASSERT(states, AXM_STATE_LIVE == 1 && AXM_STATE_LOST == 2);
+
+int main(void)
+{
+    axm_worker_t worker = AXM_WORKER_INIT;
+    return worker.struct_size == sizeof worker && axm_abi_version() == AXM_ABI_VERSION ? 0 : 1;
+}

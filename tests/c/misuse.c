@@ -1,0 +1,259 @@
+/* Every function with what a caller should not pass: NULL, bad UTF-8, unknown numbers, closed memberships.
+ * Usage: misuse HOSTS_FILE */
+#include "check.h"
+
+static const char BAD_UTF8[] = "worker-\xff\xfe";
+static const char IDENTITY[] = "worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
+
+static void null_where_nothing_can_fail(void)
+{
+    CHECK(axm_error_code(NULL) == 0);
+    CHECK(axm_error_message(NULL) == NULL);
+    CHECK(!axm_error_is_retryable(NULL));
+    CHECK(axm_membership_version(NULL) == 0);
+    CHECK(axm_snapshot_retain(NULL) == NULL);
+    CHECK(axm_snapshot_version(NULL) == 0);
+    CHECK(axm_snapshot_revision(NULL) == 0);
+    CHECK(axm_snapshot_count(NULL) == 0);
+    CHECK(axm_snapshot_member(NULL, 0) == NULL);
+    CHECK(axm_snapshot_skipped_count(NULL) == 0);
+    CHECK(axm_snapshot_skipped_key(NULL, 0) == NULL);
+    CHECK(axm_snapshot_skipped_reason(NULL, 0) == NULL);
+    CHECK(axm_member_identity(NULL) == NULL);
+    CHECK(axm_member_state(NULL) == 0);
+    CHECK(axm_member_host(NULL) == NULL);
+    CHECK(axm_member_container_host(NULL) == NULL);
+    CHECK(axm_member_domain_socket_path(NULL) == NULL);
+    CHECK(axm_member_rpc_port(NULL) == 0);
+    CHECK(axm_member_data_port(NULL) == 0);
+    CHECK(axm_member_secure_rpc_port(NULL) == 0);
+    CHECK(axm_member_netty_data_port(NULL) == 0);
+    CHECK(axm_member_web_port(NULL) == 0);
+    CHECK(axm_member_http_server_port(NULL) == 0);
+    axm_error_free(NULL);
+    axm_string_free(NULL);
+    axm_config_free(NULL);
+    axm_snapshot_free(NULL);
+    axm_membership_free(NULL);
+}
+
+static void configuration(const char *hosts_file)
+{
+    axm_config_t *config = axm_config_new();
+    CHECK(config != NULL);
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "config is NULL", axm_config_set(NULL, "k", "v"));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "key is NULL", axm_config_set(config, NULL, "v"));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "value is NULL", axm_config_set(config, "k", NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "key is not UTF-8", axm_config_set(config, BAD_UTF8, "v"));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "value is not UTF-8",
+               axm_config_set(config, "k", BAD_UTF8));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "config is NULL", axm_config_load_file(NULL, hosts_file));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "path is NULL", axm_config_load_file(config, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "path is not UTF-8",
+               axm_config_load_file(config, BAD_UTF8));
+    FAILS_WITH(AXM_ERROR_NOT_FOUND, "/does/not/exist",
+               axm_config_load_file(config, "/does/not/exist"));
+    axm_config_free(config);
+}
+
+static void opening(const char *hosts_file)
+{
+    axm_config_t *config = static_config(hosts_file);
+    axm_membership_t *untouched = (axm_membership_t *)config;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "config is NULL", axm_membership_open(NULL, &untouched));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "out is NULL", axm_membership_open(config, NULL));
+
+    OK(axm_config_set(config, "alluxio.worker.membership.manager.type", "SOMETHING"));
+    FAILS_WITH(AXM_ERROR_INVALID_CONFIG, "SOMETHING", axm_membership_open(config, &untouched));
+    OK(axm_config_set(config, "alluxio.worker.membership.manager.type", "ETCD"));
+    FAILS_WITH(AXM_ERROR_MISSING_CONFIG, "alluxio.etcd.endpoints",
+               axm_membership_open(config, &untouched));
+    CHECK(untouched == (axm_membership_t *)config);
+    axm_config_free(config);
+
+    config = static_config("/does/not/exist");
+    FAILS_WITH(AXM_ERROR_NOT_FOUND, "/does/not/exist", axm_membership_open(config, &untouched));
+    axm_config_free(config);
+}
+
+static axm_worker_t good_worker(void)
+{
+    axm_worker_t worker = AXM_WORKER_INIT;
+    worker.identity = IDENTITY;
+    worker.host = "host1";
+    return worker;
+}
+
+static void bad_workers(const axm_membership_t *membership)
+{
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker is NULL", axm_membership_join(membership, NULL));
+
+    axm_worker_t worker = good_worker();
+    worker.struct_size = 0;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "AXM_WORKER_INIT",
+               axm_membership_join(membership, &worker));
+    worker.struct_size = sizeof worker - 1;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "struct_size", axm_membership_join(membership, &worker));
+    worker.struct_size = SIZE_MAX;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "struct_size", axm_membership_join(membership, &worker));
+
+    /* A caller of a later version, with a field that means something there. */
+    struct {
+        axm_worker_t worker;
+        int32_t later[2];
+    } later = {good_worker(), {0, 1}};
+    later.worker.struct_size = sizeof later;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "does not know",
+               axm_membership_join(membership, &later.worker));
+    later.later[1] = 0;
+    OK(axm_membership_join(membership, &later.worker));
+
+    worker = good_worker();
+    worker.identity = NULL;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.identity is NULL, expected worker-<uuid>",
+               axm_membership_join(membership, &worker));
+    worker.identity = "6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, worker.identity, axm_membership_join(membership, &worker));
+    worker.identity = BAD_UTF8;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.identity is not UTF-8",
+               axm_membership_join(membership, &worker));
+    worker = good_worker();
+    worker.host = NULL;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.host is NULL",
+               axm_membership_join(membership, &worker));
+    worker.host = BAD_UTF8;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.host is not UTF-8",
+               axm_membership_join(membership, &worker));
+    worker = good_worker();
+    worker.container_host = BAD_UTF8;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.container_host is not UTF-8",
+               axm_membership_join(membership, &worker));
+    worker = good_worker();
+    worker.domain_socket_path = BAD_UTF8;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.domain_socket_path is not UTF-8",
+               axm_membership_join(membership, &worker));
+}
+
+static void bad_arguments(const axm_membership_t *membership)
+{
+    static const int32_t BAD_FILTERS[] = {-1, 3, INT32_MIN, INT32_MAX};
+    axm_snapshot_t *snapshot = NULL;
+    char *table = NULL;
+    for (size_t i = 0; i < sizeof BAD_FILTERS / sizeof BAD_FILTERS[0]; i++) {
+        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "filter",
+                   axm_membership_list(membership, BAD_FILTERS[i], &snapshot));
+        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "filter",
+                   axm_membership_wait_for_change(membership, BAD_FILTERS[i], 0, 0, &snapshot));
+    }
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "out is NULL",
+               axm_membership_list(membership, AXM_FILTER_ALL, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "out is NULL",
+               axm_membership_wait_for_change(membership, AXM_FILTER_ALL, 0, 0, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "out is NULL", axm_membership_show(membership, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "identity is NULL",
+               axm_membership_remove(membership, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "identity is not UTF-8",
+               axm_membership_remove(membership, BAD_UTF8));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "Unrecognized worker identity string: worker",
+               axm_membership_remove(membership, "worker"));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "identity is NULL",
+               axm_membership_stop_heartbeat(membership, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "identity is not UTF-8",
+               axm_membership_stop_heartbeat(membership, BAD_UTF8));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "Unrecognized worker identity string: ",
+               axm_membership_stop_heartbeat(membership, ""));
+
+    const axm_worker_t worker = good_worker();
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_join(NULL, &worker));
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_list(NULL, AXM_FILTER_ALL, &snapshot));
+    FAILS(AXM_ERROR_INVALID_ARGUMENT,
+          axm_membership_wait_for_change(NULL, AXM_FILTER_ALL, 0, 0, &snapshot));
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_show(NULL, &table));
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_remove(NULL, IDENTITY));
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_stop_heartbeat(NULL, IDENTITY));
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_leave(NULL));
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_close(NULL));
+    CHECK(snapshot == NULL && table == NULL);
+}
+
+static void bad_snapshot_arguments(const axm_membership_t *membership)
+{
+    const axm_member_t *member = NULL;
+    axm_snapshot_t *snapshot = NULL;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "snapshot is NULL",
+               axm_snapshot_find(NULL, IDENTITY, &member));
+    OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "identity is NULL",
+               axm_snapshot_find(snapshot, NULL, &member));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "identity is not UTF-8",
+               axm_snapshot_find(snapshot, BAD_UTF8, &member));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "Unrecognized worker identity string: x",
+               axm_snapshot_find(snapshot, "x", &member));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "out is NULL",
+               axm_snapshot_find(snapshot, IDENTITY, NULL));
+    CHECK(axm_snapshot_member(snapshot, axm_snapshot_count(snapshot)) == NULL);
+    CHECK(axm_snapshot_member(snapshot, SIZE_MAX) == NULL);
+    CHECK(axm_snapshot_skipped_key(snapshot, SIZE_MAX) == NULL);
+    CHECK(axm_snapshot_skipped_reason(snapshot, SIZE_MAX) == NULL);
+    axm_snapshot_free(snapshot);
+}
+
+static void closed(const axm_membership_t *membership)
+{
+    axm_snapshot_t *snapshot = NULL;
+    axm_snapshot_t *kept = NULL;
+    char *table = NULL;
+    const axm_worker_t worker = good_worker();
+    OK(axm_membership_list(membership, AXM_FILTER_ALL, &kept));
+    OK(axm_membership_close(membership));
+    OK(axm_membership_close(membership));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_join(membership, &worker));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_list(membership, AXM_FILTER_LIVE, &snapshot));
+    FAILS(AXM_ERROR_CLOSED,
+          axm_membership_wait_for_change(membership, AXM_FILTER_ALL, 0, -1, &snapshot));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_show(membership, &table));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_remove(membership, IDENTITY));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_stop_heartbeat(membership, IDENTITY));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_leave(membership));
+    CHECK(axm_membership_version(membership) == 0);
+    CHECK(snapshot == NULL && table == NULL);
+    CHECK(axm_snapshot_count(kept) == 2);
+    axm_snapshot_free(kept);
+}
+
+static void over_long_input(const char *hosts_file)
+{
+    enum { LENGTH = 1 << 20 };
+    char *text = malloc(LENGTH + 1);
+    CHECK(text != NULL);
+    memset(text, 'x', LENGTH);
+    text[LENGTH] = '\0';
+    axm_config_t *config = static_config(hosts_file);
+    OK(axm_config_set(config, text, text));
+    FAILS(AXM_ERROR_IO, axm_config_load_file(config, text));
+    axm_membership_t *membership = open_and_free(config);
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_remove(membership, text));
+    axm_membership_free(membership);
+    free(text);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2);
+    const char *hosts_file = argv[1];
+    CHECK(axm_abi_version() == AXM_ABI_VERSION);
+    CHECK(strlen(axm_version_string()) >= strlen("0.0.0"));
+    null_where_nothing_can_fail();
+    configuration(hosts_file);
+    opening(hosts_file);
+
+    axm_membership_t *membership = open_and_free(static_config(hosts_file));
+    bad_workers(membership);
+    bad_arguments(membership);
+    bad_snapshot_arguments(membership);
+    closed(membership);
+    axm_membership_free(membership);
+    over_long_input(hosts_file);
+    return 0;
+}

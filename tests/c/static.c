@@ -1,0 +1,92 @@
+/* A STATIC cluster of the hosts "host1" and "host-ü", listed in every way.
+ * Usage: static HOSTS_FILE SITE_PROPERTIES */
+#include "check.h"
+
+static const char STRANGER[] = "worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
+
+static void getters(const axm_snapshot_t *snapshot)
+{
+    CHECK(axm_snapshot_version(snapshot) > 0);
+    CHECK(axm_snapshot_revision(snapshot) == 0);
+    CHECK(axm_snapshot_count(snapshot) == 2);
+    CHECK(axm_snapshot_skipped_count(snapshot) == 0);
+    const axm_member_t *member = axm_snapshot_member(snapshot, 0);
+    CHECK_TEXT("host1", axm_member_host(member));
+    CHECK_TEXT("", axm_member_container_host(member));
+    CHECK_TEXT("", axm_member_domain_socket_path(member));
+    CHECK(axm_member_state(member) == AXM_STATE_LIVE);
+    CHECK(axm_member_rpc_port(member) == 12345);
+    CHECK(axm_member_data_port(member) == 29997);
+    CHECK(axm_member_secure_rpc_port(member) == 0);
+    CHECK(axm_member_netty_data_port(member) == 29997);
+    CHECK(axm_member_web_port(member) == 30000);
+    CHECK(axm_member_http_server_port(member) == 28080);
+    CHECK_TEXT("host-\xc3\xbc", axm_member_host(axm_snapshot_member(snapshot, 1)));
+}
+
+static void finding(const axm_snapshot_t *snapshot)
+{
+    const axm_member_t *found = NULL;
+    for (size_t i = 0; i < axm_snapshot_count(snapshot); i++) {
+        const axm_member_t *member = axm_snapshot_member(snapshot, i);
+        OK(axm_snapshot_find(snapshot, axm_member_identity(member), &found));
+        CHECK(found == member);
+    }
+    OK(axm_snapshot_find(snapshot, STRANGER, &found));
+    CHECK(found == NULL);
+}
+
+static void waiting(const axm_membership_t *membership, uint64_t version)
+{
+    axm_snapshot_t *snapshot = NULL;
+    OK(axm_membership_wait_for_change(membership, AXM_FILTER_LIVE, 0, -1, &snapshot));
+    CHECK(axm_snapshot_version(snapshot) == version);
+    CHECK(axm_snapshot_count(snapshot) == 2);
+    axm_snapshot_free(snapshot);
+    OK(axm_membership_wait_for_change(membership, AXM_FILTER_LIVE, version, 10, &snapshot));
+    CHECK(snapshot == NULL);
+    OK(axm_membership_wait_for_change(membership, AXM_FILTER_LIVE, UINT64_MAX, 0, &snapshot));
+    CHECK(snapshot == NULL);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 3);
+    axm_config_t *config = static_config(argv[1]);
+    OK(axm_config_load_file(config, argv[2]));
+    axm_membership_t *membership = open_and_free(config);
+
+    axm_snapshot_t *all = NULL;
+    axm_snapshot_t *again = NULL;
+    axm_snapshot_t *live = NULL;
+    axm_snapshot_t *failed = NULL;
+    OK(axm_membership_list(membership, AXM_FILTER_ALL, &all));
+    OK(axm_membership_list(membership, AXM_FILTER_ALL, &again));
+    CHECK(all == again);
+    OK(axm_membership_list(membership, AXM_FILTER_LIVE, &live));
+    OK(axm_membership_list(membership, AXM_FILTER_FAILED, &failed));
+    CHECK(axm_snapshot_count(live) == 2);
+    CHECK(axm_snapshot_count(failed) == 0);
+    CHECK(axm_membership_version(membership) == axm_snapshot_version(all));
+    getters(all);
+    finding(all);
+    waiting(membership, axm_snapshot_version(all));
+
+    char *table = NULL;
+    OK(axm_membership_show(membership, &table));
+    CHECK(strncmp(table, "WorkerId\tAddress\tStatus\n", 24) == 0);
+    CHECK(strstr(table, "\thost1:12345\tN/A\n") != NULL);
+    axm_string_free(table);
+
+    /* Two lists of one snapshot are two holds; a third one stays while everything else goes. */
+    CHECK(axm_snapshot_retain(all) == all);
+    axm_snapshot_free(again);
+    axm_snapshot_free(live);
+    axm_membership_free(membership);
+    axm_snapshot_free(failed);
+    axm_snapshot_free(all);
+    getters(all);
+    finding(all);
+    axm_snapshot_free(all);
+    return 0;
+}

@@ -8,6 +8,8 @@ mod c_api;
 pub mod config;
 pub mod error;
 pub mod etcd;
+#[allow(unsafe_code)]
+mod jni;
 pub mod membership;
 pub mod record;
 mod runtime;

@@ -1,0 +1,247 @@
+package alluxio.membership;
+
+import alluxio.conf.AlluxioConfiguration;
+import alluxio.conf.PropertyKey;
+import alluxio.exception.runtime.NotFoundRuntimeException;
+import alluxio.exception.runtime.UnavailableRuntimeException;
+import alluxio.exception.status.AlreadyExistsException;
+import alluxio.exception.status.InvalidArgumentException;
+import alluxio.membership.bridge.ClusterView;
+import alluxio.membership.bridge.Member;
+import alluxio.membership.bridge.MembershipException;
+import alluxio.membership.bridge.NativeMembership;
+import alluxio.membership.bridge.Worker;
+import alluxio.membership.bridge.WorkerState;
+import alluxio.wire.WorkerIdentity;
+import alluxio.wire.WorkerInfo;
+import alluxio.wire.WorkerNetAddress;
+
+import java.io.IOException;
+import java.io.InterruptedIOException;
+import java.io.UncheckedIOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.UUID;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReferenceArray;
+import java.util.function.Function;
+
+/**
+ * What the drop-in classes have in common: Alluxio's types and exceptions on one side, {@link NativeMembership} on the
+ * other. After {@link #close} every method throws {@link IllegalStateException}.
+ */
+abstract class NativeMembershipManager implements MembershipManager {
+  /**
+   * How long a view is handed out again while nothing changes. {@link WorkerClusterView#getSnapshotTime} is then never
+   * older than this, although nothing is read from etcd.
+   */
+  private static final long REUSE_NANOS = TimeUnit.SECONDS.toNanos(1);
+
+  private final AlluxioConfiguration mConf;
+  private final NativeMembership mMembership;
+  /** The latest view for each {@link Filter}. */
+  private final AtomicReferenceArray<CachedView> mViews =
+      new AtomicReferenceArray<>(Filter.values().length);
+
+  /**
+   * @param conf the configuration
+   * @param type the type whose manager this is, whatever the configuration says
+   */
+  NativeMembershipManager(AlluxioConfiguration conf, String type) {
+    mConf = conf;
+    try {
+      mMembership = NativeMembership.open(ConfigurationProperties.of(conf, type));
+    } catch (MembershipException e) {
+      throw unchecked(e);
+    }
+  }
+
+  @Override
+  public void join(WorkerInfo worker) throws IOException {
+    Worker joining = toBridge(worker);
+    boolean k8sDeployment = mConf.isSet(PropertyKey.K8S_ENV_DEPLOYMENT)
+        && mConf.getBoolean(PropertyKey.K8S_ENV_DEPLOYMENT);
+    call(() -> {
+      mMembership.join(joining, k8sDeployment);
+      return null;
+    });
+  }
+
+  @Override
+  public WorkerClusterView getAllMembers() throws IOException {
+    return members(Filter.ALL);
+  }
+
+  @Override
+  public WorkerClusterView getLiveMembers() throws IOException {
+    return members(Filter.LIVE);
+  }
+
+  @Override
+  public WorkerClusterView getFailedMembers() throws IOException {
+    return members(Filter.FAILED);
+  }
+
+  @Override
+  public String showAllMembers() {
+    try {
+      return call(mMembership::showAllMembers);
+    } catch (IOException e) {
+      return "Exception happened:" + e.getMessage();
+    }
+  }
+
+  @Override
+  public void stopHeartBeat(WorkerInfo worker) throws IOException {
+    String identity = worker.getIdentity().toString();
+    call(() -> {
+      mMembership.stopHeartBeat(identity);
+      return null;
+    });
+  }
+
+  @Override
+  public void decommission(WorkerInfo worker) throws IOException {
+    String identity = worker.getIdentity().toString();
+    call(() -> {
+      mMembership.decommission(identity);
+      return null;
+    });
+  }
+
+  /** Ends the registrations that this manager made, and no others of the process. Closing twice does nothing. */
+  @Override
+  public void close() throws IOException {
+    call(() -> {
+      mMembership.close();
+      return null;
+    });
+  }
+
+  private WorkerClusterView members(Filter filter) throws IOException {
+    ClusterView source = call(mMembership::view);
+    CachedView cached = mViews.get(filter.ordinal());
+    long now = System.nanoTime();
+    if (cached == null || cached.mSource != source || now - cached.mBuiltNanos > REUSE_NANOS) {
+      cached = new CachedView(source, toAlluxio(filter.mMembers.apply(source)), now);
+      mViews.set(filter.ordinal(), cached);
+    }
+    return cached.mView;
+  }
+
+  /** Makes the native library's exceptions the ones that Alluxio's own classes throw. */
+  private static <T> T call(NativeCall<T> call) throws IOException {
+    try {
+      return call.run();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      IOException interrupted = new InterruptedIOException(e.getMessage());
+      interrupted.initCause(e);
+      throw interrupted;
+    } catch (MembershipException e) {
+      switch (e.getKind()) {
+        case INVALID_ARGUMENT:
+          throw new InvalidArgumentException(e.getMessage(), e.getCause());
+        case ALREADY_EXISTS:
+          throw new AlreadyExistsException(e.getMessage(), e.getCause());
+        case CORRUPT:
+        case IO:
+          throw new IOException(e.getMessage(), e.getCause());
+        default:
+          throw unchecked(e);
+      }
+    }
+  }
+
+  private static RuntimeException unchecked(MembershipException e) {
+    switch (e.getKind()) {
+      case UNAVAILABLE:
+      case UNAUTHENTICATED:
+      case PERMISSION_DENIED:
+        return new UnavailableRuntimeException(e.getMessage(), e.getCause());
+      case NOT_FOUND:
+        return new NotFoundRuntimeException(e.getMessage());
+      case INVALID_CONFIG:
+      case INVALID_ARGUMENT:
+        return new IllegalArgumentException(e.getMessage(), e.getCause());
+      case IO:
+        return new UncheckedIOException(e.getMessage(), new IOException(e.getMessage(), e.getCause()));
+      default:
+        return new RuntimeException(e.getMessage(), e.getCause());
+    }
+  }
+
+  private static Worker toBridge(WorkerInfo worker) {
+    WorkerNetAddress address = worker.getAddress();
+    return Worker.newBuilder(worker.getIdentity().toString())
+        .setHost(address.getHost())
+        .setContainerHost(address.getContainerHost())
+        .setRpcPort(address.getRpcPort())
+        .setDataPort(address.getDataPort())
+        .setSecureRpcPort(address.getSecureRpcPort())
+        .setNettyDataPort(address.getNettyDataPort())
+        .setWebPort(address.getWebPort())
+        .setDomainSocketPath(address.getDomainSocketPath())
+        .setHttpServerPort(address.getHttpServerPort())
+        .build();
+  }
+
+  private static WorkerClusterView toAlluxio(List<Member> members) {
+    List<WorkerInfo> workers = new ArrayList<>(members.size());
+    for (Member member : members) {
+      Worker worker = member.getWorker();
+      workers.add(new WorkerInfo()
+          .setIdentity(toIdentity(worker.getIdentity()))
+          .setAddress(new WorkerNetAddress()
+              .setHost(worker.getHost())
+              .setContainerHost(worker.getContainerHost())
+              .setRpcPort(worker.getRpcPort())
+              .setDataPort(worker.getDataPort())
+              .setSecureRpcPort(worker.getSecureRpcPort())
+              .setNettyDataPort(worker.getNettyDataPort())
+              .setWebPort(worker.getWebPort())
+              .setDomainSocketPath(worker.getDomainSocketPath())
+              .setHttpServerPort(worker.getHttpServerPort()))
+          .setState(member.getState() == WorkerState.LIVE
+              ? alluxio.wire.WorkerState.LIVE : alluxio.wire.WorkerState.LOST));
+    }
+    return new WorkerClusterView(workers);
+  }
+
+  /** {@code WorkerIdentity.fromString} exists only from Alluxio 311 on. */
+  private static WorkerIdentity toIdentity(String text) {
+    String id = text.substring("worker-".length());
+    // A UUID is 36 characters long, a decimal number never longer than 20.
+    return id.length() == 36
+        ? WorkerIdentity.ParserV1.INSTANCE.fromUUID(UUID.fromString(id))
+        : WorkerIdentity.ParserV0.INSTANCE.fromLong(Long.parseLong(id));
+  }
+
+  private enum Filter {
+    ALL(ClusterView::getAllMembers),
+    LIVE(ClusterView::getLiveMembers),
+    FAILED(ClusterView::getFailedMembers);
+
+    private final Function<ClusterView, List<Member>> mMembers;
+
+    Filter(Function<ClusterView, List<Member>> members) {
+      mMembers = members;
+    }
+  }
+
+  private static final class CachedView {
+    private final ClusterView mSource;
+    private final WorkerClusterView mView;
+    private final long mBuiltNanos;
+
+    CachedView(ClusterView source, WorkerClusterView view, long builtNanos) {
+      mSource = source;
+      mView = view;
+      mBuiltNanos = builtNanos;
+    }
+  }
+
+  private interface NativeCall<T> {
+    T run() throws MembershipException, InterruptedException;
+  }
+}

@@ -1,0 +1,61 @@
+package alluxio.membership.bridge.internal;
+
+import alluxio.membership.bridge.MembershipException;
+
+/** Waits for native operations. A thread that waits in native code cannot be interrupted, so it waits in slices. */
+public final class Operation {
+  private static final int SLICE_MILLIS = 100;
+
+  private Operation() {}
+
+  /**
+   * Waits for the end of an operation.
+   *
+   * @param operation the operation
+   * @return its result
+   * @throws MembershipException if it failed
+   * @throws IllegalStateException if the manager is closed
+   * @throws InterruptedException if the thread was interrupted; the operation is then stopped
+   */
+  public static Wire.Reader await(long operation) throws MembershipException, InterruptedException {
+    byte[] reply = null;
+    try {
+      while ((reply = Natives.awaitResult(operation, SLICE_MILLIS)) == null) {
+        if (Thread.interrupted()) {
+          throw new InterruptedException("Interrupted while waiting for the membership library");
+        }
+      }
+    } finally {
+      if (reply == null) {
+        Natives.abandon(operation);
+      }
+    }
+    return Wire.Reader.ofReply(reply);
+  }
+
+  /**
+   * Waits for the end of an operation, but if the thread is interrupted, lets the operation go on alone and returns, with
+   * the interrupt flag set.
+   *
+   * @param operation the operation
+   * @throws MembershipException if it failed
+   */
+  public static void awaitOrDetach(long operation) throws MembershipException {
+    awaitUntil(operation, Long.MAX_VALUE);
+  }
+
+  /** As {@link #awaitOrDetach}, and returns when the time is over. */
+  static void awaitOrDetach(long operation, int millis) throws MembershipException {
+    awaitUntil(operation, System.nanoTime() + millis * 1_000_000L);
+  }
+
+  private static void awaitUntil(long operation, long deadlineNanos) throws MembershipException {
+    byte[] reply;
+    while ((reply = Natives.awaitResult(operation, SLICE_MILLIS)) == null) {
+      if (Thread.currentThread().isInterrupted() || deadlineNanos - System.nanoTime() < 0) {
+        return;
+      }
+    }
+    Wire.Reader.ofReply(reply);
+  }
+}

@@ -1,0 +1,351 @@
+package alluxio.membership.bridge;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertNotSame;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import alluxio.membership.testing.Await;
+import alluxio.membership.testing.EtcdServer;
+import alluxio.membership.testing.TestCluster;
+
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
+
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.UUID;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
+
+class NativeMembershipTest {
+  private static EtcdServer sEtcd;
+
+  private final TestCluster mCluster = new TestCluster(sEtcd, "ETCD");
+
+  @BeforeAll
+  static void startEtcd() throws Exception {
+    sEtcd = EtcdServer.start();
+  }
+
+  @AfterAll
+  static void stopEtcd() throws Exception {
+    sEtcd.close();
+  }
+
+  private static Worker worker(String host) {
+    return Worker.newBuilder("worker-" + UUID.randomUUID()).setHost(host).setRpcPort(29999).build();
+  }
+
+  private static Member live(Worker worker) {
+    return new Member(worker, WorkerState.LIVE);
+  }
+
+  private static Member lost(Worker worker) {
+    return new Member(worker, WorkerState.LOST);
+  }
+
+  private static ErrorKind kindOf(Executable call) {
+    return assertThrows(MembershipException.class, call).getKind();
+  }
+
+  @Test
+  void joinsAndLeaves() throws Exception {
+    Worker worker = worker("h1");
+    try (NativeMembership member = NativeMembership.open(mCluster.properties());
+        NativeMembership reader = NativeMembership.open(mCluster.properties())) {
+      assertEquals(Collections.emptyList(), reader.view().getAllMembers());
+      member.join(worker);
+      ClusterView joined = member.view();
+      assertEquals(Collections.singletonList(live(worker)), joined.getAllMembers());
+      assertEquals(Collections.singletonList(live(worker)), joined.getLiveMembers());
+      assertEquals(Collections.emptyList(), joined.getFailedMembers());
+      assertEquals(Collections.emptyList(), joined.getSkippedRecords());
+      assertTrue(joined.getRevision() > 0);
+      assertEquals("WorkerId\tAddress\tStatus\n" + worker.getIdentity() + "\th1:29999\tONLINE\n", member.showAllMembers());
+
+      member.leave();
+      ClusterView left = member.view();
+      assertEquals(Collections.singletonList(lost(worker)), left.getAllMembers());
+      assertEquals(Collections.emptyList(), left.getLiveMembers());
+      assertEquals(Collections.singletonList(lost(worker)), left.getFailedMembers());
+      assertTrue(left.getVersion() > joined.getVersion());
+      Await.until("the other manager sees it", 20,
+          () -> reader.view().getAllMembers().equals(Collections.singletonList(lost(worker))));
+    }
+  }
+
+  @Test
+  void joiningAgainSucceeds() throws Exception {
+    Worker worker = worker("h");
+    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+      member.join(worker);
+      member.join(worker);
+      assertEquals(Collections.singletonList(live(worker)), member.view().getLiveMembers());
+    }
+  }
+
+  @Test
+  void closingEndsTheRegistrationsOfThisManagerOnly() throws Exception {
+    Worker first = worker("h1");
+    Worker second = worker("h2");
+    try (NativeMembership stays = NativeMembership.open(mCluster.properties())) {
+      NativeMembership goes = NativeMembership.open(mCluster.properties());
+      NativeMembership reader = NativeMembership.open(mCluster.properties());
+      stays.join(first);
+      goes.join(second);
+      reader.close();
+      assertEquals(2, stays.view().getLiveMembers().size());
+      goes.close();
+      Await.until("the second worker is lost", 20,
+          () -> stays.view().getFailedMembers().equals(Collections.singletonList(lost(second))));
+      assertEquals(Collections.singletonList(live(first)), stays.view().getLiveMembers());
+    }
+  }
+
+  @Test
+  void viewIsTheSameObjectWhileNothingChanges() throws Exception {
+    Worker worker = worker("h");
+    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+      ClusterView empty = member.view();
+      for (int i = 0; i < 100; i++) {
+        assertSame(empty, member.view());
+      }
+      member.join(worker);
+      assertNotSame(empty, member.view());
+      assertThrows(UnsupportedOperationException.class, () -> member.view().getAllMembers().clear());
+    }
+  }
+
+  @Test
+  void waitsForAChange() throws Exception {
+    Worker worker = worker("h");
+    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+      ClusterView before = member.view();
+      assertEquals(Optional.empty(), member.waitForChange(before.getVersion(), 150, TimeUnit.MILLISECONDS));
+      assertTrue(member.waitForChange(0, 20, TimeUnit.SECONDS).isPresent());
+      ExecutorService executor = Executors.newSingleThreadExecutor();
+      try {
+        Future<Optional<ClusterView>> change =
+            executor.submit(() -> member.waitForChange(before.getVersion(), 60, TimeUnit.SECONDS));
+        member.join(worker);
+        ClusterView after = change.get(60, TimeUnit.SECONDS).get();
+        assertTrue(after.getVersion() > before.getVersion());
+        assertEquals(1, after.getAllMembers().size());
+      } finally {
+        executor.shutdownNow();
+      }
+    }
+  }
+
+  @Test
+  void refusesAnotherWorkerWithTheSameIdentity() throws Exception {
+    Worker worker = worker("h1");
+    Worker other = Worker.newBuilder(worker.getIdentity()).setHost("h2").build();
+    try (NativeMembership first = NativeMembership.open(mCluster.properties());
+        NativeMembership second = NativeMembership.open(mCluster.properties())) {
+      first.join(worker);
+      first.leave();
+      MembershipException error = assertThrows(MembershipException.class, () -> second.join(other));
+      assertEquals(ErrorKind.ALREADY_EXISTS, error.getKind());
+      assertFalse(error.isRetryable());
+      assertTrue(error.getMessage().startsWith("Some other member with same id registered on the ring, bail."
+          + "Conflicting worker addr:WorkerNetAddress{host=h1, "), error.getMessage());
+      second.join(other, true);
+      assertEquals(Collections.singletonList(live(other)), second.view().getAllMembers());
+    }
+  }
+
+  @Test
+  void decommissionsOnlyLostWorkers() throws Exception {
+    Worker worker = worker("h");
+    String identity = worker.getIdentity();
+    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+      assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.decommission(identity)));
+      member.join(worker);
+      assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.decommission(identity)));
+      member.stopHeartBeat(identity);
+      member.decommission(identity);
+      assertEquals(Collections.emptyList(), member.view().getAllMembers());
+      member.stopHeartBeat(identity);
+    }
+  }
+
+  @Test
+  void identitiesMustBeIdentities() throws Exception {
+    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+      for (String bad : new String[] {"", "worker-", "w", "worker-\ud83d\ude00", "worker-1\0"}) {
+        assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.join(Worker.newBuilder(bad).build())), bad);
+        assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.stopHeartBeat(bad)), bad);
+        assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.decommission(bad)), bad);
+      }
+    }
+  }
+
+  @Test
+  void everyTextAndNumberSurvives() throws Exception {
+    String hostile = "\"quoted\" = <a> & 'b' \u00e4\u4e2d\ud83d\ude00 \u2028\u2029 \u0000\u0001\t\n\\ /";
+    Worker worker = Worker.newBuilder("worker--9223372036854775808").setHost(hostile).setContainerHost("")
+        .setDomainSocketPath(hostile + hostile).setRpcPort(Integer.MAX_VALUE).setDataPort(Integer.MIN_VALUE)
+        .setSecureRpcPort(1).setNettyDataPort(2).setWebPort(3).setHttpServerPort(4).build();
+    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+      member.join(worker);
+      assertEquals(Collections.singletonList(live(worker)), member.view().getAllMembers());
+    }
+  }
+
+  @Test
+  void lonelySurrogatesBecomeQuestionMarks() throws Exception {
+    String identity = worker("h").getIdentity();
+    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+      member.join(Worker.newBuilder(identity).setHost("a\ud83db").build());
+      assertEquals("a?b", member.view().getAllMembers().get(0).getWorker().getHost());
+    }
+  }
+
+  @Test
+  void brokenRecordsAreSkippedAndNamed() throws Exception {
+    Worker worker = worker("h");
+    String broken = mCluster.ringKey("worker-" + UUID.randomUUID());
+    sEtcd.put(broken, new byte[] {'{', '}'});
+    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+      member.join(worker);
+      assertEquals(Collections.singletonList(live(worker)), member.view().getAllMembers());
+      assertEquals(broken, member.view().getSkippedRecords().get(0).getKey());
+    }
+  }
+
+  @Test
+  void afterCloseEveryMethodSaysSo() throws Exception {
+    NativeMembership member = NativeMembership.open(mCluster.properties());
+    Worker worker = worker("h");
+    member.join(worker);
+    member.view();
+    member.close();
+    Map<String, Executable> calls = new LinkedHashMap<>();
+    calls.put("join", () -> member.join(worker));
+    calls.put("join k8s", () -> member.join(worker, true));
+    calls.put("view", member::view);
+    calls.put("waitForChange", () -> member.waitForChange(0, 1, TimeUnit.SECONDS));
+    calls.put("showAllMembers", member::showAllMembers);
+    calls.put("stopHeartBeat", () -> member.stopHeartBeat(worker.getIdentity()));
+    calls.put("decommission", () -> member.decommission(worker.getIdentity()));
+    calls.put("leave", member::leave);
+    calls.forEach((name, call) -> assertThrows(IllegalStateException.class, call, name));
+    member.close();
+  }
+
+  @Test
+  void closeDuringCallsIsClean() throws Exception {
+    ExecutorService executor = Executors.newFixedThreadPool(4);
+    try {
+      for (int round = 0; round < 20; round++) {
+        NativeMembership member = NativeMembership.open(mCluster.properties());
+        Callable<Void> caller = () -> {
+          while (true) {
+            member.view();
+            member.showAllMembers();
+            member.waitForChange(member.view().getVersion(), 10, TimeUnit.SECONDS);
+          }
+        };
+        List<Future<Void>> callers = new ArrayList<>();
+        for (int i = 0; i < 4; i++) {
+          callers.add(executor.submit(caller));
+        }
+        member.view();
+        member.close();
+        for (Future<Void> future : callers) {
+          ExecutionException end = assertThrows(ExecutionException.class, () -> future.get(60, TimeUnit.SECONDS));
+          assertInstanceOf(IllegalStateException.class, end.getCause());
+        }
+      }
+    } finally {
+      executor.shutdownNow();
+    }
+  }
+
+  @Test
+  void nullsAreRefused() throws Exception {
+    assertThrows(NullPointerException.class, () -> NativeMembership.open(null));
+    assertThrows(NullPointerException.class, () -> Worker.newBuilder(null));
+    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+      assertThrows(NullPointerException.class, () -> member.join(null));
+      assertThrows(NullPointerException.class, () -> member.join(null, true));
+      assertThrows(NullPointerException.class, () -> member.stopHeartBeat(null));
+      assertThrows(NullPointerException.class, () -> member.decommission(null));
+      assertThrows(NullPointerException.class, () -> member.waitForChange(0, 1, null));
+    }
+  }
+
+  @Test
+  void badConfigurationsAreNamed() {
+    Map<String, String> properties = new HashMap<>(mCluster.properties());
+    properties.remove("alluxio.etcd.endpoints");
+    MembershipException missing = assertThrows(MembershipException.class, () -> NativeMembership.open(properties));
+    assertEquals(ErrorKind.MISSING_CONFIG, missing.getKind());
+    assertEquals("No value set for configuration key alluxio.etcd.endpoints", missing.getMessage());
+
+    properties.put("alluxio.etcd.endpoints", sEtcd.endpoint());
+    properties.put("alluxio.worker.failure.detection.timeout", "soon");
+    MembershipException bad = assertThrows(MembershipException.class, () -> NativeMembership.open(properties));
+    assertEquals(ErrorKind.INVALID_CONFIG, bad.getKind());
+
+    Map<String, String> hosts = new HashMap<>();
+    hosts.put("alluxio.worker.membership.manager.type", "STATIC");
+    hosts.put("alluxio.worker.static.membership.manager.config.file", "/no/such/file");
+    assertEquals(ErrorKind.NOT_FOUND, kindOf(() -> NativeMembership.open(hosts)));
+  }
+
+  @Test
+  void waitsCanBeInterrupted() throws Exception {
+    try (EtcdServer etcd = EtcdServer.start()) {
+      TestCluster cluster = new TestCluster(etcd, "ETCD");
+      NativeMembership member = NativeMembership.open(cluster.properties());
+      etcd.stopProcess();
+      Map<String, Executable> calls = new LinkedHashMap<>();
+      calls.put("join", () -> member.join(worker("h")));
+      calls.put("waitForChange", () -> member.waitForChange(Long.MAX_VALUE, 1, TimeUnit.HOURS));
+      for (Map.Entry<String, Executable> call : calls.entrySet()) {
+        AtomicReference<Throwable> thrown = new AtomicReference<>();
+        Thread thread = new Thread(() -> {
+          try {
+            call.getValue().execute();
+          } catch (Throwable t) {
+            thrown.set(t);
+          }
+        });
+        thread.start();
+        Await.until("the call waits", 20, () -> {
+          for (StackTraceElement frame : thread.getStackTrace()) {
+            if (frame.getMethodName().equals("awaitResult")) {
+              return true;
+            }
+          }
+          return false;
+        });
+        thread.interrupt();
+        thread.join(60_000);
+        assertInstanceOf(InterruptedException.class, thrown.get(), call.getKey());
+      }
+      // Closing does not wait for an etcd that is not there when the thread is interrupted.
+      Thread.currentThread().interrupt();
+      member.close();
+      assertTrue(Thread.interrupted());
+    }
+  }
+}

@@ -1,0 +1,25 @@
+package alluxio.membership.testing;
+
+import java.util.concurrent.Callable;
+
+/** Waits for conditions. */
+public final class Await {
+  private Await() {}
+
+  /**
+   * Waits until a condition holds.
+   *
+   * @param what the condition in words
+   * @param seconds how long it may take on a very slow machine
+   * @param condition the condition; what it throws ends the waiting
+   */
+  public static void until(String what, int seconds, Callable<Boolean> condition) throws Exception {
+    long deadline = System.nanoTime() + seconds * 1_000_000_000L;
+    while (!condition.call()) {
+      if (System.nanoTime() > deadline) {
+        throw new AssertionError("Not within " + seconds + " s: " + what);
+      }
+      Thread.sleep(20);
+    }
+  }
+}

@@ -1,0 +1,176 @@
+package alluxio.membership.testing;
+
+import java.io.BufferedReader;
+import java.io.BufferedWriter;
+import java.io.File;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.io.OutputStreamWriter;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Paths;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Predicate;
+
+/** A JVM of its own, whose standard output and error are read together, line by line. Killed when closed. */
+public final class ChildJvm implements AutoCloseable {
+  private final Process mProcess;
+  private final BufferedWriter mIn;
+  private final List<String> mLines = new ArrayList<>();
+  private final Thread mReader;
+  private final String mPid;
+  private int mNext;
+
+  /**
+   * @param command the command line
+   */
+  private ChildJvm(List<String> command) throws IOException {
+    // The shell says the process id, which Java 8 does not know, and becomes the JVM.
+    List<String> shell = new ArrayList<>(Arrays.asList("sh", "-c", "echo $$; exec \"$0\" \"$@\""));
+    shell.addAll(command);
+    mProcess = new ProcessBuilder(shell).redirectErrorStream(true).start();
+    mIn = new BufferedWriter(new OutputStreamWriter(mProcess.getOutputStream(), StandardCharsets.UTF_8));
+    mReader = new Thread(this::read, "child-jvm-output");
+    mReader.setDaemon(true);
+    mReader.start();
+    try {
+      mPid = awaitLine("the process id", line -> true);
+    } catch (Exception e) {
+      close();
+      throw new IOException(e);
+    }
+  }
+
+  /**
+   * Starts a JVM.
+   *
+   * @param classPath the class path
+   * @param properties system properties; Alluxio reads {@code alluxio.*} from them
+   * @param options further options of the JVM
+   * @param main the class to run
+   * @param arguments its arguments
+   * @return the JVM
+   */
+  public static ChildJvm start(String classPath, Map<String, String> properties, List<String> options, Class<?> main,
+      String... arguments) throws IOException {
+    List<String> command = new ArrayList<>();
+    String home = System.getProperty("test.child.java.home", System.getProperty("java.home"));
+    command.add(Paths.get(home, "bin", "java").toString());
+    command.addAll(options);
+    command.add("-Dfile.encoding=UTF-8");
+    properties.forEach((name, value) -> command.add("-D" + name + "=" + value));
+    command.add("-cp");
+    command.add(classPath);
+    command.add(main.getName());
+    command.addAll(Arrays.asList(arguments));
+    return new ChildJvm(command);
+  }
+
+  /**
+   * @return our classes in front of Alluxio's
+   */
+  public static String ourClassPath() throws IOException {
+    return target("classes") + File.pathSeparator + stockClassPath();
+  }
+
+  /**
+   * @return Alluxio's classes without ours
+   */
+  public static String stockClassPath() throws IOException {
+    return target("test-classes") + File.pathSeparator
+        + new String(Files.readAllBytes(Paths.get(target("dependencies.classpath"))), StandardCharsets.UTF_8).trim();
+  }
+
+  private static String target(String name) {
+    return Paths.get(System.getProperty("basedir", ""), "target", name).toAbsolutePath().toString();
+  }
+
+  /**
+   * Sends a line to the standard input.
+   *
+   * @param line the line
+   */
+  public void send(String line) throws IOException {
+    mIn.write(line);
+    mIn.newLine();
+    mIn.flush();
+  }
+
+  /**
+   * @param what what is waited for, in words
+   * @param wanted the condition for a line; lines are looked at once
+   * @return the first line that fits
+   */
+  public String awaitLine(String what, Predicate<String> wanted) throws Exception {
+    String[] found = new String[1];
+    Await.until(what + "; output so far:\n" + output(), 60, () -> {
+      boolean alive = mReader.isAlive();
+      synchronized (mLines) {
+        while (mNext < mLines.size()) {
+          String line = mLines.get(mNext++);
+          if (wanted.test(line)) {
+            found[0] = line;
+            return true;
+          }
+        }
+      }
+      if (!alive) {
+        throw new AssertionError("The JVM ended before: " + what + "\n" + output());
+      }
+      return false;
+    });
+    return found[0];
+  }
+
+  /** Sends SIGTERM, and nothing else; {@code Process.destroy} would also end the standard input. */
+  public void terminate() throws Exception {
+    new ProcessBuilder("kill", "-TERM", mPid).inheritIO().start().waitFor();
+  }
+
+  /** Sends SIGKILL. */
+  public void kill() {
+    mProcess.destroyForcibly();
+  }
+
+  /**
+   * @return the exit status, after the end of the JVM
+   */
+  public int awaitExit() throws Exception {
+    if (!mProcess.waitFor(60, TimeUnit.SECONDS)) {
+      throw new AssertionError("The JVM does not exit:\n" + output());
+    }
+    mReader.join(10_000);
+    return mProcess.exitValue();
+  }
+
+  /**
+   * @return all output so far
+   */
+  public String output() {
+    synchronized (mLines) {
+      return String.join("\n", mLines);
+    }
+  }
+
+  @Override
+  public void close() {
+    mProcess.destroyForcibly();
+  }
+
+  private void read() {
+    try (BufferedReader out =
+        new BufferedReader(new InputStreamReader(mProcess.getInputStream(), StandardCharsets.UTF_8))) {
+      for (String line = out.readLine(); line != null; line = out.readLine()) {
+        synchronized (mLines) {
+          mLines.add(line);
+        }
+      }
+    } catch (IOException e) {
+      // The JVM was killed while its output was being read.
+    }
+  }
+}

@@ -1,0 +1,322 @@
+//! What crosses between Rust and Java as bytes, all of it big-endian.
+//!
+//! - A *text* is an `i32` length and UTF-8 bytes; length -1 stands for null. A *list* is an `i32` count and the items.
+//! - A reply starts with one byte: 0 and the result, or 1 and an error (`i32` kind, `u8` retryable, `u8` timed out, text
+//!   message, text cause or null).
+//! - A view is its version and revision, the list of all distinct members (a worker and the `i32` state), the lists of
+//!   `i32` positions in it of all, live and failed members, and the list of skipped records (two texts each). Most
+//!   members are in two lists; they are written once.
+//! - A worker is its identity's text, host, container host, RPC, data, secure RPC, Netty data and web port, domain
+//!   socket path and HTTP server port.
+//!
+//! The Java side of this page is `alluxio.membership.bridge.internal.Wire`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::view::{ClusterView, Member, MemberFilter};
+use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
+
+/// A finished answer; shared, since a view's bytes may go to many callers.
+pub(super) type Reply = Arc<[u8]>;
+
+const OK: u8 = 0;
+const ERROR: u8 = 1;
+
+/// The reply of an operation without a result.
+pub(super) fn nothing() -> Reply {
+    Arc::new([OK])
+}
+
+pub(super) fn text(text: &str) -> Reply {
+    let mut out = vec![OK];
+    put_text(&mut out, Some(text));
+    out.into()
+}
+
+pub(super) fn id(id: i64) -> Reply {
+    let mut out = vec![OK];
+    put_i64(&mut out, id);
+    out.into()
+}
+
+pub(super) fn error(error: &Error) -> Reply {
+    let mut out = vec![ERROR];
+    put_i32(&mut out, error.kind() as i32);
+    out.push(error.kind().is_retryable().into());
+    out.push(error.cause().is_some_and(|cause| cause.timed_out).into());
+    put_text(&mut out, Some(error.message()));
+    put_text(&mut out, error.cause().map(|cause| cause.text.as_str()));
+    out.into()
+}
+
+pub(super) fn view(view: &ClusterView) -> Reply {
+    let lists = [MemberFilter::All, MemberFilter::Live, MemberFilter::Failed]
+        .map(|filter| view.members(filter));
+    let mut distinct: Vec<&Member> = Vec::with_capacity(lists[0].len());
+    let mut known: HashMap<&WorkerIdentity, usize> = HashMap::with_capacity(lists[0].len());
+    let positions = lists.map(|members| {
+        members
+            .iter()
+            .map(|member| {
+                let identity = &member.worker.identity;
+                match known.get(identity) {
+                    Some(&position) if distinct[position] == member => position,
+                    _ => {
+                        distinct.push(member);
+                        known.insert(identity, distinct.len() - 1);
+                        distinct.len() - 1
+                    }
+                }
+            })
+            .collect::<Vec<usize>>()
+    });
+
+    let mut out = Vec::with_capacity(64 + distinct.len() * 160);
+    out.push(OK);
+    put_i64(&mut out, view.version() as i64);
+    put_i64(&mut out, view.revision());
+    put_i32(&mut out, distinct.len() as i32);
+    for member in distinct {
+        put_worker(&mut out, &member.worker);
+        put_i32(&mut out, member.state as i32);
+    }
+    for list in positions {
+        put_i32(&mut out, list.len() as i32);
+        for position in list {
+            put_i32(&mut out, position as i32);
+        }
+    }
+    put_i32(&mut out, view.skipped().len() as i32);
+    for record in view.skipped() {
+        put_text(&mut out, Some(&record.key));
+        put_text(&mut out, Some(&record.reason));
+    }
+    out.into()
+}
+
+pub(super) fn put_i32(out: &mut Vec<u8>, number: i32) {
+    out.extend_from_slice(&number.to_be_bytes());
+}
+
+fn put_i64(out: &mut Vec<u8>, number: i64) {
+    out.extend_from_slice(&number.to_be_bytes());
+}
+
+pub(super) fn put_text(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => {
+            put_i32(out, text.len() as i32);
+            out.extend_from_slice(text.as_bytes());
+        }
+        None => put_i32(out, -1),
+    }
+}
+
+fn put_worker(out: &mut Vec<u8>, worker: &Worker) {
+    let address = &worker.address;
+    put_text(out, Some(&worker.identity.to_string()));
+    put_text(out, address.host.as_deref());
+    put_text(out, address.container_host.as_deref());
+    put_i32(out, address.rpc_port);
+    put_i32(out, address.data_port);
+    put_i32(out, address.secure_rpc_port);
+    put_i32(out, address.netty_data_port);
+    put_i32(out, address.web_port);
+    put_text(out, address.domain_socket_path.as_deref());
+    put_i32(out, address.http_server_port);
+}
+
+/// Reads what Java wrote. A request that cannot be read is a defect: only our own class writes them.
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(request: &'a [u8]) -> Self {
+        Reader { rest: request }
+    }
+
+    pub(super) fn worker(&mut self) -> Result<Worker> {
+        Ok(Worker {
+            identity: WorkerIdentity::parse(self.text()?)?,
+            address: WorkerNetAddress {
+                host: self.optional_text()?,
+                container_host: self.optional_text()?,
+                rpc_port: self.i32()?,
+                data_port: self.i32()?,
+                secure_rpc_port: self.i32()?,
+                netty_data_port: self.i32()?,
+                web_port: self.i32()?,
+                domain_socket_path: self.optional_text()?,
+                http_server_port: self.i32()?,
+            },
+        })
+    }
+
+    pub(super) fn text(&mut self) -> Result<&'a str> {
+        self.nullable_text()?
+            .ok_or_else(|| malformed("a text is null"))
+    }
+
+    /// The number of items that follow.
+    pub(super) fn count(&mut self) -> Result<usize> {
+        usize::try_from(self.i32()?).map_err(|_| malformed("a count is negative"))
+    }
+
+    fn optional_text(&mut self) -> Result<Option<String>> {
+        Ok(self.nullable_text()?.map(str::to_string))
+    }
+
+    fn nullable_text(&mut self) -> Result<Option<&'a str>> {
+        let length = self.i32()?;
+        if length == -1 {
+            return Ok(None);
+        }
+        let length = usize::try_from(length).map_err(|_| malformed("a length is negative"))?;
+        std::str::from_utf8(self.bytes(length)?)
+            .map(Some)
+            .map_err(|_| malformed("a text is not UTF-8"))
+    }
+
+    fn i32(&mut self) -> Result<i32> {
+        let bytes = self
+            .bytes(4)?
+            .try_into()
+            .map_err(|_| malformed("it ends early"))?;
+        Ok(i32::from_be_bytes(bytes))
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8]> {
+        let (bytes, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or_else(|| malformed("it ends early"))?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+}
+
+fn malformed(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("Malformed request from Java: {what}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Cause;
+    use crate::view::SkippedRecord;
+    use crate::worker::WorkerState;
+
+    fn worker(id: i64, host: &str) -> Arc<Worker> {
+        Arc::new(Worker {
+            identity: WorkerIdentity::V0(id),
+            address: WorkerNetAddress::new(host),
+        })
+    }
+
+    #[test]
+    fn a_worker_survives_the_way_there() {
+        let worker = Worker {
+            identity: WorkerIdentity::V0(-7),
+            address: WorkerNetAddress {
+                host: Some("h\u{1f600}\0".into()),
+                container_host: None,
+                rpc_port: 1,
+                data_port: 2,
+                secure_rpc_port: 3,
+                netty_data_port: 4,
+                web_port: -5,
+                domain_socket_path: Some(String::new()),
+                http_server_port: i32::MAX,
+            },
+        };
+        let mut bytes = Vec::new();
+        put_worker(&mut bytes, &worker);
+        assert_eq!(Reader::new(&bytes).worker().unwrap(), worker);
+        for length in 0..bytes.len() {
+            let error = Reader::new(&bytes[..length]).worker().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Internal, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_request_with_nonsense_in_it_is_refused() {
+        assert!(Reader::new(&[0, 0, 0, 1, 0xff]).text().is_err());
+        assert!(Reader::new(&(-1i32).to_be_bytes()).text().is_err());
+        assert!(Reader::new(&(-2i32).to_be_bytes()).nullable_text().is_err());
+        assert!(Reader::new(&i32::MAX.to_be_bytes()).text().is_err());
+        assert!(Reader::new(&i32::MIN.to_be_bytes()).count().is_err());
+    }
+
+    #[test]
+    fn an_error_carries_its_cause() {
+        let plain = error(&Error::new(ErrorKind::AlreadyExists, "m"));
+        assert_eq!(
+            &plain[..],
+            [&[1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 1][..], b"m", &[255; 4]].concat()
+        );
+        let cause = Cause {
+            text: "c".into(),
+            timed_out: true,
+        };
+        let late = error(&Error::with_cause(ErrorKind::Unavailable, "m", cause));
+        assert_eq!(
+            &late[..],
+            [
+                &[1, 0, 0, 0, 7, 1, 1, 0, 0, 0, 1][..],
+                b"m",
+                &[0, 0, 0, 1],
+                b"c"
+            ]
+            .concat()
+        );
+    }
+
+    #[test]
+    fn a_view_holds_each_member_once_unless_its_lists_differ() {
+        let member = |worker: &Arc<Worker>, state| Member {
+            worker: worker.clone(),
+            state,
+        };
+        let (a, b, moved) = (worker(1, "a"), worker(2, "b"), worker(2, "elsewhere"));
+        let lost = worker(3, "c");
+        let bytes = view(&ClusterView {
+            version: 9,
+            revision: 4,
+            all: vec![
+                member(&a, WorkerState::Live),
+                member(&b, WorkerState::Live),
+                member(&lost, WorkerState::Lost),
+            ],
+            live: vec![
+                member(&a, WorkerState::Live),
+                member(&moved, WorkerState::Live),
+            ],
+            failed: vec![member(&lost, WorkerState::Lost)],
+            skipped: vec![SkippedRecord {
+                key: "k".into(),
+                reason: "r".into(),
+            }],
+        });
+        let mut expected = vec![0];
+        put_i64(&mut expected, 9);
+        put_i64(&mut expected, 4);
+        put_i32(&mut expected, 4);
+        for (worker, state) in [(&a, 1), (&b, 1), (&lost, 2), (&moved, 1)] {
+            put_worker(&mut expected, worker);
+            put_i32(&mut expected, state);
+        }
+        for number in [3, 0, 1, 2, 2, 0, 3, 1, 2] {
+            put_i32(&mut expected, number);
+        }
+        put_i32(&mut expected, 1);
+        put_text(&mut expected, Some("k"));
+        put_text(&mut expected, Some("r"));
+        assert_eq!(&bytes[..], expected);
+    }
+}

@@ -16,3 +16,8 @@ mod runtime;
 pub mod static_hosts;
 pub mod view;
 pub mod worker;
+
+/// The Rust program of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,139 @@
+//! What the README shows works as it stands there.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use alluxio_membership::config::names;
+use common::{Etcd, EtcdVersion};
+use tempfile::TempDir;
+
+const README: &str = include_str!("../README.md");
+const WORKER: &str = "worker-11111111-aaaa-4aaa-8aaa-111111111111";
+
+/// The README's only block of this language.
+fn block(language: &str) -> &'static str {
+    let (_, rest) = README
+        .split_once(&format!("\n```{language}\n"))
+        .unwrap_or_else(|| panic!("the README has no ```{language} block"));
+    let (block, rest) = rest.split_once("```").expect("the block ends");
+    assert!(
+        !rest.contains(&format!("\n```{language}\n")),
+        "the README has a second ```{language} block, which no test runs"
+    );
+    block
+}
+
+/// An etcd with one registered worker whose lease has ended, and the README's configuration for it.
+async fn cluster() -> (Etcd, TempDir, PathBuf) {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let id = WORKER.strip_prefix("worker-").unwrap();
+    let record = format!(
+        r#"{{"Identity":{{"version":1,"identifier":"{}"}},"WorkerNetAddress":{{"Host":"host1","ContainerHost":"","RpcPort":29999,"DataPort":29997,"SecureRpcPort":0,"NettyDataPort":29997,"WebPort":30000,"DomainSocketPath":"","HttpServerPort":28080}},"State":"AUTHORIZED","GenerationNumber":-1,"ServiceEntityName":"{WORKER}"}}"#,
+        id.replace('-', "")
+    );
+    etcd.put(
+        &format!("/DHT/DefaultAlluxioCluster/AUTHORIZED/{WORKER}"),
+        record,
+    )
+    .await;
+
+    let folder = tempfile::tempdir().expect("make a folder");
+    let site = folder.path().join("alluxio-site.properties");
+    let properties = block("properties");
+    assert!(properties.contains("http://127.0.0.1:2379"), "{properties}");
+    let properties = properties.replace("http://127.0.0.1:2379", &etcd.endpoint());
+    std::fs::write(&site, properties).expect("write the configuration");
+    (etcd, folder, site)
+}
+
+#[test]
+fn the_table_has_every_property() {
+    let rows: Vec<(&str, &str)> = README
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `alluxio.")?.split_once("` | "))
+        .map(|(name, rest)| (name, rest.split('|').next().unwrap_or_default()))
+        .map(|(name, default)| (name, default.trim_matches([' ', '`'])))
+        .collect();
+    for property in names::PROPERTIES {
+        let name = property.name.strip_prefix("alluxio.").unwrap();
+        let default = property.default.unwrap_or_default();
+        assert!(rows.contains(&(name, default)), "{name}: {default:?}");
+    }
+    assert_eq!(rows.len(), names::PROPERTIES.len());
+}
+
+fn output_of(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{errors}",
+        output.status
+    );
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[tokio::test]
+async fn the_c_program_lists() {
+    let (_etcd, folder, site) = cluster().await;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // The library that belongs to this test lies beside it; the copy one folder up may be an older one.
+    let test = std::env::current_exe().expect("a path");
+    let library = test.parent().unwrap().join("liballuxio_membership.so");
+    for name in ["liballuxio_membership.so", "liballuxio_membership.so.0"] {
+        std::os::unix::fs::symlink(&library, folder.path().join(name)).expect("link the library");
+    }
+    let source = folder.path().join("list.c");
+    std::fs::write(&source, block("c")).expect("write the program");
+    let program = folder.path().join("list");
+    output_of(
+        Command::new("cc")
+            .args(["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"])
+            .arg("-I")
+            .arg(root.join("include"))
+            .arg(&source)
+            .arg("-L")
+            .arg(folder.path())
+            .args(["-lalluxio_membership", "-o"])
+            .arg(&program),
+    );
+
+    let run = |site: &Path| {
+        let mut command = Command::new(&program);
+        command.arg(site).env("LD_LIBRARY_PATH", folder.path());
+        command
+    };
+    assert_eq!(
+        output_of(&mut run(&site)),
+        format!("WorkerId\tAddress\tStatus\n{WORKER}\thost1:29999\tOFFLINE\n")
+    );
+
+    let missing = folder.path().join("missing.properties");
+    let output = run(&missing).output().expect("run the program");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("missing.properties"),
+        "{output:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_rust_program_lists() {
+    let example = include_str!("../examples/nodes.rs");
+    let (_, program) = example
+        .split_once("\n\n")
+        .expect("the example begins with a line about itself");
+    assert_eq!(block("rust,no_run"), program);
+
+    let (_etcd, _folder, site) = cluster().await;
+    let output = output_of(
+        Command::new(env!("CARGO"))
+            .args(["run", "--quiet", "--locked", "--example", "nodes", "--"])
+            .arg(site),
+    );
+    assert_eq!(output, format!("{WORKER} Lost\n"));
+}

@@ -137,6 +137,7 @@ impl Endpoints {
                 | Failure::Credentials
                 | Failure::Permission
                 | Failure::NoSpace
+                | Failure::TooLarge
                 | Failure::Request => return Err(call.failed(tries, error)),
             };
             let delay = if pause {
@@ -301,6 +302,7 @@ impl Call {
             Failure::Endpoint | Failure::Busy | Failure::NoSpace => ErrorKind::Unavailable,
             Failure::Token | Failure::Credentials => ErrorKind::Unauthenticated,
             Failure::Permission => ErrorKind::PermissionDenied,
+            Failure::TooLarge => ErrorKind::InvalidArgument,
             Failure::Request => ErrorKind::Internal,
         };
         let advice = match error.failure {
@@ -310,6 +312,9 @@ impl Call {
             Failure::Permission => {
                 "; grant the etcd user of alluxio.etcd.username read and write access to the \
                  prefixes /DHT/ and /ServiceDiscovery/"
+            }
+            Failure::TooLarge => {
+                "; shorten the worker's texts, or raise etcd's --max-request-bytes (1.5 MiB by default)"
             }
             Failure::NoSpace => "; free space in etcd (compact, defragment), then disarm its alarm",
             Failure::Endpoint | Failure::Busy | Failure::Request => "",

@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     NoSpace,
     /// The server is busy: wait, then ask again.
     Busy,
+    /// The record is larger than etcd stores.
+    TooLarge,
     /// etcd refused the request itself; every member would.
     Request,
 }
@@ -43,6 +45,8 @@ fn classify_message(code: Code, message: &str) -> Failure {
         Code::InvalidArgument if message.contains("authentication failed") => Failure::Credentials,
         Code::ResourceExhausted if message.contains("space exceeded") => Failure::NoSpace,
         Code::ResourceExhausted if message.contains("too many requests") => Failure::Busy,
+        Code::InvalidArgument if message.contains("request is too large") => Failure::TooLarge,
+        Code::ResourceExhausted if message.contains("larger than max") => Failure::TooLarge,
         Code::InvalidArgument
         | Code::NotFound
         | Code::AlreadyExists
@@ -82,6 +86,12 @@ pub(crate) fn is_lease_not_found(error: &etcd_client::Error) -> bool {
 pub(crate) fn is_lease_exists(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status)
         if status.code() == Code::FailedPrecondition && status.message().contains("lease already exists"))
+}
+
+/// Whether the revision asked for has been compacted away.
+pub(crate) fn is_compacted(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status)
+        if status.code() == Code::OutOfRange && status.message().contains("compacted"))
 }
 
 /// Whether etcd says that it works without users.
@@ -171,7 +181,7 @@ mod tests {
             (
                 Code::InvalidArgument,
                 "etcdserver: request is too large",
-                Failure::Request,
+                Failure::TooLarge,
             ),
         ];
         for (code, message, expected) in cases {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use etcd_client::{
-    Client, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions,
+    Client, EventType, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions,
     WatchResponse, WatchStream,
 };
 use parking_lot::Mutex;
@@ -387,17 +387,28 @@ impl Shared {
 
     /// Reads both ranges at one revision, in pages, and replaces the tables.
     async fn list(&self, deadline: Instant) -> Result<()> {
-        let asked_at = Instant::now();
+        let call = Call {
+            try_timeout: TRY_TIMEOUT * 2,
+            ..self.call(deadline)
+        };
+        loop {
+            let asked_at = Instant::now();
+            // A compaction between two pages takes the revision away: start again at a newer one.
+            if let Some((tables, revision)) = self.read_tables(&call).await? {
+                self.replace(tables, revision, asked_at);
+                return Ok(());
+            }
+        }
+    }
+
+    /// `None`: the revision was compacted meanwhile.
+    async fn read_tables(&self, call: &Call) -> Result<Option<(Tables, i64)>> {
         let has_ring = self.state.lock().tables.ring.is_some();
         let prefixes: Vec<&str> = has_ring
             .then_some(self.keys.ring_prefix())
             .into_iter()
             .chain([self.keys.live_prefix()])
             .collect();
-        let call = Call {
-            try_timeout: TRY_TIMEOUT * 2,
-            ..self.call(deadline)
-        };
         let txn = Txn::new().and_then(
             prefixes
                 .iter()
@@ -406,7 +417,7 @@ impl Shared {
         );
         let first = self
             .endpoints
-            .call(&call, |client| {
+            .call(call, |client| {
                 let txn = txn.clone();
                 async move { large(&client).txn(txn).await }
             })
@@ -422,23 +433,40 @@ impl Shared {
             while more && let Some(last) = pairs.last() {
                 let mut next = last.key().to_vec();
                 next.push(0);
-                let options = page_of(prefix).with_revision(revision);
-                let mut answer = self
-                    .endpoints
-                    .call(&call, |client| {
-                        let (next, options) = (next.clone(), options.clone());
-                        async move { large(&client).get(next, Some(options)).await }
-                    })
-                    .await?;
-                more = answer.more();
-                pairs.extend(answer.take_kvs());
+                let Some(mut page) = self.read_page(call, prefix, next, revision).await? else {
+                    return Ok(None);
+                };
+                more = page.more();
+                pairs.extend(page.take_kvs());
             }
-            tables.push(Table::listed(pairs.iter().map(pair), revision));
+            tables.push(Table::listed(prefix, pairs.iter().map(pair), revision));
         }
         let live = tables.pop().unwrap_or_default();
         let ring = tables.pop();
-        self.replace(Tables { ring, live }, revision, asked_at);
-        Ok(())
+        Ok(Some((Tables { ring, live }, revision)))
+    }
+
+    /// `None`: the revision was compacted meanwhile.
+    async fn read_page(
+        &self,
+        call: &Call,
+        prefix: &str,
+        from: Vec<u8>,
+        revision: i64,
+    ) -> Result<Option<GetResponse>> {
+        let options = page_of(prefix).with_revision(revision);
+        self.endpoints
+            .call(call, |client| {
+                let (from, options) = (from.clone(), options.clone());
+                async move {
+                    match large(&client).get(from, Some(options)).await {
+                        Ok(page) => Ok(Some(page)),
+                        Err(error) if status::is_compacted(&error) => Ok(None),
+                        Err(error) => Err(error),
+                    }
+                }
+            })
+            .await
     }
 
     fn replace(&self, tables: Tables, revision: i64, asked_at: Instant) {

@@ -1,6 +1,6 @@
 //! The contents of a cluster's two key ranges, as one process knows them: no I/O, no clock.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::record;
@@ -21,6 +21,8 @@ pub(crate) enum Range {
 struct Entry {
     mod_revision: i64,
     record: Record,
+    /// Whether the key is named after the identity in the record, as it should be.
+    own_name: bool,
 }
 
 /// A value, decoded once.
@@ -47,6 +49,7 @@ pub(crate) struct Pair<'a> {
 /// All keys of one range.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Table {
+    prefix_len: usize,
     entries: BTreeMap<Vec<u8>, Entry>,
     /// Changes up to this revision are in.
     applied: i64,
@@ -56,11 +59,17 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table of a complete listing at `revision`.
-    pub(crate) fn listed<'a>(pairs: impl Iterator<Item = Pair<'a>>, revision: i64) -> Self {
+    /// A table of a complete listing of all keys with this prefix at `revision`.
+    pub(crate) fn listed<'a>(
+        prefix: &str,
+        pairs: impl Iterator<Item = Pair<'a>>,
+        revision: i64,
+    ) -> Self {
+        let prefix_len = prefix.len();
         Table {
+            prefix_len,
             entries: pairs
-                .map(|pair| (pair.key.to_vec(), Entry::decode(pair)))
+                .map(|pair| (pair.key.to_vec(), Entry::decode(pair, prefix_len)))
                 .collect(),
             applied: revision,
             resume_from: revision + 1,
@@ -90,7 +99,7 @@ impl Table {
             return false;
         }
         self.advance(pair.mod_revision);
-        let entry = Entry::decode(pair);
+        let entry = Entry::decode(pair, self.prefix_len);
         let old = self.entries.insert(pair.key.to_vec(), entry.clone());
         old.is_none_or(|old| old.record != entry.record)
     }
@@ -130,50 +139,74 @@ impl Table {
     fn workers(&self) -> (Vec<(&Arc<Worker>, bool)>, Vec<SkippedRecord>) {
         let mut workers: Vec<(&Arc<Worker>, bool)> = Vec::with_capacity(self.entries.len());
         let mut skipped = Vec::new();
-        // A record under its own name wins over one that only claims the identity.
-        let mut claimed: HashMap<WorkerIdentity, bool> = HashMap::with_capacity(self.len());
+        // A key of an identity's own name wins over others that claim the identity.
+        let mut claimed: HashSet<WorkerIdentity> = HashSet::new();
         for (key, entry) in &self.entries {
-            if let Record::Worker { worker, .. } = &entry.record {
-                let own_name = is_own_name(key, &worker.identity);
-                *claimed.entry(worker.identity).or_default() |= own_name;
-            }
-        }
-        let mut listed = HashSet::with_capacity(self.len());
-        for (key, entry) in &self.entries {
-            let skip = |reason: String| SkippedRecord {
-                key: String::from_utf8_lossy(key).into_owned(),
-                reason,
-            };
-            match &entry.record {
-                Record::Unusable { reason } => skipped.push(skip(reason.clone())),
+            let reason = match &entry.record {
+                Record::Unusable { reason } => reason.clone(),
                 Record::Worker {
                     worker,
                     has_identity,
                 } => {
                     let identity = worker.identity;
-                    let belongs_elsewhere =
-                        claimed.get(&identity) == Some(&true) && !is_own_name(key, &identity);
-                    if belongs_elsewhere || !listed.insert(identity) {
-                        skipped.push(skip(format!(
-                            "another key lists the identity {identity} too"
-                        )));
-                    } else {
+                    if entry.own_name || (!self.has(&identity) && claimed.insert(identity)) {
                         workers.push((worker, *has_identity));
+                        continue;
                     }
+                    format!("another key lists the identity {identity} too")
                 }
-            }
+            };
+            skipped.push(SkippedRecord {
+                key: String::from_utf8_lossy(key).into_owned(),
+                reason,
+            });
         }
         (workers, skipped)
     }
-}
 
-fn is_own_name(key: &[u8], identity: &WorkerIdentity) -> bool {
-    key.ends_with(format!("/{identity}").as_bytes())
+    /// Whether the identity is listed under its own name.
+    fn has(&self, identity: &WorkerIdentity) -> bool {
+        let Some(prefix) = self
+            .entries
+            .keys()
+            .next()
+            .map(|key| &key[..self.prefix_len])
+        else {
+            return false;
+        };
+        let own_key = [prefix, identity.to_string().as_bytes()].concat();
+        self.entries
+            .get(&own_key)
+            .is_some_and(|entry| entry.own_name)
+    }
 }
 
 impl Entry {
-    fn decode(pair: Pair<'_>) -> Self {
-        let record = match record::decode(pair.value) {
+    fn decode(pair: Pair<'_>, prefix_len: usize) -> Self {
+        let name = pair.key.get(prefix_len..).unwrap_or_default();
+        let record = Record::decode(name, pair.value);
+        let own_name = match &record {
+            Record::Worker { worker, .. } => name == worker.identity.to_string().as_bytes(),
+            Record::Unusable { .. } => false,
+        };
+        Entry {
+            mod_revision: pair.mod_revision,
+            record,
+            own_name,
+        }
+    }
+}
+
+impl Record {
+    /// `name`: what the key has after the prefix.
+    fn decode(name: &[u8], value: &[u8]) -> Self {
+        if name.contains(&b'/') {
+            let reason = "the key belongs to another cluster, whose name continues this one's";
+            return Record::Unusable {
+                reason: reason.into(),
+            };
+        }
+        match record::decode(value) {
             Err(reason) => Record::Unusable { reason },
             Ok(stored) => match stored.address {
                 None => Record::Unusable {
@@ -187,10 +220,6 @@ impl Entry {
                     }),
                 },
             },
-        };
-        Entry {
-            mod_revision: pair.mod_revision,
-            record,
         }
     }
 }

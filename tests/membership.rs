@@ -560,6 +560,57 @@ fn dead_endpoints() -> Vec<String> {
         .collect()
 }
 
+async fn views_show_both_keys_of_a_worker_at_one_revision(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    // Writes of others make etcd take new watches for late ones, which catch up one by one.
+    let noise = async {
+        let mut client = etcd.client().await;
+        loop {
+            client.put("/elsewhere", "noise", None).await.expect("put");
+        }
+    };
+    let rounds = async {
+        let mut writer = etcd.client().await;
+        for number in 0..60 {
+            let identity = WorkerIdentity::V0(number);
+            let record = record::encode(&Worker {
+                identity,
+                ..worker(1)
+            });
+            let keys = [RING, LIVE].map(|prefix| format!("{prefix}{identity}"));
+            // Its watches are just being opened when the worker joins.
+            let reader = open(&etcd);
+            let mut view = reader.view().await.expect("first listing");
+            for key in &keys {
+                writer
+                    .put(key.as_str(), record.clone(), None)
+                    .await
+                    .expect("put");
+            }
+            while !view.is_live(&identity) {
+                view = reader
+                    .wait_for_change(view.version(), LONG)
+                    .await
+                    .expect("open")
+                    .expect("a change");
+                // Registered before it is live, so never live without being registered.
+                for member in view.members(MemberFilter::Live) {
+                    let registered = view.find(&member.worker.identity);
+                    assert_eq!(
+                        registered.map(|m| m.state),
+                        Some(WorkerState::Live),
+                        "{number}: {view:?}"
+                    );
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = noise => {}
+        () = rounds => {}
+    }
+}
+
 async fn linearizable_reads_see_every_write(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let mut properties = properties(&etcd);
@@ -604,6 +655,7 @@ on_every_etcd!(
     a_worker_that_is_not_to_leave_stays_registered_when_its_manager_is_closed,
     credentials_are_used_and_their_errors_are_clear,
     several_endpoints_with_dead_ones_first,
+    views_show_both_keys_of_a_worker_at_one_revision,
     linearizable_reads_see_every_write,
 );
 

@@ -11,7 +11,7 @@ use etcd_client::{
     Client, EventType, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions,
     WatchResponse, WatchStream,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -32,6 +32,8 @@ const MAX_MESSAGE: usize = 64 << 20;
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long events that etcd has and the watch has not brought may be on their way.
 const LATE_EVENTS: Duration = Duration::from_secs(3);
+/// How long etcd may take to count a watch as synced that has nothing to catch up on: it looks every 100 ms.
+const CATCH_UP: Duration = Duration::from_millis(300);
 /// Everything is listed anew this often, though each check proves that nothing is missing: an etcd that was wiped and
 /// has grown beyond its old revision since can look complete.
 const RELIST_INTERVAL: Duration = Duration::from_secs(3600);
@@ -64,12 +66,30 @@ struct Shared {
 
 struct State {
     tables: Tables,
+    order: Order,
+    /// The tables have changes that the view does not show yet.
+    unpublished: bool,
     /// The revision up to which the tables are proven to be complete.
     verified: i64,
     /// The highest revision etcd was ever seen at. Going back means that it lost data.
     highest: i64,
     /// Why etcd could not be asked, since it last could.
     last_error: Option<Error>,
+}
+
+/// Whether the two watches bring their events in one order.
+///
+/// They do once etcd counts both as synced, since they share a stream. While one of them is still catching up, the other
+/// may be ahead: a view of that moment would show workers as live that are not registered, or as lost that are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Every event is published at once.
+    InStep,
+    /// Nothing is published before etcd has proven, in an answer to a question of this time or later, that the tables
+    /// are complete.
+    InStepAfter(Instant),
+    /// Nothing is published: the watches are not open yet.
+    Unknown,
 }
 
 /// What a comparison with etcd found.
@@ -94,6 +114,8 @@ impl Roster {
                     ring: has_ring.then(Table::default),
                     live: Table::default(),
                 },
+                order: Order::Unknown,
+                unpublished: false,
                 verified: 0,
                 highest: 0,
                 last_error: None,
@@ -273,7 +295,7 @@ impl Roster {
             {
                 let state = self.shared.state.lock();
                 let unreadable = self.age().is_none() && state.last_error.is_some();
-                if unreadable || seen(&state.tables) {
+                if unreadable || (!state.unpublished && seen(&state.tables)) {
                     return;
                 }
             }
@@ -331,13 +353,37 @@ impl Shared {
         {
             return Some(view);
         }
-        let state = self.state.lock();
-        // Under the lock the version belongs to the tables.
+        Some(self.build_view(&self.state.lock()))
+    }
+
+    /// The view of the current version. Under the lock, the version belongs to the tables unless they are unpublished;
+    /// then the view was built before.
+    fn build_view(&self, state: &State) -> Arc<ClusterView> {
         let version = self.version.load(Ordering::Acquire);
+        if let Some(view) = self.view.load_full()
+            && view.version() == version
+        {
+            return view;
+        }
         let revision = state.tables.revision().max(state.verified);
         let view = Arc::new(state.tables.view(version, revision));
         self.view.store(Some(view.clone()));
-        Some(view)
+        view
+    }
+
+    /// From now on, changes are kept back.
+    fn keep_back(&self, state: &mut State, order: Order) {
+        if !state.unpublished {
+            self.build_view(state);
+        }
+        state.order = order;
+    }
+
+    /// Shows what was kept back.
+    fn publish(&self, state: &mut State) {
+        if std::mem::take(&mut state.unpublished) {
+            self.version.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     fn call(&self, deadline: Instant) -> Call {
@@ -482,6 +528,8 @@ impl Shared {
             self.version.load(Ordering::Acquire) == 0 || !state.tables.same_listing(&tables);
         *state = State {
             tables,
+            order: Order::Unknown,
+            unpublished: false,
             verified: revision,
             highest: revision,
             last_error: None,
@@ -511,6 +559,8 @@ impl Shared {
                 delays = retry_delays();
             }
             tokio::time::sleep(delays.next().unwrap_or_default()).await;
+            // If nothing happened meanwhile, the watches begin in step. If this fails, so does the watch.
+            let _ = self.verify(Instant::now() + TRY_TIMEOUT).await;
         }
     }
 
@@ -519,7 +569,15 @@ impl Shared {
         &self,
         endpoint: &Arc<Endpoint>,
     ) -> std::result::Result<&'static str, String> {
-        let mut stream = self.open_watch(endpoint).await?;
+        let from = {
+            let mut state = self.state.lock();
+            self.keep_back(&mut state, Order::Unknown);
+            [Range::Live, Range::Ring].map(|range| state.watch_from(range))
+        };
+        let mut stream = self.open_watch(endpoint, from).await?;
+        let mut to_be_created = from.iter().flatten().count();
+        let mut in_step = true;
+        let mut burst = Burst::default();
         loop {
             let message = match stream.message().await {
                 Ok(Some(message)) => message,
@@ -536,25 +594,47 @@ impl Shared {
                 }
                 return Err(format!("canceled: {reason}"));
             }
+            let revision = revision_of(message.header());
             // A member that lags behind says so here too; the check asks the cluster.
-            if revision_of(message.header()) < self.state.lock().highest {
+            if revision < self.state.lock().highest {
                 self.check.notify_one();
             }
+            if message.created() {
+                // Created before anything it could have missed was written: etcd counts it as synced at once.
+                in_step &= from.iter().flatten().all(|from| revision < *from);
+                to_be_created = to_be_created.saturating_sub(1);
+                if to_be_created == 0 {
+                    self.watches_are_open(in_step);
+                }
+            }
             self.apply(&message);
+            if burst.overflows() {
+                let mut state = self.state.lock();
+                let order = state.order.not_before(Instant::now());
+                self.keep_back(&mut state, order);
+                self.check.notify_one();
+            }
         }
+    }
+
+    fn watches_are_open(&self, in_step: bool) {
+        let mut state = self.state.lock();
+        if in_step {
+            state.order = Order::InStep;
+            self.publish(&mut state);
+        } else {
+            state.order = Order::InStepAfter(Instant::now() + CATCH_UP);
+            self.check.notify_one();
+        }
+        drop(state);
+        self.changed.send_replace(());
     }
 
     async fn open_watch(
         &self,
         endpoint: &Arc<Endpoint>,
+        [live_from, ring_from]: [Option<i64>; 2],
     ) -> std::result::Result<WatchStream, String> {
-        let (live_from, ring_from) = {
-            let state = self.state.lock();
-            (
-                state.tables.live.resume_from(),
-                state.tables.ring.as_ref().map(Table::resume_from),
-            )
-        };
         let options = |prefix: &str, from: i64| {
             Some(
                 WatchOptions::new()
@@ -570,7 +650,7 @@ impl Shared {
                 let mut stream = client
                     .watch_client()
                     .max_decoding_message_size(MAX_MESSAGE)
-                    .watch(live_prefix, options(live_prefix, live_from))
+                    .watch(live_prefix, options(live_prefix, live_from.unwrap_or(0)))
                     .await?;
                 if let Some(ring_from) = ring_from {
                     stream
@@ -605,8 +685,9 @@ impl Shared {
             };
         }
         state.highest = state.highest.max(state.tables.revision());
-        if changed {
-            self.version.fetch_add(1, Ordering::AcqRel);
+        state.unpublished |= changed;
+        if state.order == Order::InStep {
+            self.publish(&mut state);
         }
         drop(state);
         self.changed.send_replace(());
@@ -616,9 +697,13 @@ impl Shared {
     async fn keep_checking(&self) -> &'static str {
         let mut behind_since: Option<Instant> = None;
         loop {
-            let interval = match behind_since {
-                Some(_) => Duration::from_millis(200),
-                None => jittered(CHECK_INTERVAL),
+            let order = self.state.lock().order;
+            let interval = match order {
+                Order::InStepAfter(when) => when
+                    .saturating_duration_since(Instant::now())
+                    .max(Duration::from_millis(100)),
+                _ if behind_since.is_some() => Duration::from_millis(200),
+                _ => jittered(CHECK_INTERVAL),
             };
             tokio::select! {
                 () = tokio::time::sleep(interval) => {}
@@ -670,9 +755,7 @@ impl Shared {
             state.highest = state.highest.max(revision);
             state.last_error = None;
             if revision == state.verified {
-                drop(state);
-                self.fresh_as_of(asked_at);
-                return Ok(Verdict::Fresh);
+                return Ok(self.complete(state, revision, asked_at));
             }
             [Range::Ring, Range::Live]
                 .into_iter()
@@ -710,13 +793,28 @@ impl Shared {
             return Ok(Verdict::Behind);
         }
         let revision = revision_of(answer.header());
-        {
-            let mut state = self.state.lock();
-            state.verified = state.verified.max(revision);
-            state.highest = state.highest.max(revision);
+        Ok(self.complete(self.state.lock(), revision, asked_at))
+    }
+
+    /// The tables were complete at `revision`, when etcd answered a question asked at `asked_at`.
+    fn complete(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        revision: i64,
+        asked_at: Instant,
+    ) -> Verdict {
+        state.verified = state.verified.max(revision);
+        state.highest = state.highest.max(revision);
+        if matches!(state.order, Order::InStepAfter(when) if asked_at >= when) {
+            state.order = Order::InStep;
+            self.publish(&mut state);
         }
+        if state.unpublished {
+            return Verdict::Behind;
+        }
+        drop(state);
         self.fresh_as_of(asked_at);
-        Ok(Verdict::Fresh)
+        Verdict::Fresh
     }
 
     fn prefix(&self, range: Range) -> &str {
@@ -724,6 +822,52 @@ impl Shared {
             Range::Ring => self.keys.ring_prefix(),
             Range::Live => self.keys.live_prefix(),
         }
+    }
+}
+
+impl Order {
+    /// Needs a proof of this time or later.
+    fn not_before(self, time: Instant) -> Order {
+        match self {
+            Order::InStep => Order::InStepAfter(time),
+            Order::InStepAfter(when) => Order::InStepAfter(when.max(time)),
+            Order::Unknown => Order::Unknown,
+        }
+    }
+}
+
+impl State {
+    /// From which revision the watch of a range, if there is one, has to start: the latest change once more unless it is
+    /// proven to be complete, since the rest of it may have been lost with the connection.
+    fn watch_from(&self, range: Range) -> Option<i64> {
+        let applied = self.tables.table(range)?.applied();
+        Some(if self.verified >= applied {
+            self.verified + 1
+        } else {
+            applied
+        })
+    }
+}
+
+/// Counts messages that come without a pause.
+///
+/// etcd buffers 128 messages of a stream. What does not fit is sent later, and one watch may then overtake the other.
+#[derive(Default)]
+struct Burst {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Burst {
+    const PAUSE: Duration = Duration::from_millis(10);
+    const LIMIT: u32 = 64;
+
+    /// Notes a message; true if etcd's buffer may have been full.
+    fn overflows(&mut self) -> bool {
+        let paused = self.last.is_none_or(|last| last.elapsed() > Self::PAUSE);
+        self.count = if paused { 1 } else { self.count + 1 };
+        self.last = Some(Instant::now());
+        self.count >= Self::LIMIT
     }
 }
 

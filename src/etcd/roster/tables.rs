@@ -51,11 +51,8 @@ pub(crate) struct Pair<'a> {
 pub(crate) struct Table {
     prefix_len: usize,
     entries: BTreeMap<Vec<u8>, Entry>,
-    /// Changes up to this revision are in.
+    /// The revision of the listing or of the latest change: earlier changes are in, and of this one at least a part.
     applied: i64,
-    /// From which revision a watch continues: after an event its own revision once more, since what follows of it may
-    /// have been lost with the connection.
-    resume_from: i64,
 }
 
 impl Table {
@@ -72,7 +69,6 @@ impl Table {
                 .map(|pair| (pair.key.to_vec(), Entry::decode(pair, prefix_len)))
                 .collect(),
             applied: revision,
-            resume_from: revision + 1,
         }
     }
 
@@ -82,10 +78,6 @@ impl Table {
 
     pub(crate) fn applied(&self) -> i64 {
         self.applied
-    }
-
-    pub(crate) fn resume_from(&self) -> i64 {
-        self.resume_from
     }
 
     /// The revision at which the key was last written, if it exists.
@@ -98,7 +90,7 @@ impl Table {
         if !self.is_news(pair.key, pair.mod_revision) {
             return false;
         }
-        self.advance(pair.mod_revision);
+        self.applied = pair.mod_revision;
         let entry = Entry::decode(pair, self.prefix_len);
         let old = self.entries.insert(pair.key.to_vec(), entry.clone());
         old.is_none_or(|old| old.record != entry.record)
@@ -109,7 +101,7 @@ impl Table {
         if !self.is_news(key, mod_revision) {
             return false;
         }
-        self.advance(mod_revision);
+        self.applied = mod_revision;
         self.entries.remove(key).is_some()
     }
 
@@ -118,11 +110,6 @@ impl Table {
             && self
                 .mod_revision(key)
                 .is_none_or(|known| mod_revision > known)
-    }
-
-    fn advance(&mut self, mod_revision: i64) {
-        self.applied = mod_revision;
-        self.resume_from = mod_revision;
     }
 
     /// Whether the listings are the same, whatever revisions they were written at.

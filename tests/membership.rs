@@ -24,6 +24,8 @@ fn properties(etcd: &Etcd) -> Properties {
     properties.set("alluxio.cluster.name", "test");
     properties.set("alluxio.etcd.endpoints", etcd.endpoint());
     properties.set("alluxio.worker.failure.detection.timeout", "5s");
+    // A healthy etcd always answers, on a busy machine late.
+    properties.set("alluxio.membership.native.operation.timeout", "2min");
     properties
 }
 

@@ -64,6 +64,8 @@ static inline axm_config_t *etcd_config(const char *endpoint)
     OK(axm_config_set(config, "alluxio.worker.membership.manager.type", "ETCD"));
     OK(axm_config_set(config, "alluxio.etcd.endpoints", endpoint));
     OK(axm_config_set(config, "alluxio.cluster.name", "c"));
+    /* A healthy etcd always answers; under valgrind, on a busy machine, late. */
+    OK(axm_config_set(config, "alluxio.membership.native.operation.timeout", "2min"));
     return config;
 }
 

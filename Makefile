@@ -13,6 +13,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 
 HEADER := include/alluxio_membership.h
 ETCD_3_6 := .tools/bin/etcd-3.6
+TOXIPROXY := .tools/bin/toxiproxy
 CARGO ?= cargo
 # Without the thousand lines of its downloads, and without colours where no terminal is.
 MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=auto --file java/pom.xml -Dnative.directory=$(CURDIR)/target/release
@@ -32,7 +33,7 @@ build: ## Builds the library (release) and the C header.
 	$(CARGO) build --release --locked
 	@ln -sf liballuxio_membership.so target/release/liballuxio_membership.so.0
 
-tools: $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) ## Builds the etcd 3.6 server of the tests.
+tools: $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(if $(AXM_TOXIPROXY),,$(TOXIPROXY)) ## Builds etcd 3.6 and toxiproxy for the tests.
 
 $(ETCD_3_6): $(wildcard tools/etcd/*)
 	cd tools/etcd && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
@@ -40,6 +41,10 @@ $(ETCD_3_6): $(wildcard tools/etcd/*)
 
 jar: build ## Builds the jar, with the library of this machine inside.
 	$(MVN) --quiet package -DskipTests
+
+$(TOXIPROXY): $(wildcard tools/toxiproxy/*)
+	cd tools/toxiproxy && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ github.com/Shopify/toxiproxy/v2/cmd/server
+	@touch $@
 
 header-check: ## Fails when the committed C header is not what build.rs makes of src/c_api.
 	@mkdir -p target

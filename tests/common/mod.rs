@@ -4,6 +4,8 @@
 // Every test program compiles this module, and none uses all of it.
 #![allow(dead_code)]
 
+pub mod toxiproxy;
+
 use std::fs::{self, OpenOptions};
 use std::future::Future;
 use std::io;
@@ -441,6 +443,28 @@ impl Etcd {
         *self.root_password.lock().unwrap() = Some(root_password.to_string());
     }
 
+    /// Switches authentication off; users and roles stay.
+    pub async fn disable_auth(&self) {
+        let mut client = self.client().await;
+        answer("disable authentication", client.auth_disable()).await;
+        self.root_password.lock().unwrap().take();
+    }
+
+    /// The sum of a counter of the server over those of its variants that have all these labels.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let url = format!("{}/metrics", self.endpoint());
+        let answer = minreq::get(url).with_timeout(10).send().expect("metrics");
+        answer
+            .as_str()
+            .expect("text")
+            .lines()
+            .filter(|line| {
+                line.starts_with(name) && labels.iter().all(|label| line.contains(label))
+            })
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum::<f64>() as u64
+    }
+
     /// Adds a user with a role of its own, which has just these permissions.
     pub async fn add_user(&self, name: &str, password: &str, permissions: Vec<Permission>) {
         let mut client = self.client().await;
@@ -614,7 +638,7 @@ async fn try_start_members(options: &EtcdOptions, size: usize) -> Result<Vec<Etc
 
 /// Ports nobody listens on now. They lie below those that systems give to outgoing connections: a client that keeps
 /// trying to reach a stopped server on one of those ends up connected to itself, and holds the port.
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     while listeners.len() < count {
         let port = rand::random_range(12_000..32_000);
@@ -630,7 +654,7 @@ fn free_ports(count: usize) -> Vec<u16> {
 ///
 /// The kernel goes by the *thread* that started it, and the threads of tests end early; so one thread that never ends
 /// starts them all.
-fn spawn(command: Command) -> io::Result<Child> {
+pub fn spawn(command: Command) -> io::Result<Child> {
     type Request = (Command, mpsc::Sender<io::Result<Child>>);
     static STARTER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {

@@ -1,18 +1,16 @@
 //! What becomes of workers and views when members of a three-member etcd fail.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::{Etcd, EtcdCluster, EtcdVersion, eventually, on_every_etcd};
 use alluxio_membership::config::{Config, Properties};
 use alluxio_membership::error::ErrorKind;
 use alluxio_membership::etcd::{Clusters, RegistrationState};
 use alluxio_membership::membership::{JoinOptions, Membership};
 use alluxio_membership::view::MemberFilter;
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
-use common::{Etcd, EtcdCluster, EtcdVersion, eventually, on_every_etcd};
 use tokio::task::JoinHandle;
 
 const LONG: Duration = Duration::from_secs(60);

@@ -1,0 +1,11 @@
+//! What becomes of workers and views when etcd, the network, the credentials or the processes fail.
+//!
+//! `make test` runs the quick half; `make test-faults` runs all and prints one line per fault.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod auth;
+mod members;
+mod recorder;
+mod scene;

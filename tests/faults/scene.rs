@@ -1,0 +1,126 @@
+//! What the tests of faults have in common: managers, workers, and a line of the table for each fault.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use alluxio_membership::config::{Config, Properties};
+use alluxio_membership::etcd::{Clusters, RegistrationState};
+use alluxio_membership::membership::{JoinOptions, Membership};
+use alluxio_membership::view::{ClusterView, MemberFilter};
+use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
+
+use crate::common::{Etcd, EtcdVersion};
+
+/// How long anything may take that has no limit of its own.
+pub const LONG: Duration = Duration::from_secs(60);
+/// The live keys of the cluster that the managers are in.
+pub const LIVE: &str = "/ServiceDiscovery/DefaultAlluxioCluster/";
+/// Its ring keys.
+pub const RING: &str = "/DHT/DefaultAlluxioCluster/AUTHORIZED/";
+
+/// The configuration of a worker or a reader with a TTL of 5 s, with further properties.
+pub fn config(endpoints: &[String], more: &[(&str, &str)]) -> Config {
+    let mut properties = Properties::new();
+    properties.set("alluxio.worker.membership.manager.type", "ETCD");
+    properties.set("alluxio.etcd.endpoints", endpoints.join(","));
+    properties.set("alluxio.worker.failure.detection.timeout", "5s");
+    for (name, value) in more {
+        properties.set(*name, *value);
+    }
+    Config::from_properties(&properties).expect("a good configuration")
+}
+
+/// A manager in a "process" of its own: it shares nothing with any other.
+pub fn open(endpoints: &[String], more: &[(&str, &str)]) -> Membership {
+    let _ = env_logger::builder().is_test(true).try_init();
+    Membership::open(&config(endpoints, more), &Clusters::default()).expect("opening never waits")
+}
+
+pub fn worker(number: i64) -> Worker {
+    Worker {
+        identity: WorkerIdentity::V0(number),
+        address: WorkerNetAddress::new(format!("worker{number}")),
+    }
+}
+
+pub async fn join(membership: &Membership, number: i64) {
+    membership
+        .join(&worker(number), &JoinOptions::default())
+        .await
+        .expect("join");
+}
+
+pub fn is_registered(membership: &Membership, number: i64) -> bool {
+    let state = membership.registration_state(&worker(number).identity);
+    state.expect("open") == Some(RegistrationState::Registered)
+}
+
+/// The numbers of the live workers.
+pub fn live(view: &ClusterView) -> Vec<i64> {
+    view.members(MemberFilter::Live)
+        .iter()
+        .map(|member| match member.worker.identity {
+            WorkerIdentity::V0(number) => number,
+            other => panic!("an identity of no test: {other}"),
+        })
+        .collect()
+}
+
+/// Whether a manager lists these workers as live.
+pub async fn lists(membership: &Membership, numbers: &[i64]) -> bool {
+    membership
+        .view()
+        .await
+        .is_ok_and(|view| live(&view) == numbers)
+}
+
+/// The lease of a worker's live key; `None` while there is no such key.
+pub async fn lease_of(etcd: &Etcd, number: i64) -> Option<i64> {
+    let key = format!("{LIVE}{}", worker(number).identity);
+    etcd.get(&key).await.map(|kv| kv.lease())
+}
+
+/// One line of the table: what was done, and what came of it.
+pub struct Fault {
+    name: &'static str,
+    version: EtcdVersion,
+    began: Instant,
+}
+
+impl Fault {
+    pub fn new(name: &'static str, version: EtcdVersion) -> Fault {
+        Fault {
+            name,
+            version,
+            began: Instant::now(),
+        }
+    }
+
+    /// The time since the fault.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Adds the line to the file `$AXM_FAULTS_TABLE`, if there is to be one.
+    pub fn outcome(self, outcome: impl AsRef<str>) {
+        let Some(file) = std::env::var_os("AXM_FAULTS_TABLE") else {
+            return;
+        };
+        let version = match self.version {
+            EtcdVersion::V3_4 => "3.4",
+            EtcdVersion::V3_6 => "3.6",
+        };
+        let line = format!(
+            "| {} | {version} | {:.1} s | {} |\n",
+            self.name,
+            self.began.elapsed().as_secs_f64(),
+            outcome.as_ref()
+        );
+        let mut table = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(file)
+            .expect("open $AXM_FAULTS_TABLE");
+        table.write_all(line.as_bytes()).expect("write the table");
+    }
+}

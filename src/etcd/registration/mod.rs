@@ -493,11 +493,13 @@ impl Registrar {
     /// Writes the live key whoever holds it, as a worker that starts does.
     async fn take_over(&self, value: &[u8], lease: Option<Lease>, deadline: Instant) -> Registered {
         let mut lease = lease;
-        for _ in 0..MAX_LEASES_PER_JOIN {
+        for already_gone in 0..MAX_LEASES_PER_JOIN {
             let current = match lease {
                 Some(lease) => lease,
                 None => match self.grant(deadline).await {
                     Ok(lease) => lease,
+                    // The time is over, and the lease before is why.
+                    Err((_, error)) if already_gone > 0 && error.kind().is_retryable() => break,
                     Err((lease, error)) => return Registered::Failed { lease, error },
                 },
             };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use etcd_client::{
-    Client, EventType, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions,
+    Client, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions,
     WatchResponse, WatchStream,
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -24,8 +24,14 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::view::ClusterView;
 use crate::worker::WorkerIdentity;
 
-/// Keys per page of a listing: about 2 MB of ordinary records.
-const PAGE: i64 = 4_000;
+/// Keys in the first page of a listing: about 200 kB of ordinary records.
+const FIRST_PAGE: i64 = 500;
+const SMALLEST_PAGE: i64 = 100;
+/// About 1.5 MB of ordinary records.
+const LARGEST_PAGE: i64 = 4_000;
+/// Pages that take less are doubled, and pages that take twice as long are halved: a slow line carries a listing in
+/// small pages, where large ones would be given up and begun again and again.
+const QUICK_PAGE: Duration = Duration::from_millis(500);
 /// Largest answer to accept. etcd stores values of up to 1.5 MB, so that a page can be larger than gRPC's own 4 MB.
 const MAX_MESSAGE: usize = 64 << 20;
 /// How often etcd is asked whether the view is still its own.
@@ -37,9 +43,9 @@ const CATCH_UP: Duration = Duration::from_millis(300);
 /// Everything is listed anew this often, though each check proves that nothing is missing: an etcd that was wiped and
 /// has grown beyond its old revision since can look complete.
 const RELIST_INTERVAL: Duration = Duration::from_secs(3600);
-/// Time of the first try of a listing; each failed one doubles it, for networks that are slow but work.
-const FIRST_LISTING: Duration = Duration::from_secs(4);
-const LONGEST_LISTING: Duration = Duration::from_secs(30);
+/// Time for each page of the first try of a listing; each failed one doubles it, for networks that are slow but work.
+const FIRST_PAGE_LIMIT: Duration = Duration::from_secs(4);
+const LONGEST_PAGE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The roster of one cluster; ends its tasks when dropped.
 pub(crate) struct Roster {
@@ -321,12 +327,12 @@ impl Drop for Roster {
 impl Shared {
     async fn run(self: Arc<Self>) {
         let mut delays = retry_delays();
-        let mut limit = FIRST_LISTING;
+        let mut limit = FIRST_PAGE_LIMIT;
         loop {
-            match self.list(Instant::now() + limit).await {
+            match self.list(limit).await {
                 Ok(()) => {
                     delays = retry_delays();
-                    limit = FIRST_LISTING;
+                    limit = FIRST_PAGE_LIMIT;
                     let why = tokio::select! {
                         why = self.follow() => why,
                         why = self.keep_checking() => why,
@@ -336,7 +342,7 @@ impl Shared {
                 }
                 Err(error) => {
                     self.failed(error);
-                    limit = (limit * 2).min(LONGEST_LISTING);
+                    limit = (limit * 2).min(LONGEST_PAGE_LIMIT);
                     tokio::time::sleep(delays.next().unwrap_or_default()).await;
                 }
             }
@@ -431,43 +437,45 @@ impl Shared {
         self.changed.send_replace(());
     }
 
-    /// Reads both ranges at one revision, in pages, and replaces the tables.
-    async fn list(&self, deadline: Instant) -> Result<()> {
-        let call = Call {
-            try_timeout: TRY_TIMEOUT * 2,
-            ..self.call(deadline)
-        };
-        loop {
-            let asked_at = Instant::now();
-            // A compaction between two pages takes the revision away: start again at a newer one.
-            if let Some((tables, revision)) = self.read_tables(&call).await? {
-                self.replace(tables, revision, asked_at);
-                return Ok(());
-            }
+    /// Reads both ranges, in pages that may take this long each, and replaces the tables.
+    async fn list(&self, page_limit: Duration) -> Result<()> {
+        while !self.list_at_one_revision(page_limit).await? {
+            log::info!(
+                "Listing {} again: etcd was compacted between two pages",
+                self.keys.live_prefix()
+            );
         }
+        Ok(())
     }
 
-    /// `None`: the revision was compacted meanwhile.
-    async fn read_tables(&self, call: &Call) -> Result<Option<(Tables, i64)>> {
+    /// False: the revision of the first page was compacted before the last.
+    async fn list_at_one_revision(&self, page_limit: Duration) -> Result<bool> {
+        let asked_at = Instant::now();
         let has_ring = self.state.lock().tables.ring.is_some();
         let prefixes: Vec<&str> = has_ring
             .then_some(self.keys.ring_prefix())
             .into_iter()
             .chain([self.keys.live_prefix()])
             .collect();
+        let page_call = || Call {
+            try_timeout: TRY_TIMEOUT * 2,
+            ..self.call(Instant::now() + page_limit)
+        };
+        let mut size = FIRST_PAGE;
         let txn = Txn::new().and_then(
             prefixes
                 .iter()
-                .map(|prefix| TxnOp::get(*prefix, Some(page_of(prefix))))
+                .map(|prefix| TxnOp::get(*prefix, Some(page_of(prefix, size))))
                 .collect::<Vec<_>>(),
         );
         let first = self
             .endpoints
-            .call(call, |client| {
+            .call(&page_call(), |client| {
                 let txn = txn.clone();
                 async move { large(&client).txn(txn).await }
             })
             .await?;
+        size = next_size(size, asked_at.elapsed());
         let revision = revision_of(first.header());
         let mut tables = Vec::new();
         for (prefix, answer) in prefixes.iter().zip(first.op_responses()) {
@@ -479,40 +487,34 @@ impl Shared {
             while more && let Some(last) = pairs.last() {
                 let mut next = last.key().to_vec();
                 next.push(0);
-                let Some(mut page) = self.read_page(call, prefix, next, revision).await? else {
-                    return Ok(None);
+                let options = page_of(prefix, size).with_revision(revision);
+                let page_asked_at = Instant::now();
+                let answer = self
+                    .endpoints
+                    .call(&page_call(), |client| {
+                        let (next, options) = (next.clone(), options.clone());
+                        async move {
+                            match large(&client).get(next, Some(options)).await {
+                                Ok(answer) => Ok(Some(answer)),
+                                Err(error) if status::is_compacted(&error) => Ok(None),
+                                Err(error) => Err(error),
+                            }
+                        }
+                    })
+                    .await?;
+                let Some(mut answer) = answer else {
+                    return Ok(false);
                 };
-                more = page.more();
-                pairs.extend(page.take_kvs());
+                size = next_size(size, page_asked_at.elapsed());
+                more = answer.more();
+                pairs.extend(answer.take_kvs());
             }
             tables.push(Table::listed(prefix, pairs.iter().map(pair), revision));
         }
         let live = tables.pop().unwrap_or_default();
         let ring = tables.pop();
-        Ok(Some((Tables { ring, live }, revision)))
-    }
-
-    /// `None`: the revision was compacted meanwhile.
-    async fn read_page(
-        &self,
-        call: &Call,
-        prefix: &str,
-        from: Vec<u8>,
-        revision: i64,
-    ) -> Result<Option<GetResponse>> {
-        let options = page_of(prefix).with_revision(revision);
-        self.endpoints
-            .call(call, |client| {
-                let (from, options) = (from.clone(), options.clone());
-                async move {
-                    match large(&client).get(from, Some(options)).await {
-                        Ok(page) => Ok(Some(page)),
-                        Err(error) if status::is_compacted(&error) => Ok(None),
-                        Err(error) => Err(error),
-                    }
-                }
-            })
-            .await
+        self.replace(Tables { ring, live }, revision, asked_at);
+        Ok(true)
     }
 
     fn replace(&self, tables: Tables, revision: i64, asked_at: Instant) {
@@ -872,10 +874,21 @@ impl Burst {
 }
 
 /// The first page of a range; later pages start at another key and have the same end.
-fn page_of(prefix: &str) -> GetOptions {
+fn page_of(prefix: &str, size: i64) -> GetOptions {
     GetOptions::new()
         .with_range(range_end(prefix))
-        .with_limit(PAGE)
+        .with_limit(size)
+}
+
+/// How many keys the next page should have after one of this size took this long.
+fn next_size(size: i64, took: Duration) -> i64 {
+    if took < QUICK_PAGE {
+        (size * 2).min(LARGEST_PAGE)
+    } else if took > QUICK_PAGE * 2 {
+        (size / 2).max(SMALLEST_PAGE)
+    } else {
+        size
+    }
 }
 
 fn large(client: &Client) -> etcd_client::KvClient {

@@ -18,7 +18,7 @@ CARGO ?= cargo
 # Without the thousand lines of its downloads, and without colours where no terminal is.
 MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=auto --file java/pom.xml -Dnative.directory=$(CURDIR)/target/release
 
-.PHONY: help demo test build tools jar header-check fmt-check clippy test-rust test-c test-java clean
+.PHONY: help demo test build tools jar header-check fmt-check clippy test-rust test-faults test-c test-java clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -61,6 +61,9 @@ clippy: ## Runs clippy on everything.
 
 test-rust: tools ## Runs the Rust and the C tests, on real etcd servers.
 	$(CARGO) test --locked
+
+test-faults: tools ## Runs every fault test, the slow ones too, and prints one line per fault.
+	@scripts/test-faults
 
 test-c: tools ## Runs the C tests alone.
 	$(CARGO) test --locked --test c_api

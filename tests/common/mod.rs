@@ -67,24 +67,32 @@ fn on_path(program: &str) -> Option<PathBuf> {
 }
 
 /// Makes one test per etcd version out of an `async fn name(version: EtcdVersion)`: `name::etcd_3_4` and
-/// `name::etcd_3_6`.
+/// `name::etcd_3_6`. An attribute in front goes to each of them.
 #[allow(unused_macros)]
 macro_rules! on_every_etcd {
-    ($($name:ident),+ $(,)?) => {$(
+    (#[$attribute:meta] $($name:ident),+ $(,)?) => {
+        $(on_every_etcd!(@ [#[$attribute]] $name);)+
+    };
+    ($($name:ident),+ $(,)?) => {
+        $(on_every_etcd!(@ [] $name);)+
+    };
+    (@ [$($attribute:tt)*] $name:ident) => {
         mod $name {
             use crate::common::EtcdVersion;
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            $($attribute)*
             async fn etcd_3_4() {
                 super::$name(EtcdVersion::V3_4).await
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            $($attribute)*
             async fn etcd_3_6() {
                 super::$name(EtcdVersion::V3_6).await
             }
         }
-    )+};
+    };
 }
 #[allow(unused_imports)]
 pub(crate) use on_every_etcd;

@@ -284,8 +284,12 @@ async fn the_user_is_removed(version: EtcdVersion) {
 on_every_etcd!(
     a_token_that_expired_is_replaced_unnoticed,
     authentication_is_switched_on_and_off_under_way,
+    the_user_is_removed,
+);
+
+on_every_etcd!(
+    #[ignore = "slow: run by make test-faults"]
     the_role_is_taken_away,
     the_permissions_are_taken_away,
     the_password_is_changed,
-    the_user_is_removed,
 );

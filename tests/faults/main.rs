@@ -7,5 +7,8 @@ mod common;
 
 mod auth;
 mod members;
+mod network;
+mod processes;
 mod recorder;
+mod scale;
 mod scene;

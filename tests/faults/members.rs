@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::{Etcd, EtcdCluster, EtcdVersion, eventually, on_every_etcd};
+use crate::scene::Fault;
 use alluxio_membership::config::{Config, Properties};
 use alluxio_membership::error::ErrorKind;
 use alluxio_membership::etcd::{Clusters, RegistrationState};
@@ -124,11 +125,12 @@ async fn read_on(reader: Membership, mode: &str, stop: Arc<AtomicBool>) -> Vec<S
 }
 
 /// Harms one member for longer than the TTL: nobody is lost, no call fails, no view goes back.
-async fn one_member(version: EtcdVersion, leader: bool, harm: fn(&Etcd)) {
+async fn one_member(name: &'static str, version: EtcdVersion, leader: bool, harm: fn(&Etcd)) {
     let cluster = EtcdCluster::start(version, 3).await;
     let mut scene = Scene::start(&cluster).await;
     let place = (cluster.leader().await + usize::from(!leader)) % 3;
     let harmed = &cluster.members()[place];
+    let fault = Fault::new(name, version);
     harm(harmed);
     // The fault itself takes this long: more than a TTL of 5 s.
     tokio::time::sleep(Duration::from_secs(8)).await;
@@ -137,6 +139,9 @@ async fn one_member(version: EtcdVersion, leader: bool, harm: fn(&Etcd)) {
     scene.all_registered().await;
     let complaints = scene.complaints().await;
     assert!(complaints.is_empty(), "{complaints:#?}");
+    fault.outcome(
+        "same leases; no failed call, no missing worker, no step back in 2 readers' views",
+    );
 
     // A leader that was frozen may revoke every lease when it comes back, before it learns that it was replaced (etcd
     // issue 15247): then all workers come back, with nothing left behind.
@@ -156,15 +161,27 @@ async fn one_member(version: EtcdVersion, leader: bool, harm: fn(&Etcd)) {
 }
 
 async fn a_killed_leader_is_not_noticed(version: EtcdVersion) {
-    one_member(version, true, Etcd::kill).await;
+    one_member("the leader of 3 is killed", version, true, Etcd::kill).await;
 }
 
 async fn a_frozen_leader_is_not_noticed(version: EtcdVersion) {
-    one_member(version, true, Etcd::pause).await;
+    one_member(
+        "the leader of 3 freezes for 8 s",
+        version,
+        true,
+        Etcd::pause,
+    )
+    .await;
 }
 
 async fn a_frozen_follower_is_not_noticed(version: EtcdVersion) {
-    one_member(version, false, Etcd::pause).await;
+    one_member(
+        "a follower of 3 freezes for 8 s",
+        version,
+        false,
+        Etcd::pause,
+    )
+    .await;
 }
 
 async fn without_a_quorum_joins_fail_in_time_and_listings_come_from_memory(version: EtcdVersion) {
@@ -183,6 +200,7 @@ async fn without_a_quorum_joins_fail_in_time_and_listings_come_from_memory(versi
             .is_live(&worker(1).identity)
     );
     let leader = cluster.leader().await;
+    let fault = Fault::new("no quorum: 2 of 3 frozen", version);
     for offset in [0, 1] {
         cluster.members()[(leader + offset) % 3].pause();
     }
@@ -215,12 +233,16 @@ async fn without_a_quorum_joins_fail_in_time_and_listings_come_from_memory(versi
         view.is_ok_and(|view| view.members(MemberFilter::Live).len() == 2)
     })
     .await;
+    fault.outcome(
+        "listings from memory, a join fails in time; all well without a restart afterwards",
+    );
 }
 
 async fn when_all_leases_die_everybody_comes_back(version: EtcdVersion) {
     let cluster = EtcdCluster::start(version, 3).await;
     let mut scene = Scene::start(&cluster).await;
     scene.complaints().await;
+    let fault = Fault::new("all members freeze for 8 s: every lease dies", version);
     cluster.members().iter().for_each(Etcd::pause);
     tokio::time::sleep(Duration::from_secs(8)).await;
     cluster.members().iter().for_each(Etcd::resume);
@@ -231,6 +253,7 @@ async fn when_all_leases_die_everybody_comes_back(version: EtcdVersion) {
     })
     .await;
     scene.all_registered().await;
+    fault.outcome("all 6 workers are back on new leases, and listed");
     for membership in &scene.workers {
         membership.close().await.expect("leave");
     }

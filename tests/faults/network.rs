@@ -1,0 +1,418 @@
+//! Networks that are slow, cut, stalled, half-open or flapping, between the library and etcd.
+
+use std::time::{Duration, Instant};
+
+use alluxio_membership::error::ErrorKind;
+use alluxio_membership::etcd::RegistrationState;
+use alluxio_membership::membership::{JoinOptions, Membership};
+use alluxio_membership::record;
+use etcd_client::{Txn, TxnOp};
+use tokio::net::TcpSocket;
+
+use crate::common::toxiproxy::{Toxiproxy, Way};
+use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd};
+use crate::recorder::{Observer, Recorder};
+use crate::scene::{Fault, LIVE, LONG, RING, join, lease_of, lists, open, worker};
+
+/// Linearizable reads ask etcd every time.
+const LINEARIZABLE: (&str, &str) = ("alluxio.membership.native.read.mode", "LINEARIZABLE");
+const TTL_20: (&str, &str) = ("alluxio.worker.failure.detection.timeout", "20s");
+
+/// Puts records of these workers, ring key and live key, 50 workers a transaction.
+pub async fn put_workers(etcd: &Etcd, numbers: std::ops::Range<i64>) {
+    let mut client = etcd.client().await;
+    let numbers: Vec<i64> = numbers.collect();
+    for some in numbers.chunks(50) {
+        let puts: Vec<TxnOp> = some
+            .iter()
+            .flat_map(|number| {
+                let one = worker(*number);
+                [RING, LIVE].map(|prefix| {
+                    let key = format!("{prefix}{}", one.identity);
+                    TxnOp::put(key, record::encode(&one), None)
+                })
+            })
+            .collect();
+        client.txn(Txn::new().and_then(puts)).await.expect("put");
+    }
+}
+
+async fn a_round_trip_of_half_the_ttl_is_survived(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    let member = open(&[proxy.endpoint()], &[]);
+    join(&member, 1).await;
+    let lease = lease_of(&etcd, 1).await;
+    let recorder = Recorder::start(&etcd).await;
+    let fault = Fault::new("round trip of half the TTL, for 3 TTLs", version);
+    proxy.delay(Duration::from_millis(2500));
+    // The fault itself takes this long.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(lease_of(&etcd, 1).await, lease);
+    assert_eq!(recorder.changes(), 0);
+    fault.outcome("same lease, nobody noticed");
+    proxy.heal();
+}
+
+async fn a_round_trip_longer_than_the_ttl_is_a_clear_error(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    let times = [
+        ("alluxio.worker.failure.detection.timeout", "2s"),
+        ("alluxio.membership.native.operation.timeout", "20s"),
+    ];
+    let member = open(&[proxy.endpoint()], &times);
+    proxy.delay(Duration::from_millis(3600));
+    let fault = Fault::new("round trip longer than the TTL", version);
+    let (joined, most_leases) = tokio::join!(
+        async {
+            let joined = member.join(&worker(1), &JoinOptions::default()).await;
+            (joined.expect_err("too slow"), fault.elapsed())
+        },
+        async {
+            let mut most = 0;
+            for _ in 0..100 {
+                most = most.max(etcd.leases().await.len());
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            most
+        }
+    );
+    let (error, took) = joined;
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("alluxio.worker.failure.detection.timeout"),
+        "{text}"
+    );
+    assert!(most_leases <= 2, "{most_leases} leases at once");
+    eventually("no lease is left", LONG, || async {
+        etcd.leases().await.is_empty()
+    })
+    .await;
+    fault.outcome(format!(
+        "join refused after {:.1} s, naming the property; at most {most_leases} leases, none left",
+        took.as_secs_f64()
+    ));
+}
+
+/// Stalls one endpoint after another while a worker is registered and a reader reads.
+async fn one_endpoint_stalls(name: &'static str, version: EtcdVersion, ways: &[Way]) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxies = [
+        toxiproxy.to(&etcd),
+        toxiproxy.to(&etcd),
+        toxiproxy.to(&etcd),
+    ];
+    let endpoints: Vec<String> = proxies.iter().map(|proxy| proxy.endpoint()).collect();
+    let member = open(&endpoints, &[]);
+    let reader = open(&endpoints, &[LINEARIZABLE]);
+    join(&member, 1).await;
+    assert!(lists(&reader, &[1]).await);
+    let lease = lease_of(&etcd, 1).await;
+    let recorder = Recorder::start(&etcd).await;
+    let observer = Observer::start(reader.clone());
+    let fault = Fault::new(name, version);
+    let (mut calls, mut slow, mut slowest) = (0, 0, Duration::ZERO);
+    for proxy in &proxies {
+        ways.iter().for_each(|way| proxy.stall(*way));
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(4) {
+            let asked = Instant::now();
+            let view = reader.view().await.expect("two endpoints work");
+            assert!(view.is_live(&worker(1).identity));
+            calls += 1;
+            slow += i32::from(asked.elapsed() > Duration::from_secs(1));
+            slowest = slowest.max(asked.elapsed());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        proxy.heal();
+    }
+    assert_eq!(lease_of(&etcd, 1).await, lease);
+    // Every endpoint is sick once; each time at most one call finds out.
+    assert!(slow <= 3, "{slow} slow calls");
+    join(&member, 2).await;
+    eventually("the watch goes on", LONG, || lists(&reader, &[1, 2])).await;
+    let wrong = recorder.compare(&etcd, &observer.views().await, LONG).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    fault.outcome(format!(
+        "same lease; 0 of {calls} linearizable listings failed, {slow} took more than 1 s, the slowest {:.1} s",
+        slowest.as_secs_f64()
+    ));
+}
+
+async fn one_of_three_endpoints_stalls(version: EtcdVersion) {
+    one_endpoint_stalls("each of 3 endpoints stalls in turn", version, &Way::BOTH).await;
+}
+
+async fn one_of_three_endpoints_is_half_open(version: EtcdVersion) {
+    one_endpoint_stalls(
+        "each of 3 endpoints is half-open in turn",
+        version,
+        &[Way::FromEtcd],
+    )
+    .await;
+}
+
+async fn the_only_endpoint_stalls(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    let direct = open(&[etcd.endpoint()], &[]);
+    let member = open(&[proxy.endpoint()], &[TTL_20]);
+    let reader = open(&[proxy.endpoint()], &[TTL_20]);
+    join(&member, 1).await;
+    assert!(lists(&reader, &[1]).await);
+    let lease = lease_of(&etcd, 1).await;
+    let recorder = Recorder::start(&etcd).await;
+    let observer = Observer::start(reader.clone());
+    let fault = Fault::new("the only endpoint stalls for 8 s", version);
+    Way::BOTH.iter().for_each(|way| proxy.stall(*way));
+    join(&direct, 2).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(8) {
+        let asked = Instant::now();
+        assert!(lists(&reader, &[1]).await, "from memory");
+        assert!(asked.elapsed() < Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    proxy.heal();
+    let healed = Instant::now();
+    eventually("the view is etcd's", LONG, || lists(&reader, &[1, 2])).await;
+    let back = healed.elapsed();
+    assert_eq!(lease_of(&etcd, 1).await, lease);
+    let wrong = recorder.compare(&etcd, &observer.views().await, LONG).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    fault.outcome(format!(
+        "same lease, listings from memory, up to date {:.1} s after it was mended",
+        back.as_secs_f64()
+    ));
+}
+
+async fn an_endpoint_that_accepts_no_connection_costs_one_wait(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    // A full backlog: the kernel drops what else comes, without a word.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("bind");
+    let listener = socket.listen(1).expect("listen");
+    let address = listener.local_addr().expect("an address");
+    let mut filling = Vec::new();
+    while let Ok(Ok(stream)) = tokio::time::timeout(
+        Duration::from_millis(300),
+        tokio::net::TcpStream::connect(address),
+    )
+    .await
+    {
+        filling.push(stream);
+        assert!(filling.len() < 50, "the backlog does not fill");
+    }
+    let endpoints = [format!("http://{address}"), etcd.endpoint()];
+    let fault = Fault::new("an endpoint swallows connection requests", version);
+    let mut slowest = Duration::ZERO;
+    for number in 1..=6 {
+        // Each starts with a random endpoint.
+        let member = open(&endpoints, &[]);
+        let began = Instant::now();
+        join(&member, number).await;
+        assert!(
+            member
+                .view()
+                .await
+                .expect("view")
+                .is_live(&worker(number).identity)
+        );
+        slowest = slowest.max(began.elapsed());
+        member.close().await.expect("leave");
+    }
+    fault.outcome(format!(
+        "0 of 6 joins failed, join and listing took at most {:.1} s",
+        slowest.as_secs_f64()
+    ));
+}
+
+/// Joins and leaves of other workers, by a way that works.
+async fn churn(direct: &Membership, until: impl Future<Output = ()>) -> usize {
+    let (mut changes, mut number) = (0, 100);
+    tokio::pin!(until);
+    loop {
+        number = 100 + (number + 1) % 7;
+        join(direct, number).await;
+        let left = (number + 3) % 7 + 100;
+        let stopped = direct.stop_heartbeat(&worker(left).identity).await;
+        stopped.expect("leave");
+        changes += 1;
+        tokio::select! {
+            () = &mut until => return changes,
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+    }
+}
+
+async fn a_flapping_network_loses_nothing(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    let direct = open(&[etcd.endpoint()], &[]);
+    let member = open(&[proxy.endpoint()], &[]);
+    let reader = open(&[proxy.endpoint()], &[]);
+    join(&member, 1).await;
+    assert!(lists(&reader, &[1]).await);
+    let lease = lease_of(&etcd, 1).await;
+    let recorder = Recorder::start(&etcd).await;
+    let observer = Observer::start(reader.clone());
+    let fault = Fault::new("the network flaps: 5 cuts, 5 resets", version);
+    let flapping = async {
+        for _ in 0..5 {
+            proxy.cut();
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            proxy.heal();
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            proxy.reset_connections();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            proxy.heal();
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+    };
+    let changes = churn(&direct, flapping).await;
+    assert_eq!(lease_of(&etcd, 1).await, lease);
+    let expected: Vec<i64> = numbers_in(&etcd).await;
+    eventually("the view is etcd's", LONG, || lists(&reader, &expected)).await;
+    let wrong = recorder.compare(&etcd, &observer.views().await, LONG).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    fault.outcome(format!(
+        "same lease; every view was etcd's of its revision, through {changes} joins and leaves"
+    ));
+}
+
+/// The numbers of the workers whose live keys etcd has.
+async fn numbers_in(etcd: &Etcd) -> Vec<i64> {
+    let mut numbers: Vec<i64> = etcd
+        .get_prefix(LIVE)
+        .await
+        .iter()
+        .filter_map(|kv| record::decode(kv.value()).ok()?.identity)
+        .map(|identity| match identity {
+            alluxio_membership::worker::WorkerIdentity::V0(number) => number,
+            other => panic!("an identity of no test: {other}"),
+        })
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+async fn what_a_cut_watch_missed_is_compacted(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    let direct = open(&[etcd.endpoint()], &[]);
+    let member = open(&[etcd.endpoint()], &[]);
+    let reader = open(&[proxy.endpoint()], &[TTL_20]);
+    join(&member, 1).await;
+    assert!(lists(&reader, &[1]).await);
+    let recorder = Recorder::start(&etcd).await;
+    let observer = Observer::start(reader.clone());
+    let fault = Fault::new("the watch is cut and its place compacted", version);
+    for compacts in [true, false, true] {
+        proxy.cut();
+        churn(&direct, tokio::time::sleep(Duration::from_secs(1))).await;
+        if compacts {
+            etcd.compact(etcd.revision().await).await;
+        }
+        proxy.heal();
+        let expected = numbers_in(&etcd).await;
+        eventually("the view is etcd's", LONG, || lists(&reader, &expected)).await;
+    }
+    let views = observer.views().await;
+    let wrong = recorder.compare(&etcd, &views, LONG).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    fault.outcome(format!(
+        "listed anew; {} views, each was etcd's of its revision, none went back",
+        views.len()
+    ));
+}
+
+async fn a_listing_in_pages_is_compacted_half_way(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    put_workers(&etcd, 1..9_000).await;
+    let reader = open(&[proxy.endpoint()], &[]);
+    let bytes = || etcd.metric("etcd_network_client_grpc_sent_bytes_total", &[]);
+    proxy.throttle(Way::FromEtcd, 1_000);
+    let fault = Fault::new("compaction between two pages of a listing", version);
+    let sent_before = bytes();
+    let compact = async {
+        eventually("the first page is under way", LONG, || async {
+            bytes() > sent_before + 100_000
+        })
+        .await;
+        etcd.put("/elsewhere", "").await;
+        etcd.compact(etcd.revision().await).await;
+        proxy.heal();
+    };
+    let (view, ()) = tokio::join!(reader.view(), compact);
+    let mut listed = view;
+    let began = Instant::now();
+    while let Err(error) = &listed {
+        // A slow machine may take longer than one operation; no other error is right.
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(began.elapsed() < LONG, "{error}");
+        listed = reader.view().await;
+    }
+    let view = listed.expect("listed");
+    assert_eq!(
+        view.members(alluxio_membership::view::MemberFilter::Live)
+            .len(),
+        8_999
+    );
+    fault.outcome("begun again, all 8,999 listed");
+}
+
+async fn a_big_listing_over_a_slow_line_disturbs_no_registration(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    put_workers(&etcd, 1..10_000).await;
+    proxy.throttle(Way::FromEtcd, 250);
+    let both = open(&[proxy.endpoint()], &[]);
+    join(&both, 20_000).await;
+    let lease = lease_of(&etcd, 20_000).await;
+    let fault = Fault::new("a listing of 10,000 workers over 250 kB/s", version);
+    eventually("all are listed", LONG * 3, || {
+        let both = both.clone();
+        let state = both.registration_state(&worker(20_000).identity);
+        assert_eq!(state.unwrap(), Some(RegistrationState::Registered));
+        async move {
+            both.view().await.is_ok_and(|view| {
+                view.members(alluxio_membership::view::MemberFilter::Live)
+                    .len()
+                    == 10_000
+            })
+        }
+    })
+    .await;
+    assert_eq!(lease_of(&etcd, 20_000).await, lease);
+    fault.outcome("listed; the registration of the same process was never late");
+}
+
+on_every_etcd!(
+    the_only_endpoint_stalls,
+    an_endpoint_that_accepts_no_connection_costs_one_wait,
+    a_flapping_network_loses_nothing,
+    what_a_cut_watch_missed_is_compacted,
+    a_listing_in_pages_is_compacted_half_way,
+);
+
+on_every_etcd!(
+    #[ignore = "slow: run by make test-faults"]
+    a_round_trip_of_half_the_ttl_is_survived,
+    a_round_trip_longer_than_the_ttl_is_a_clear_error,
+    one_of_three_endpoints_stalls,
+    one_of_three_endpoints_is_half_open,
+    a_big_listing_over_a_slow_line_disturbs_no_registration,
+);

@@ -1,0 +1,370 @@
+//! Worker processes that are frozen, killed or closed, two with one identity, and an etcd that is full.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use alluxio_membership::error::ErrorKind;
+use alluxio_membership::membership::JoinOptions;
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType};
+use parking_lot::Mutex;
+
+use crate::common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd, spawn};
+use crate::recorder::{Observer, Recorder};
+use crate::scene::{Fault, LIVE, LONG, is_registered, join, lease_of, lists, open, worker};
+
+/// What a process of [`worker_process`] is told: an endpoint and the number of the worker.
+const WORKER: &str = "AXM_TEST_WORKER";
+/// What a process of [`closing_process`] is told: an endpoint that does not answer.
+const CLOSING: &str = "AXM_TEST_CLOSING";
+
+/// A process that runs one function of this file, and what it says.
+struct Process {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    fn start(function: &str, variable: &str, value: &str) -> Process {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command
+            .args(["--exact", &format!("processes::{function}"), "--nocapture"])
+            .env(variable, value)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = spawn(command).expect("start a process");
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let (output, said) = (child.stdout.take().expect("a pipe"), lines.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                said.lock().push(line);
+            }
+        });
+        Process { child, lines }
+    }
+
+    fn worker(etcd: &Etcd, number: i64) -> Process {
+        let what = format!("{} {number}", etcd.endpoint());
+        Process::start("worker_process", WORKER, &what)
+    }
+
+    fn said(&self, line: &str) -> bool {
+        self.lines.lock().iter().any(|said| said == line)
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its own.
+        let result = unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+        assert_eq!(result, 0);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn say(line: &str) {
+    // Not println!, which the test harness keeps to itself.
+    let mut output = std::io::stdout().lock();
+    let _ = writeln!(output, "\n{line}").and_then(|()| output.flush());
+}
+
+/// Not a test: the worker of the tests below, in a process of its own. Says each state it is in.
+#[test]
+fn worker_process() {
+    let Ok(what) = std::env::var(WORKER) else {
+        return;
+    };
+    let (endpoint, number) = what.split_once(' ').expect("an endpoint and a number");
+    let number: i64 = number.parse().expect("a number");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let membership = open(&[endpoint.to_string()], &[]);
+        join(&membership, number).await;
+        let mut last = None;
+        loop {
+            let state = membership.registration_state(&worker(number).identity);
+            let state = state.expect("open");
+            if state != last {
+                say(&format!("{state:?}"));
+                last = state;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
+async fn a_frozen_worker_comes_back(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let reader = open(&[etcd.endpoint()], &[]);
+    let process = Process::worker(&etcd, 1);
+    eventually("it has joined", LONG, || lists(&reader, &[1])).await;
+    let lease = lease_of(&etcd, 1).await;
+    let recorder = Recorder::start(&etcd).await;
+    let observer = Observer::start(reader.clone());
+
+    let fault = Fault::new("worker frozen for less than its TTL", version);
+    for _ in 0..3 {
+        process.signal(libc::SIGSTOP);
+        // The fault itself takes this long; the last renewal is at most 1.8 s old.
+        tokio::time::sleep(Duration::from_millis(2_000)).await;
+        process.signal(libc::SIGCONT);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(lease_of(&etcd, 1).await, lease);
+    assert_eq!(recorder.changes(), 0);
+    fault.outcome("3 times 2 s with a TTL of 5 s: same lease, nobody noticed");
+
+    let fault = Fault::new("worker frozen for longer than its TTL", version);
+    process.signal(libc::SIGSTOP);
+    eventually("it is lost", LONG, || lists(&reader, &[])).await;
+    let lost = fault.elapsed();
+    process.signal(libc::SIGCONT);
+    let resumed = Instant::now();
+    eventually("it is back", LONG, || lists(&reader, &[1])).await;
+    let back = resumed.elapsed();
+    let new_lease = lease_of(&etcd, 1).await;
+    assert!(new_lease.is_some() && new_lease != lease);
+    assert!(process.said("Some(Rejoining)") || process.said("Some(Lost)"));
+    eventually("one lease", LONG, || async {
+        etcd.leases().await.len() == 1
+    })
+    .await;
+    let wrong = recorder.compare(&etcd, &observer.views().await, LONG).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    fault.outcome(format!(
+        "lost after {:.1} s, back on a new lease {:.1} s after it went on",
+        lost.as_secs_f64(),
+        back.as_secs_f64()
+    ));
+}
+
+async fn a_killed_worker_is_lost_and_its_successor_is_not(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let reader = open(&[etcd.endpoint()], &[]);
+    let process = Process::worker(&etcd, 1);
+    eventually("it has joined", LONG, || lists(&reader, &[1])).await;
+    let lease = lease_of(&etcd, 1).await;
+    let fault = Fault::new("worker killed and started again at once", version);
+    drop(process);
+    let process = Process::worker(&etcd, 1);
+    eventually("it has joined again", LONG, || async {
+        lease_of(&etcd, 1).await != lease
+    })
+    .await;
+    let rejoined = fault.elapsed();
+    eventually("the old lease is over", LONG, || async {
+        etcd.leases().await.len() == 1
+    })
+    .await;
+    assert!(
+        lists(&reader, &[1]).await,
+        "the old lease took nothing along"
+    );
+    fault.outcome(format!(
+        "joined again after {:.1} s; the end of the old lease did not harm it",
+        rejoined.as_secs_f64()
+    ));
+
+    let fault = Fault::new("worker killed", version);
+    drop(process);
+    eventually("it is lost", LONG, || lists(&reader, &[])).await;
+    fault.outcome("lost when its TTL of 5 s was over");
+}
+
+async fn of_two_workers_with_one_identity_the_last_owns_it(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let reader = open(&[etcd.endpoint()], &[]);
+    let first = open(&[etcd.endpoint()], &[]);
+    join(&first, 1).await;
+    let lease = lease_of(&etcd, 1).await;
+    let fault = Fault::new("two processes with one identity", version);
+    let second = Process::worker(&etcd, 1);
+    eventually("the second has taken over", LONG, || async {
+        lease_of(&etcd, 1).await != lease
+    })
+    .await;
+    let taken_over = lease_of(&etcd, 1).await;
+    // Longer than a lease and than the check of the own keys: whoever wanted to fight has had the time.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(12) {
+        assert_eq!(lease_of(&etcd, 1).await, taken_over, "the first fights");
+        assert!(lists(&reader, &[1]).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    drop(second);
+    let died = Instant::now();
+    eventually("the first is back", LONG, || async {
+        lease_of(&etcd, 1).await == lease
+    })
+    .await;
+    assert!(is_registered(&first, 1));
+    fault.outcome(format!(
+        "the last owns it, the first does not fight and is back {:.1} s after the other was killed",
+        died.elapsed().as_secs_f64()
+    ));
+}
+
+async fn a_full_etcd_keeps_its_members(version: EtcdVersion) {
+    let options = EtcdOptions::new(version).args(&["--quota-backend-bytes=16777216"]);
+    let etcd = Etcd::start_with(options).await;
+    let (member, reader) = (open(&[etcd.endpoint()], &[]), open(&[etcd.endpoint()], &[]));
+    join(&member, 1).await;
+    assert!(lists(&reader, &[1]).await);
+    let lease = lease_of(&etcd, 1).await;
+    let mut client = etcd.client().await;
+    let fault = Fault::new("etcd is full (NOSPACE)", version);
+    let mut number = 0;
+    while client
+        .put(format!("/full/{number}"), vec![b'x'; 1 << 20], None)
+        .await
+        .is_ok()
+    {
+        number += 1;
+        assert!(number < 100, "etcd does not get full");
+    }
+    let began = Instant::now();
+    // The fault itself takes this long: more than a TTL.
+    while began.elapsed() < Duration::from_secs(7) {
+        assert!(lists(&reader, &[1]).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(lease_of(&etcd, 1).await, lease);
+    let newcomer = open(&[etcd.endpoint()], &[]);
+    let error = newcomer.join(&worker(2), &JoinOptions::default()).await;
+    let error = error.expect_err("no space");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("space"), "{error}");
+
+    etcd.delete_prefix("/full/").await;
+    etcd.compact(etcd.revision().await).await;
+    client.defragment().await.expect("defragment");
+    let alarms = client.alarm(AlarmAction::Get, AlarmType::Nospace, None);
+    for alarm in alarms.await.expect("the alarm").alarms() {
+        let mut of_member = AlarmOptions::new();
+        of_member.with_member(alarm.member_id());
+        client
+            .alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(of_member))
+            .await
+            .expect("disarm");
+    }
+    eventually("it can join again", LONG, || async {
+        newcomer
+            .join(&worker(2), &JoinOptions::default())
+            .await
+            .is_ok()
+    })
+    .await;
+    eventually("both are listed", LONG, || lists(&reader, &[1, 2])).await;
+    eventually("one lease each", LONG, || async {
+        etcd.leases().await.len() == 2
+    })
+    .await;
+    fault.outcome("the member stays, a join is refused with \"space exceeded\", all well after the alarm is disarmed");
+}
+
+/// Not a test: opens managers on an etcd that does not answer and closes them, in a process of its own. Says what is
+/// left behind.
+#[test]
+fn closing_process() {
+    let Ok(endpoint) = std::env::var(CLOSING) else {
+        return;
+    };
+    let count = |what: &str| fs::read_dir(what).expect("proc").count();
+    let used = || (count("/proc/self/task"), count("/proc/self/fd"));
+    // Tokio keeps two files for signals from its first runtime on.
+    drop(tokio::runtime::Runtime::new().expect("a runtime"));
+    let before = used();
+    let mut slowest = Duration::ZERO;
+    {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        for close_after in [0, 1, 50, 500, 3_000] {
+            runtime.block_on(async {
+                let membership = open(
+                    std::slice::from_ref(&endpoint),
+                    &[("alluxio.membership.native.operation.timeout", "6s")],
+                );
+                let (joining, listing) = (membership.clone(), membership.clone());
+                let joining =
+                    tokio::spawn(
+                        async move { joining.join(&worker(1), &JoinOptions::default()).await },
+                    );
+                let listing = tokio::spawn(async move { listing.view().await.map(drop) });
+                tokio::time::sleep(Duration::from_millis(close_after)).await;
+                let began = Instant::now();
+                let _ = membership.close().await;
+                for call in [joining, listing] {
+                    assert!(call.await.expect("no panic").is_err());
+                }
+                slowest = slowest.max(began.elapsed());
+            });
+        }
+        runtime.shutdown_timeout(Duration::from_secs(10));
+    }
+    let began = Instant::now();
+    while used() != before && began.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    say(&format!(
+        "slowest {} ms; threads and files {before:?} before, {:?} after",
+        slowest.as_millis(),
+        used()
+    ));
+    assert!(slowest < Duration::from_secs(8), "{slowest:?}");
+    assert_eq!(used(), before);
+    say("closed well");
+}
+
+async fn closing_leaves_nothing_behind(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    for (name, frozen) in [
+        ("close() during a join, etcd frozen", true),
+        ("close() during a join, etcd dead", false),
+    ] {
+        if frozen {
+            etcd.pause();
+        } else {
+            etcd.kill();
+        }
+        let fault = Fault::new(name, version);
+        let mut process = Process::start("closing_process", CLOSING, &etcd.endpoint());
+        let exited = eventually("the process ends", LONG, || {
+            let ended = process.child.try_wait().expect("wait").is_some();
+            async move { ended }
+        });
+        exited.await;
+        eventually("its last words", LONG, || async {
+            process.said("closed well") || process.lines.lock().iter().any(|l| l.contains("FAILED"))
+        })
+        .await;
+        assert!(process.said("closed well"), "{:#?}", process.lines.lock());
+        let lines = process.lines.lock();
+        let left = lines.iter().find(|line| line.starts_with("slowest"));
+        fault.outcome(left.cloned().unwrap_or_default());
+    }
+    etcd.restart().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(etcd.keys(LIVE).await.is_empty());
+}
+
+on_every_etcd!(
+    a_frozen_worker_comes_back,
+    a_full_etcd_keeps_its_members,
+    closing_leaves_nothing_behind,
+);
+
+on_every_etcd!(
+    #[ignore = "slow: run by make test-faults"]
+    a_killed_worker_is_lost_and_its_successor_is_not,
+    of_two_workers_with_one_identity_the_last_owns_it,
+);

@@ -1,0 +1,90 @@
+//! Tens of thousands of workers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use alluxio_membership::membership::Membership;
+use alluxio_membership::view::MemberFilter;
+
+use crate::common::toxiproxy::Toxiproxy;
+use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd};
+use crate::network::put_workers;
+use crate::scene::{Fault, LIVE, LONG, is_registered, join, lease_of, open};
+
+/// For machines on which a listing of all of them takes longer than etcd's worst day.
+const PATIENT: [(&str, &str); 2] = [
+    ("alluxio.membership.native.operation.timeout", "60s"),
+    ("alluxio.membership.native.view.max.staleness", "60s"),
+];
+
+async fn lists_this_many(reader: &Membership, count: usize) -> bool {
+    let view = reader.view().await;
+    view.is_ok_and(|view| view.members(MemberFilter::Live).len() == count)
+}
+
+async fn twenty_thousand_workers_are_listed_and_followed(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    put_workers(&etcd, 1..20_001).await;
+    let reader = open(&[proxy.endpoint()], &PATIENT);
+    let fault = Fault::new("20,000 workers", version);
+    eventually("all are listed", LONG, || lists_this_many(&reader, 20_000)).await;
+    let listed = fault.elapsed();
+    proxy.cut();
+    // About 8 MB of events wait when the watch is opened again.
+    put_workers(&etcd, 10_001..30_001).await;
+    let deleted = etcd.delete_prefix(&format!("{LIVE}worker-1")).await;
+    let expected = usize::try_from(30_000 - deleted).expect("some are left");
+    proxy.heal();
+    let healed = fault.elapsed();
+    eventually("all changes are seen", LONG, || {
+        lists_this_many(&reader, expected)
+    })
+    .await;
+    let caught_up = fault.elapsed() - healed;
+    fault.outcome(format!(
+        "listed in {:.1} s; {} changes while cut off are in after {:.1} s",
+        listed.as_secs_f64(),
+        40_000 + deleted,
+        caught_up.as_secs_f64()
+    ));
+}
+
+async fn a_listing_of_a_hundred_thousand_never_delays_a_renewal(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    put_workers(&etcd, 1..100_000).await;
+    let both = open(&[etcd.endpoint()], &PATIENT);
+    join(&both, 100_000).await;
+    let lease = lease_of(&etcd, 100_000).await.expect("joined");
+    let fault = Fault::new("100,000 workers listed by a worker", version);
+    let done = Arc::new(AtomicBool::new(false));
+    let (member, stop) = (both.clone(), done.clone());
+    let watching = tokio::spawn(async move {
+        let mut late = 0;
+        while !stop.load(Ordering::Relaxed) {
+            late += usize::from(!is_registered(&member, 100_000));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        late
+    });
+    eventually("all are listed", LONG * 2, || {
+        lists_this_many(&both, 100_000)
+    })
+    .await;
+    let listed = fault.elapsed();
+    done.store(true, Ordering::Relaxed);
+    assert_eq!(watching.await.expect("watching"), 0, "suspect or lost");
+    assert_eq!(lease_of(&etcd, 100_000).await, Some(lease));
+    fault.outcome(format!(
+        "listed in {:.1} s; the registration was never late",
+        listed.as_secs_f64()
+    ));
+}
+
+on_every_etcd!(
+    #[ignore = "slow: run by make test-faults"]
+    twenty_thousand_workers_are_listed_and_followed,
+    a_listing_of_a_hundred_thousand_never_delays_a_renewal,
+);

@@ -483,8 +483,9 @@ impl Shared {
                 continue;
             };
             let mut more = answer.more();
-            let mut pairs = answer.take_kvs();
-            while more && let Some(last) = pairs.last() {
+            let mut page = answer.take_kvs();
+            let mut table = Table::listed(prefix, page.iter().map(pair), revision);
+            while more && let Some(last) = page.last() {
                 let mut next = last.key().to_vec();
                 next.push(0);
                 let options = page_of(prefix, size).with_revision(revision);
@@ -507,9 +508,11 @@ impl Shared {
                 };
                 size = next_size(size, page_asked_at.elapsed());
                 more = answer.more();
-                pairs.extend(answer.take_kvs());
+                // Page by page, so that the renewals of this process never wait for all of them.
+                page = answer.take_kvs();
+                table.add_page(page.iter().map(pair));
             }
-            tables.push(Table::listed(prefix, pairs.iter().map(pair), revision));
+            tables.push(table);
         }
         let live = tables.pop().unwrap_or_default();
         let ring = tables.pop();

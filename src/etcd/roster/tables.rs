@@ -56,7 +56,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table of a complete listing of all keys with this prefix at `revision`.
+    /// A table of a listing of all keys with this prefix at `revision`, or of its first page.
     pub(crate) fn listed<'a>(
         prefix: &str,
         pairs: impl Iterator<Item = Pair<'a>>,
@@ -70,6 +70,12 @@ impl Table {
                 .collect(),
             applied: revision,
         }
+    }
+
+    /// Adds a further page of the listing.
+    pub(crate) fn add_page<'a>(&mut self, pairs: impl Iterator<Item = Pair<'a>>) {
+        let entries = pairs.map(|pair| (pair.key.to_vec(), Entry::decode(pair, self.prefix_len)));
+        self.entries.extend(entries);
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -11,7 +11,10 @@ use tokio::time::Instant;
 
 use crate::config::{Backend, Config, EtcdConfig, ReadMode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{Cluster, Clusters, HostLiveness, Join, ManagerId, RegistrationState};
+use crate::etcd::{
+    Cluster, Clusters, EndpointHealth, HostLiveness, Inspection, Join, LeaseTime, ManagerId,
+    RegistrationState, RegistrationStatus,
+};
 use crate::static_hosts::StaticHosts;
 use crate::view::ClusterView;
 use crate::worker::{Worker, WorkerIdentity};
@@ -54,6 +57,21 @@ pub struct JoinOptions {
     pub k8s_deployment: Option<bool>,
     /// Renew the lease only while the program this worker belongs to gives signs of life.
     pub host: Option<HostLiveness>,
+}
+
+/// How a manager is doing, as far as this process knows without asking anybody.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The version of the view in memory; 0 before the first listing.
+    pub version: u64,
+    /// Since when the view in memory has not been compared with etcd; `None` before the first listing.
+    pub view_age: Option<Duration>,
+    /// Why the view cannot be brought up to date at present.
+    pub view_error: Option<Error>,
+    /// The endpoints of etcd; none for a STATIC cluster.
+    pub endpoints: Vec<EndpointHealth>,
+    /// The workers that this process keeps registered in the cluster, whichever manager joined them.
+    pub registrations: Vec<RegistrationStatus>,
 }
 
 impl Membership {
@@ -196,6 +214,56 @@ impl Membership {
             Members::Static(_) => None,
             Members::Etcd(etcd) => etcd.cluster.registration_state(identity),
         })
+    }
+
+    /// How this manager is doing. Never blocks.
+    pub fn status(&self) -> Result<Status> {
+        Ok(match self.members()? {
+            Members::Static(hosts) => Status {
+                version: hosts.view().version(),
+                view_age: Some(Duration::ZERO),
+                view_error: None,
+                endpoints: Vec::new(),
+                registrations: Vec::new(),
+            },
+            Members::Etcd(etcd) => {
+                let roster = etcd.cluster.started_roster();
+                Status {
+                    version: roster.map_or(0, |roster| roster.current_version(Duration::MAX)),
+                    view_age: roster.and_then(|roster| roster.age()),
+                    view_error: roster.and_then(|roster| roster.last_error()),
+                    endpoints: etcd.cluster.endpoint_health(),
+                    registrations: etcd.cluster.registrations(),
+                }
+            }
+        })
+    }
+
+    /// The leases of the live workers, by asking etcd for each; `None` for a worker whose key is on no lease and would
+    /// stay for ever. Empty for a STATIC cluster.
+    pub async fn leases(&self) -> Result<Vec<(WorkerIdentity, Option<LeaseTime>)>> {
+        match self.members()? {
+            Members::Static(_) => Ok(Vec::new()),
+            Members::Etcd(etcd) => {
+                self.unless_closed(etcd.cluster.leases(etcd.deadline()))
+                    .await
+            }
+        }
+    }
+
+    /// Looks at each endpoint of etcd, and at what else may keep a cluster from working. Writes no key, but grants a
+    /// lease for a moment. Problems are part of the answer. `None` for a STATIC cluster.
+    pub async fn inspect(&self) -> Result<Option<Inspection>> {
+        match self.members()? {
+            Members::Static(_) => Ok(None),
+            Members::Etcd(etcd) => {
+                let inspection = async {
+                    let ttl = etcd.config.lease_ttl;
+                    Ok(Some(etcd.cluster.inspect(ttl, etcd.deadline()).await))
+                };
+                self.unless_closed(inspection).await
+            }
+        }
     }
 
     /// Ends the registration of this worker, whichever manager of the process joined it: its lease is revoked, so that

@@ -1,6 +1,6 @@
 //! What a listing returns: all workers of a cluster at one revision.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
@@ -87,8 +87,13 @@ impl ClusterView {
 
     /// The text of `showAllMembers` for a cluster in etcd: what `alluxio info nodes` prints.
     pub fn to_table(&self) -> String {
+        self.table_of(MemberFilter::All)
+    }
+
+    /// Some rows of that text.
+    pub fn table_of(&self, filter: MemberFilter) -> String {
         let live: HashSet<&WorkerIdentity> = self.live.iter().map(|m| &m.worker.identity).collect();
-        table(self.all.iter().map(|member| {
+        table(self.members(filter).iter().map(|member| {
             let worker = &member.worker;
             let status = if live.contains(&worker.identity) {
                 "ONLINE"
@@ -97,6 +102,68 @@ impl ClusterView {
             };
             (worker.identity.to_string(), &**worker, status)
         }))
+    }
+}
+
+/// What happened to a worker between two views.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i32)]
+pub enum ChangeKind {
+    /// It is new.
+    Added = 1,
+    /// It is no longer listed at all.
+    Removed = 2,
+    /// It was lost and is live again.
+    Live = 3,
+    /// It was live and is lost.
+    Lost = 4,
+    /// It is as live as before, under another address.
+    Moved = 5,
+}
+
+/// A change between two views.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What happened.
+    pub kind: ChangeKind,
+    /// The worker as it is now; as it was, if it was removed.
+    pub member: Member,
+}
+
+impl ClusterView {
+    /// What happened to each worker since an older view of the same cluster, in the order of their identities. All
+    /// workers of this view are new to an empty one.
+    pub fn changes_since(&self, older: &ClusterView) -> Vec<Change> {
+        let (before, now) = (older.by_identity(), self.by_identity());
+        let identities = before.keys().chain(now.keys());
+        let identities: std::collections::BTreeSet<&WorkerIdentity> = identities.copied().collect();
+        let change = |identity| {
+            let (kind, member) = match (before.get(identity), now.get(identity)) {
+                (None, Some(now)) => (ChangeKind::Added, now),
+                (Some(before), None) => (ChangeKind::Removed, before),
+                (Some(before), Some(now)) if before.state != now.state => match now.state {
+                    WorkerState::Live => (ChangeKind::Live, now),
+                    WorkerState::Lost => (ChangeKind::Lost, now),
+                },
+                (Some(before), Some(now)) if before.worker != now.worker => {
+                    (ChangeKind::Moved, now)
+                }
+                _ => return None,
+            };
+            Some(Change {
+                kind,
+                member: (*member).clone(),
+            })
+        };
+        identities.into_iter().filter_map(change).collect()
+    }
+
+    /// Registered workers, and live ones that are not registered.
+    fn by_identity(&self) -> BTreeMap<&WorkerIdentity, &Member> {
+        let members = self.live.iter().chain(&self.all);
+        members
+            .map(|member| (&member.worker.identity, member))
+            .collect()
     }
 }
 
@@ -111,4 +178,76 @@ pub(crate) fn table<'a>(rows: impl Iterator<Item = (String, &'a Worker, &'static
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::WorkerNetAddress;
+
+    fn member(id: i64, host: &str, state: WorkerState) -> Member {
+        Member {
+            worker: Arc::new(Worker {
+                identity: WorkerIdentity::V0(id),
+                address: WorkerNetAddress::new(host),
+            }),
+            state,
+        }
+    }
+
+    fn view(all: &[Member]) -> ClusterView {
+        let of_state = |state| all.iter().filter(|m| m.state == state).cloned().collect();
+        ClusterView {
+            all: all.to_vec(),
+            live: of_state(WorkerState::Live),
+            failed: of_state(WorkerState::Lost),
+            ..ClusterView::default()
+        }
+    }
+
+    #[test]
+    fn changes_say_what_happened_to_each_worker() {
+        use WorkerState::{Live, Lost};
+        let before = view(&[
+            member(5, "stays", Live),
+            member(4, "moves", Live),
+            member(3, "ends", Live),
+            member(2, "returns", Lost),
+            member(1, "goes", Lost),
+        ]);
+        let now = view(&[
+            member(5, "stays", Live),
+            member(4, "moved", Live),
+            member(3, "ends", Lost),
+            member(2, "returned", Live),
+            member(0, "comes", Lost),
+        ]);
+        let changes = |a: &ClusterView, b: &ClusterView| -> Vec<(ChangeKind, String)> {
+            let changes = a.changes_since(b).into_iter();
+            changes
+                .map(|c| (c.kind, c.member.worker.address.host.clone().unwrap()))
+                .collect()
+        };
+        assert_eq!(
+            changes(&now, &before),
+            [
+                (ChangeKind::Added, "comes".to_owned()),
+                (ChangeKind::Removed, "goes".to_owned()),
+                (ChangeKind::Live, "returned".to_owned()),
+                (ChangeKind::Lost, "ends".to_owned()),
+                (ChangeKind::Moved, "moved".to_owned()),
+            ]
+        );
+        assert_eq!(changes(&now, &now), []);
+        assert_eq!(changes(&now, &ClusterView::default()).len(), 5);
+    }
+
+    #[test]
+    fn a_live_worker_off_the_ring_is_not_overlooked() {
+        let mut now = view(&[]);
+        now.live.push(member(1, "h", WorkerState::Live));
+        let changes = now.changes_since(&ClusterView::default());
+        assert_eq!(changes.len(), 1);
+        assert_eq!(changes[0].kind, ChangeKind::Added);
+    }
 }

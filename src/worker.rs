@@ -225,6 +225,16 @@ pub enum WorkerState {
     Lost = 2,
 }
 
+impl WorkerState {
+    /// As `alluxio info nodes` prints it: `ONLINE` or `OFFLINE`.
+    pub fn status(self) -> &'static str {
+        match self {
+            WorkerState::Live => "ONLINE",
+            WorkerState::Lost => "OFFLINE",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

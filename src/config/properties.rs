@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::names::{self, NATIVE_PREFIX, PROPERTIES};
 use crate::config::site_file;
@@ -61,6 +61,12 @@ impl Properties {
             properties.set(name, value);
         }
         Ok(properties)
+    }
+
+    /// Where Alluxio's own programs find their configuration: `alluxio-site.properties` in `alluxio.conf.dir`, which the
+    /// environment's `ALLUXIO_CONF_DIR` or `ALLUXIO_HOME` gives if nothing is set. The file need not exist.
+    pub fn site_file(&self) -> Result<PathBuf> {
+        Ok(Path::new(&self.required(names::CONF_DIR)?).join("alluxio-site.properties"))
     }
 
     /// Sets a property. Setting it again replaces its value.

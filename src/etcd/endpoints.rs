@@ -63,6 +63,24 @@ pub(crate) struct Endpoint {
 struct Health {
     /// When it last failed; `None` while it is healthy.
     failed_at: Option<Instant>,
+    answered: u64,
+    failed: u64,
+    last_error: Option<String>,
+}
+
+/// How one endpoint of etcd has served this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointHealth {
+    /// `http://host:port`.
+    pub url: String,
+    /// Not set aside. An endpoint that was never asked counts as healthy.
+    pub healthy: bool,
+    /// Requests it answered.
+    pub answered: u64,
+    /// Requests that failed: no answer, or an answer that is an error.
+    pub failed: u64,
+    /// Why the last of these failed.
+    pub last_error: Option<String>,
 }
 
 impl Endpoints {
@@ -152,6 +170,11 @@ impl Endpoints {
         }
     }
 
+    /// All endpoints, in the order of the configuration.
+    pub(crate) fn all(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+
     fn all_failed(&self) -> bool {
         self.endpoints
             .iter()
@@ -171,8 +194,42 @@ impl fmt::Display for Endpoints {
 }
 
 impl Endpoint {
+    /// How it has served so far.
+    pub(crate) fn health(&self) -> EndpointHealth {
+        let health = self.health.lock();
+        EndpointHealth {
+            url: self.connection.url().to_owned(),
+            healthy: health.failed_at.is_none(),
+            answered: health.answered,
+            failed: health.failed,
+            last_error: health.last_error.clone(),
+        }
+    }
+
     /// One try on this endpoint. Records its health.
     pub(crate) async fn attempt<T, F, Fut>(
+        self: &Arc<Self>,
+        limit: Duration,
+        request: F,
+    ) -> std::result::Result<T, TryError>
+    where
+        F: FnOnce(Client) -> Fut,
+        Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
+    {
+        let result = self.try_once(limit, request).await;
+        let mut health = self.health.lock();
+        match &result {
+            Ok(_) => health.answered += 1,
+            Err(error) => {
+                health.failed += 1;
+                health.last_error = Some(error.cause.text.clone());
+            }
+        }
+        drop(health);
+        result
+    }
+
+    async fn try_once<T, F, Fut>(
         self: &Arc<Self>,
         limit: Duration,
         request: F,

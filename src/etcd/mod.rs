@@ -2,6 +2,7 @@
 
 mod connection;
 mod endpoints;
+mod inspect;
 mod keys;
 mod registration;
 mod ring;
@@ -16,7 +17,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+pub use self::endpoints::EndpointHealth;
 use self::endpoints::Endpoints;
+pub use self::inspect::{FoundCluster, Inspection, LeaseTime, MemberReport, MemberStatus, Reading};
 use self::keys::Keys;
 pub use self::registration::{HostLiveness, HostPulse, RegistrationState};
 use self::registration::{Registrar, Registration};
@@ -104,6 +107,21 @@ struct Slot {
     registration: Option<Registration>,
     /// The managers that joined; the last one to leave ends the registration.
     joined_by: HashSet<ManagerId>,
+}
+
+/// A registration of this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistrationStatus {
+    /// Whose.
+    pub identity: WorkerIdentity,
+    /// Where it stands.
+    pub state: RegistrationState,
+    /// The id of its lease; 0 while there is none.
+    pub lease: i64,
+    /// How long the lease lasts unless it is renewed.
+    pub lease_left: Duration,
+    /// How many leases it has had: more than one if it was lost in between.
+    pub leases: u64,
 }
 
 /// What a join needs beside the worker.
@@ -279,6 +297,42 @@ impl Cluster {
             .saw_no_ring(identity, revision, own_write_deadline(deadline))
             .await;
         Ok(())
+    }
+
+    /// How each endpoint has served so far, in the order of the configuration.
+    pub(crate) fn endpoint_health(&self) -> Vec<EndpointHealth> {
+        let endpoints = self.endpoints.all().iter();
+        endpoints.map(|endpoint| endpoint.health()).collect()
+    }
+
+    /// Every registration of this process, in the order of the identities. One that is being changed is left out.
+    pub(crate) fn registrations(&self) -> Vec<RegistrationStatus> {
+        let slots: Vec<_> = {
+            let registrations = self.registrations.lock();
+            let slots = registrations.iter();
+            slots
+                .map(|(identity, slot)| (*identity, slot.clone()))
+                .collect()
+        };
+        let mut statuses: Vec<RegistrationStatus> = slots
+            .into_iter()
+            .filter_map(|(identity, slot)| {
+                let slot = slot.try_lock().ok()?;
+                let registration = slot.registration.as_ref()?;
+                let lease = registration.lease();
+                Some(RegistrationStatus {
+                    identity,
+                    state: registration.state(),
+                    lease: lease.id,
+                    lease_left: lease.ends_at.map_or(Duration::ZERO, |at| {
+                        at.saturating_duration_since(Instant::now())
+                    }),
+                    leases: lease.count,
+                })
+            })
+            .collect();
+        statuses.sort_by_key(|status| status.identity);
+        statuses
     }
 
     /// Where this process's registration of the worker stands.

@@ -46,6 +46,17 @@ pub(crate) struct Registrar {
 pub(crate) struct Registration {
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<RegistrationState>,
+    lease: watch::Receiver<LeaseInfo>,
+}
+
+/// The lease of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct LeaseInfo {
+    /// 0 for none.
+    pub(crate) id: i64,
+    pub(crate) ends_at: Option<Instant>,
+    /// How many leases there have been.
+    pub(crate) count: u64,
 }
 
 enum Command {
@@ -87,6 +98,7 @@ impl Registration {
     pub(crate) fn start(registrar: Registrar, host: Option<HostLiveness>) -> Self {
         let (commands, receiver) = mpsc::channel(8);
         let (state_sender, state) = watch::channel(RegistrationState::Joining);
+        let (lease_sender, lease) = watch::channel(LeaseInfo::default());
         let now = Instant::now();
         let host_alive_at = host.as_ref().map(|host| *host.0.borrow());
         let task = Task {
@@ -98,9 +110,14 @@ impl Registration {
             own_keys: None,
             joins: VecDeque::new(),
             state: state_sender,
+            lease: lease_sender,
         };
         tokio::spawn(task.run(receiver, host));
-        Registration { commands, state }
+        Registration {
+            commands,
+            state,
+            lease,
+        }
     }
 
     /// Writes the live key, taking it over from whoever holds it, and keeps it. The ring key is the caller's. Returns
@@ -129,6 +146,11 @@ impl Registration {
     /// Where the registration stands.
     pub(crate) fn state(&self) -> RegistrationState {
         *self.state.borrow()
+    }
+
+    /// Its lease.
+    pub(crate) fn lease(&self) -> LeaseInfo {
+        *self.lease.borrow()
     }
 
     /// Whether the task has ended: a failed first join ends it.
@@ -186,6 +208,7 @@ struct Task {
     own_keys: Option<OwnKeys>,
     joins: VecDeque<(Worker, Instant, oneshot::Sender<Result<i64>>)>,
     state: watch::Sender<RegistrationState>,
+    lease: watch::Sender<LeaseInfo>,
 }
 
 struct OwnKeys {
@@ -207,6 +230,7 @@ impl Task {
             for action in self.session.poll(now) {
                 self.carry_out(action);
             }
+            self.show_lease();
             let wake_at = self.session.wake_at(now);
             tokio::select! {
                 command = commands.recv() => match command {
@@ -245,6 +269,20 @@ impl Task {
                 () = tokio::time::sleep_until(wake_at) => {}
             }
         }
+    }
+
+    fn show_lease(&self) {
+        let id = self.session.lease().map_or(0, |lease| lease.id);
+        let ends_at = self.session.lease_ends_at();
+        self.lease.send_if_modified(|info| {
+            let is_new = id != 0 && id != info.id;
+            let new = LeaseInfo {
+                id,
+                ends_at,
+                count: info.count + u64::from(is_new),
+            };
+            std::mem::replace(info, new) != new
+        });
     }
 
     fn carry_out(&mut self, action: Action) {

@@ -128,6 +128,11 @@ impl Session {
         self.lease
     }
 
+    /// When the lease ends unless it is renewed.
+    pub(crate) fn lease_ends_at(&self) -> Option<Instant> {
+        self.lease.map(|lease| self.lost_at(lease))
+    }
+
     /// Takes note of what happened.
     pub(crate) fn handle(&mut self, event: Event, now: Instant) {
         match event {

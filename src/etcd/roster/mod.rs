@@ -311,6 +311,11 @@ impl Roster {
         }
     }
 
+    /// Why etcd cannot be asked at present.
+    pub(crate) fn last_error(&self) -> Option<Error> {
+        self.error(true)
+    }
+
     /// Why etcd could not be asked: always for errors that waiting does not mend, else only if `also_passing`.
     fn error(&self, also_passing: bool) -> Option<Error> {
         let error = self.shared.state.lock().last_error.clone()?;

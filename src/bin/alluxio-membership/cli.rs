@@ -1,0 +1,178 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use alluxio_membership::worker::WorkerIdentity;
+use clap::{Args, Parser, Subcommand};
+
+pub const NAME: &str = "alluxio-membership";
+
+const CONFIGURATION: &str = "\
+Configuration:
+  The properties are Alluxio's. They come from the file of --conf, else from the
+  alluxio-site.properties in $ALLUXIO_CONF_DIR, $ALLUXIO_HOME/conf or /opt/alluxio/conf, if it is
+  there. -D wins over the file.
+
+Exit status:
+  0  done; check: all is well
+  1  refused or failed: an unknown or a live worker, an identity that is taken, an unreadable file
+  2  wrong usage
+  3  the configuration cannot be used
+  4  etcd does not answer, or not in time; it may work later
+  5  etcd refuses the user, the password or the permission
+  6  check: it works, but something should be looked at
+
+Data goes to standard output, everything else to standard error. A reader that goes away ends the
+program quietly.";
+
+/// Lists, watches, registers and removes the workers of an Alluxio cluster.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, after_help = CONFIGURATION, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub config: ConfigOptions,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigOptions {
+    /// The configuration file, in the format of alluxio-site.properties
+    #[arg(short, long, value_name = "FILE", global = true, value_hint = clap::ValueHint::FilePath)]
+    pub conf: Option<PathBuf>,
+    /// Set a property; may be repeated
+    #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = property, global = true)]
+    pub properties: Vec<(String, String)>,
+    /// How long one operation may take, such as 500ms or 5s
+    #[arg(long, value_name = "TIME", global = true)]
+    pub timeout: Option<String>,
+    /// Say more on standard error; twice: much more
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the workers, as "alluxio info nodes" does
+    Nodes(NodesOptions),
+    /// Remove a lost worker from the cluster
+    Remove(RemoveOptions),
+    /// Register a worker and keep it registered until SIGTERM or SIGINT
+    Join(JoinOptions),
+    /// Look at etcd and at the records of the cluster
+    Check(CheckOptions),
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        #[arg(value_hint = clap::ValueHint::DirPath)]
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct NodesOptions {
+    /// Only workers that are live
+    #[arg(long, conflicts_with_all = ["failed", "watch"])]
+    pub live: bool,
+    /// Only workers that are lost
+    #[arg(long, conflicts_with = "watch")]
+    pub failed: bool,
+    /// One JSON object; with --watch, one in each line
+    #[arg(long)]
+    pub json: bool,
+    /// All ports, the time left of each lease, and how old the list is
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    pub wide: bool,
+    /// Print the workers that are there, then every change as it comes, until SIGINT or SIGTERM
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoveOptions {
+    /// The worker's id, as "nodes" prints it
+    #[arg(value_name = "WORKER_ID")]
+    pub identity: String,
+    /// Do not ask, even on a terminal
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct JoinOptions {
+    #[command(flatten)]
+    pub identity: IdentityOptions,
+    /// Host name or IP address of the worker's services
+    #[arg(long)]
+    pub host: String,
+    /// Port of the RPC service
+    #[arg(long, value_name = "PORT")]
+    pub rpc_port: u16,
+    /// Port of the data service
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub data_port: u16,
+    /// Port of the secure RPC service
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub secure_rpc_port: u16,
+    /// Port of the Netty data service
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub netty_data_port: u16,
+    /// Port of the web server
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub web_port: u16,
+    /// Port of the HTTP server
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub http_server_port: u16,
+    /// Host name of the worker's container
+    #[arg(long, value_name = "HOST", default_value = "")]
+    pub container_host: String,
+    /// Path of the domain socket for short-circuit reads
+    #[arg(long, value_name = "PATH", default_value = "")]
+    pub domain_socket_path: String,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct IdentityOptions {
+    /// The worker's id, worker-<uuid>: the same whenever this worker starts, and no other worker's
+    #[arg(long, value_name = "WORKER_ID", value_parser = identity)]
+    pub id: Option<WorkerIdentity>,
+    /// A worker_identity file as Alluxio's workers have it; written if it does not exist
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub identity_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn identity(text: &str) -> Result<WorkerIdentity, String> {
+    WorkerIdentity::parse(text.trim()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,158 @@
+//! `alluxio-membership`: the workers of an Alluxio cluster, for operators and for workers that are not JVMs.
+
+mod check;
+mod cli;
+mod identity_file;
+mod join;
+mod nodes;
+mod output;
+mod remove;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use alluxio_membership::config::{Config, Properties, names};
+use alluxio_membership::error::{Error, ErrorKind, Result};
+use alluxio_membership::etcd::Clusters;
+use alluxio_membership::membership::Membership;
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Command, ConfigOptions};
+use output::{Failure, Outcome, Stop};
+
+/// Workers need few threads: this is a program that mostly waits.
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(&cli);
+    match run(cli).await {
+        Ok(outcome) => ExitCode::from(outcome as u8),
+        // Whoever reads the output has seen enough.
+        Err(Stop::NobodyReads) => ExitCode::SUCCESS,
+        Err(Stop::Failed(failure)) => {
+            output::complain(&failure.text);
+            ExitCode::from(failure.outcome as u8)
+        }
+    }
+}
+
+async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
+    match cli.command {
+        Command::Nodes(options) => {
+            let context = Context::open(cli.config)?;
+            if options.watch {
+                watch::run(&context, &options).await
+            } else {
+                nodes::run(&context, &options).await
+            }
+        }
+        Command::Remove(options) => remove::run(&Context::open(cli.config)?, &options).await,
+        Command::Join(options) => join::run(&Context::open(cli.config)?, &options).await,
+        Command::Check(options) => check::run(&Context::open(cli.config)?, &options).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), cli::NAME, &mut script);
+            output::print(&script)?;
+            Ok(Outcome::Done)
+        }
+        Command::Man { folder } => write_man_pages(&folder),
+    }
+}
+
+fn write_man_pages(folder: &Path) -> std::result::Result<Outcome, Stop> {
+    let command = Cli::command().disable_help_subcommand(true);
+    std::fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(command, folder))
+        .map_err(|error| Failure::new(Outcome::Failed, format!("{}: {error}", folder.display())))?;
+    Ok(Outcome::Done)
+}
+
+/// What every command but a few works on.
+struct Context {
+    config: Config,
+    membership: Membership,
+}
+
+impl Context {
+    fn open(options: ConfigOptions) -> std::result::Result<Context, Stop> {
+        let mut properties = Properties::new();
+        for (name, value) in &options.properties {
+            properties.set(name, value);
+        }
+        if let Some(timeout) = &options.timeout {
+            properties.set(names::OPERATION_TIMEOUT, timeout);
+        }
+        let (file, missing) = site_file(&options, &properties)?;
+        if let Some(file) = file {
+            let set_by_options = properties;
+            properties = Properties::from_site_file(&file)?;
+            properties.merge(set_by_options);
+        }
+        let context = Config::from_properties(&properties).and_then(|config| {
+            Ok(Context {
+                membership: Membership::open(&config, &Clusters::default())?,
+                config,
+            })
+        });
+        context.map_err(|error| {
+            let mut failure = Failure::from(error);
+            if failure.outcome == Outcome::ConfigUnusable
+                && let Some(missing) = missing
+            {
+                failure.text += &format!(
+                    "\nThere is no {}. Name the configuration with --conf FILE, or its properties with -D key=value.",
+                    missing.display()
+                );
+            }
+            failure.into()
+        })
+    }
+}
+
+/// The configuration file to read, or the one that would be read if it were there.
+fn site_file(
+    options: &ConfigOptions,
+    properties: &Properties,
+) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
+    if let Some(file) = &options.conf {
+        return Ok((Some(file.clone()), None));
+    }
+    let file = properties.site_file()?;
+    match file.try_exists() {
+        Ok(true) => Ok((Some(file), None)),
+        Ok(false) => Ok((None, Some(file))),
+        Err(error) => Err(Error::new(
+            ErrorKind::Io,
+            format!("Failed to look for {}: {error}", file.display()),
+        )),
+    }
+}
+
+/// What the library has to say goes to standard error. Commands that last say it with the time.
+fn start_logging(cli: &Cli) {
+    use std::io::Write;
+    let lasts = match &cli.command {
+        Command::Nodes(options) => options.watch,
+        Command::Join(_) => true,
+        _ => false,
+    };
+    let level = match (cli.config.verbose, lasts) {
+        (0, false) => log::LevelFilter::Error,
+        (0, true) => log::LevelFilter::Warn,
+        (1, _) => log::LevelFilter::Info,
+        (_, _) => log::LevelFilter::Debug,
+    };
+    env_logger::Builder::new()
+        .filter_module("alluxio_membership", level)
+        .format(move |line, record| {
+            let level = record.level().as_str().to_ascii_lowercase();
+            if lasts {
+                let now = output::now();
+                writeln!(line, "{now} {}: {level}: {}", cli::NAME, record.args())
+            } else {
+                writeln!(line, "{}: {level}: {}", cli::NAME, record.args())
+            }
+        })
+        .init();
+}

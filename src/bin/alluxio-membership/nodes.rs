@@ -1,0 +1,135 @@
+//! `nodes`: the list of the workers.
+
+use std::collections::HashMap;
+
+use alluxio_membership::config::Backend;
+use alluxio_membership::etcd::LeaseTime;
+use alluxio_membership::view::{ClusterView, Member, MemberFilter};
+use alluxio_membership::worker::{WorkerIdentity, WorkerState};
+use serde_json::json;
+
+use crate::Context;
+use crate::cli::NodesOptions;
+use crate::output::{self, Outcome, Stop};
+
+pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, Stop> {
+    let membership = &context.membership;
+    let filter = match (options.live, options.failed) {
+        (true, _) => MemberFilter::Live,
+        (_, true) => MemberFilter::Failed,
+        _ => MemberFilter::All,
+    };
+    let view = membership.view().await?;
+    if options.json {
+        print_json(context, &view, filter)?;
+        return Ok(Outcome::Done);
+    }
+    if options.wide {
+        print_wide(context, &view, filter).await?;
+    } else if filter == MemberFilter::All {
+        output::print(membership.show_all_members().await?)?;
+    } else {
+        output::print(view.table_of(filter))?;
+    }
+    let skipped = view.skipped().len();
+    if skipped > 0 {
+        output::complain(&format!(
+            "{skipped} {} left out, see {} check",
+            plural(skipped, "record was", "records were"),
+            crate::cli::NAME
+        ));
+    }
+    Ok(Outcome::Done)
+}
+
+fn print_json(context: &Context, view: &ClusterView, filter: MemberFilter) -> Result<(), Stop> {
+    let members = view.members(filter);
+    let skipped: Vec<_> = view
+        .skipped()
+        .iter()
+        .map(|record| json!({"key": record.key, "reason": record.reason}))
+        .collect();
+    output::print_json(&json!({
+        "revision": view.revision(),
+        "ageMs": context.membership.view_age()?.map(|age| age.as_millis() as u64),
+        "workers": members.iter().map(output::member_json).collect::<Vec<_>>(),
+        "leftOut": skipped,
+    }))
+}
+
+async fn print_wide(
+    context: &Context,
+    view: &ClusterView,
+    filter: MemberFilter,
+) -> Result<(), Stop> {
+    let leases: HashMap<WorkerIdentity, Option<LeaseTime>> =
+        context.membership.leases().await?.into_iter().collect();
+    let header = [
+        "WorkerId",
+        "Address",
+        "Status",
+        "Lease",
+        "Data",
+        "Netty",
+        "Secure",
+        "Web",
+        "HTTP",
+        "Container",
+        "Socket",
+    ];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(
+        view.members(filter)
+            .iter()
+            .map(|member| wide_row(member, leases.get(&member.worker.identity))),
+    );
+    let mut text = output::aligned(&rows);
+    let live = view.members(MemberFilter::Live).len();
+    let failed = view.members(MemberFilter::Failed).len();
+    text.push_str(&format!("\n{live} live, {failed} lost"));
+    if let Backend::Etcd(_) = context.config.backend {
+        text.push_str(&format!(", at revision {}", view.revision()));
+        if let Some(age) = context.membership.view_age()? {
+            text.push_str(&format!(", {} ms old", age.as_millis()));
+        }
+    }
+    text.push('\n');
+    output::print(text)
+}
+
+fn wide_row(member: &Member, lease: Option<&Option<LeaseTime>>) -> Vec<String> {
+    let address = &member.worker.address;
+    let port = |port: i32| match port {
+        0 => "-".to_owned(),
+        port => port.to_string(),
+    };
+    let text = |text: &Option<String>| match text.as_deref() {
+        None | Some("") => "-".to_owned(),
+        Some(text) => text.to_owned(),
+    };
+    let lease = match (member.state, lease) {
+        (WorkerState::Live, Some(Some(lease))) => {
+            format!("{}/{}s", lease.left.as_secs(), lease.granted.as_secs())
+        }
+        // A key that nothing will ever take away.
+        (WorkerState::Live, Some(None)) => "none".to_owned(),
+        _ => "-".to_owned(),
+    };
+    vec![
+        member.worker.identity.to_string(),
+        output::address(member),
+        member.state.status().to_owned(),
+        lease,
+        port(address.data_port),
+        port(address.netty_data_port),
+        port(address.secure_rpc_port),
+        port(address.web_port),
+        port(address.http_server_port),
+        text(&address.container_host),
+        text(&address.domain_socket_path),
+    ]
+}
+
+pub fn plural<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
+    if count == 1 { one } else { many }
+}

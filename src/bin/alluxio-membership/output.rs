@@ -1,0 +1,190 @@
+//! What is printed where, and what the program ends with.
+
+use std::io::{self, Write};
+use std::time::SystemTime;
+
+use alluxio_membership::error::{Error, ErrorKind};
+use alluxio_membership::view::Member;
+use serde_json::{Value, json};
+
+use crate::cli::NAME;
+
+/// The exit status. The help text explains each; the numbers are never changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Outcome {
+    Done = 0,
+    Failed = 1,
+    ConfigUnusable = 3,
+    Unavailable = 4,
+    Denied = 5,
+    Findings = 6,
+}
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub enum Stop {
+    /// Standard output was closed by its reader.
+    NobodyReads,
+    Failed(Failure),
+}
+
+/// A failure to be told on standard error.
+#[derive(Debug)]
+pub struct Failure {
+    pub outcome: Outcome,
+    pub text: String,
+}
+
+impl Failure {
+    pub fn new(outcome: Outcome, text: impl Into<String>) -> Self {
+        Failure {
+            outcome,
+            text: text.into(),
+        }
+    }
+}
+
+/// What an error means for the exit status.
+pub fn outcome_of(kind: ErrorKind) -> Outcome {
+    match kind {
+        ErrorKind::InvalidConfig | ErrorKind::MissingConfig => Outcome::ConfigUnusable,
+        ErrorKind::NotFound | ErrorKind::Io => Outcome::ConfigUnusable,
+        ErrorKind::Unavailable => Outcome::Unavailable,
+        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => Outcome::Denied,
+        ErrorKind::InvalidArgument
+        | ErrorKind::AlreadyExists
+        | ErrorKind::Corrupt
+        | ErrorKind::Closed
+        | ErrorKind::Forked
+        | ErrorKind::Internal => Outcome::Failed,
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::new(outcome_of(error.kind()), error.to_string())
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Stop::Failed(failure)
+    }
+}
+
+/// Writes to standard output, at once.
+pub fn print(bytes: impl AsRef<[u8]>) -> Result<(), Stop> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout
+        .write_all(bytes.as_ref())
+        .and_then(|()| stdout.flush());
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Stop::NobodyReads,
+        _ => Failure::new(Outcome::Failed, format!("standard output: {error}")).into(),
+    })
+}
+
+/// Prints a JSON value in a line of its own.
+pub fn print_json(value: &Value) -> Result<(), Stop> {
+    print(format!("{value}\n"))
+}
+
+/// Says something for people. Nobody may be listening.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{NAME}: {text}");
+}
+
+/// Resolves when the reader of standard output is gone, which a program that has nothing to write would not notice.
+pub async fn reader_gone() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(500));
+    loop {
+        ticks.tick().await;
+        let stdout = rustix::stdio::stdout();
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        if poll(&mut fds, Some(&at_once)).is_ok()
+            && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+        {
+            return;
+        }
+    }
+}
+
+/// The time, in UTC.
+pub fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+/// A worker in JSON.
+pub fn member_json(member: &Member) -> Value {
+    let address = &member.worker.address;
+    json!({
+        "id": member.worker.identity.to_string(),
+        "status": member.state.status(),
+        "host": address.host,
+        "containerHost": address.container_host,
+        "rpcPort": address.rpc_port,
+        "dataPort": address.data_port,
+        "secureRpcPort": address.secure_rpc_port,
+        "nettyDataPort": address.netty_data_port,
+        "webPort": address.web_port,
+        "httpServerPort": address.http_server_port,
+        "domainSocketPath": address.domain_socket_path,
+    })
+}
+
+/// `host:port` as the table of workers shows it.
+pub fn address(member: &Member) -> String {
+    let address = &member.worker.address;
+    format!(
+        "{}:{}",
+        address.host.as_deref().unwrap_or("null"),
+        address.rpc_port
+    )
+}
+
+/// Pads all cells but the last of each row.
+pub fn aligned(rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let row = |cells: &[&str]| cells.iter().map(|cell| cell.to_string()).collect();
+        assert_eq!(
+            aligned(&[row(&["a", "ü", "x"]), row(&["long", "b", ""])]),
+            "a     ü  x\nlong  b\n"
+        );
+    }
+}

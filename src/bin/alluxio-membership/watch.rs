@@ -1,0 +1,65 @@
+//! `nodes --watch`: changes as they come.
+
+use std::time::Duration;
+
+use alluxio_membership::view::{Change, ChangeKind, ClusterView};
+use serde_json::json;
+
+use crate::Context;
+use crate::cli::NodesOptions;
+use crate::join::Signals;
+use crate::output::{self, Outcome, Stop};
+
+pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, Stop> {
+    let mut signals = Signals::new()?;
+    let membership = &context.membership;
+    let watching = async {
+        let mut view = membership.view().await?;
+        let present = view.changes_since(&ClusterView::default());
+        print(&present, &view, Some("present"), options)?;
+        loop {
+            let newer = membership
+                .wait_for_change(view.version(), Duration::MAX)
+                .await?;
+            if let Some(newer) = newer {
+                print(&newer.changes_since(&view), &newer, None, options)?;
+                view = newer;
+            }
+        }
+    };
+    tokio::select! {
+        stop = watching => stop,
+        _ = signals.next() => Ok(Outcome::Done),
+        () = output::reader_gone() => Err(Stop::NobodyReads),
+    }
+}
+
+fn print(
+    changes: &[Change],
+    view: &ClusterView,
+    what: Option<&str>,
+    options: &NodesOptions,
+) -> Result<(), Stop> {
+    let now = output::now();
+    let mut text = String::new();
+    for Change { kind, member } in changes {
+        let what = what.unwrap_or(match kind {
+            ChangeKind::Added => "added",
+            ChangeKind::Removed => "removed",
+            ChangeKind::Live => "live",
+            ChangeKind::Lost => "lost",
+            ChangeKind::Moved => "moved",
+        });
+        text.push_str(&if options.json {
+            let worker = output::member_json(member);
+            let revision = view.revision();
+            json!({"time": now, "change": what, "revision": revision, "worker": worker}).to_string()
+        } else {
+            let identity = member.worker.identity;
+            let (address, status) = (output::address(member), member.state.status());
+            format!("{now}\t{what}\t{identity}\t{address}\t{status}")
+        });
+        text.push('\n');
+    }
+    output::print(text)
+}

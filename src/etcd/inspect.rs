@@ -1,0 +1,384 @@
+//! A look at etcd for operators: endpoint by endpoint, lease by lease.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{GetOptions, LeaseGrantOptions};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::Cluster;
+use super::endpoints::{Call, Endpoint, TRY_TIMEOUT, TryError};
+use super::keys::range_end;
+use super::ring::revision_of;
+use super::status;
+use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::worker::WorkerIdentity;
+
+/// Keys per page of a listing without values.
+const PAGE: i64 = 10_000;
+/// How many leases are asked for at a time.
+const CONCURRENT: usize = 32;
+
+/// What an inspection found.
+#[derive(Debug)]
+pub struct Inspection {
+    /// Each endpoint, in the order of the configuration.
+    pub members: Vec<MemberReport>,
+    /// The clusters that have keys in this etcd, by name; an error if the etcd user may not read beyond its own.
+    pub clusters: Result<Vec<FoundCluster>>,
+    /// The leases of the live workers.
+    pub leases: Result<Vec<(WorkerIdentity, Option<LeaseTime>)>>,
+    /// The time to live of a lease that was asked for as a joining worker would. etcd raises what is too short for it.
+    pub granted_ttl: Result<Duration>,
+}
+
+/// What one endpoint said.
+#[derive(Debug)]
+pub struct MemberReport {
+    /// `http://host:port`.
+    pub url: String,
+    /// What the member says of itself, for which etcd 3.4 needs no user and 3.6 any user; else why it did not.
+    pub status: Result<MemberStatus>,
+    /// Reading the cluster's keys as the configured user; else why that failed.
+    pub reading: Result<Reading>,
+}
+
+/// What a member of etcd says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// etcd's version.
+    pub version: String,
+    /// The same for all members of one etcd.
+    pub cluster_id: u64,
+    /// Its own id.
+    pub member_id: u64,
+    /// The id of the leader; 0 if there is none.
+    pub leader: u64,
+    /// It does not vote, and answers only some requests.
+    pub is_learner: bool,
+    /// Bytes on disk.
+    pub db_size: i64,
+    /// What it complains of, such as an alarm.
+    pub errors: Vec<String>,
+}
+
+/// A linearizable read of the cluster's live keys, which needs a majority of etcd's members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// etcd's revision.
+    pub revision: i64,
+    /// How long it took, on an open connection.
+    pub latency: Duration,
+}
+
+/// A cluster that has keys in etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundCluster {
+    /// Its `alluxio.cluster.name`.
+    pub name: String,
+    /// Ring keys.
+    pub registered: i64,
+    /// Live keys.
+    pub live: i64,
+}
+
+/// The lease of a live worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTime {
+    /// Its id.
+    pub id: i64,
+    /// How long it lasts unless it is renewed; whole seconds.
+    pub left: Duration,
+    /// How long it lasts after each renewal.
+    pub granted: Duration,
+}
+
+impl Cluster {
+    pub(crate) async fn inspect(&self, ttl: Duration, deadline: Instant) -> Inspection {
+        let mut looks = JoinSet::new();
+        for (index, endpoint) in self.endpoints.all().iter().enumerate() {
+            let endpoint = endpoint.clone();
+            let prefix = self.keys.live_prefix().to_owned();
+            looks.spawn(async move { (index, look_at(endpoint, prefix).await) });
+        }
+        let mut members: Vec<(usize, MemberReport)> = looks.join_all().await;
+        members.sort_by_key(|(index, _)| *index);
+        let members: Vec<MemberReport> = members.into_iter().map(|(_, member)| member).collect();
+        if members.iter().all(|member| member.reading.is_err()) {
+            // Asking on would only cost time.
+            let error = no_endpoint_usable(&members);
+            return Inspection {
+                clusters: Err(error.clone()),
+                leases: Err(error.clone()),
+                granted_ttl: Err(error),
+                members,
+            };
+        }
+        Inspection {
+            clusters: self.clusters(deadline).await,
+            leases: self.leases(deadline).await,
+            granted_ttl: self.granted_ttl(ttl, deadline).await,
+            members,
+        }
+    }
+
+    /// The leases of the live keys that carry an identity, in the order of the keys.
+    pub(crate) async fn leases(
+        &self,
+        deadline: Instant,
+    ) -> Result<Vec<(WorkerIdentity, Option<LeaseTime>)>> {
+        let keys = self.live_keys(deadline).await?;
+        let mut asked: JoinSet<Result<(usize, Option<LeaseTime>)>> = JoinSet::new();
+        let mut found: Vec<Option<Option<LeaseTime>>> = vec![None; keys.len()];
+        let mut answered = |answer: std::result::Result<Result<_>, tokio::task::JoinError>| {
+            let (index, lease): (usize, Option<LeaseTime>) = answer.map_err(defect)??;
+            found[index] = lease.map(Some);
+            Ok::<(), Error>(())
+        };
+        let mut without_lease = Vec::new();
+        for (index, (_, lease)) in keys.iter().enumerate() {
+            if *lease == 0 {
+                without_lease.push(index);
+                continue;
+            }
+            if asked.len() == CONCURRENT
+                && let Some(answer) = asked.join_next().await
+            {
+                answered(answer)?;
+            }
+            let (endpoints, lease) = (self.endpoints.clone(), *lease);
+            asked.spawn(async move {
+                let call = Call::new(format!("Getting TTL of Lease:{lease}"), deadline);
+                let answer = endpoints
+                    .call(&call, |mut client| async move {
+                        client.lease_time_to_live(lease, None).await
+                    })
+                    .await?;
+                // A lease that ended meanwhile has -1 seconds left.
+                let left = u64::try_from(answer.ttl()).ok().map(Duration::from_secs);
+                let granted = Duration::from_secs(u64::try_from(answer.granted_ttl()).unwrap_or(0));
+                let time = left.map(|left| LeaseTime {
+                    id: lease,
+                    left,
+                    granted,
+                });
+                Ok((index, time))
+            });
+        }
+        while let Some(answer) = asked.join_next().await {
+            answered(answer)?;
+        }
+        for index in without_lease {
+            found[index] = Some(None);
+        }
+        Ok(keys
+            .into_iter()
+            .zip(found)
+            .filter_map(|((identity, _), lease)| Some((identity, lease?)))
+            .collect())
+    }
+
+    /// The live keys' identities and lease ids.
+    async fn live_keys(&self, deadline: Instant) -> Result<Vec<(WorkerIdentity, i64)>> {
+        let prefix = self.keys.live_prefix();
+        let end = range_end(prefix);
+        let mut from = prefix.as_bytes().to_vec();
+        let mut keys = Vec::new();
+        loop {
+            let options = GetOptions::new()
+                .with_range(end.clone())
+                .with_keys_only()
+                .with_limit(PAGE);
+            let answer = self.get(from.clone(), options, deadline).await?;
+            let identity = |key: &[u8]| {
+                let name = std::str::from_utf8(key.get(prefix.len()..)?).ok()?;
+                WorkerIdentity::parse(name).ok()
+            };
+            keys.extend(
+                answer
+                    .kvs()
+                    .iter()
+                    .filter_map(|kv| Some((identity(kv.key())?, kv.lease()))),
+            );
+            match answer.kvs().last() {
+                Some(last) if answer.more() => from = [last.key(), &[0]].concat(),
+                _ => return Ok(keys),
+            }
+        }
+    }
+
+    /// Finds the clusters by jumping from the first key of one to the first key after it.
+    async fn clusters(&self, deadline: Instant) -> Result<Vec<FoundCluster>> {
+        let mut clusters = BTreeMap::<String, FoundCluster>::new();
+        for (prefix, is_ring) in [("/DHT/", true), ("/ServiceDiscovery/", false)] {
+            let mut from = prefix.as_bytes().to_vec();
+            loop {
+                let options = GetOptions::new()
+                    .with_range(range_end(prefix))
+                    .with_keys_only()
+                    .with_limit(1);
+                let answer = self.get(from.clone(), options, deadline).await?;
+                let Some(first) = answer.kvs().first() else {
+                    break;
+                };
+                let rest = &first.key()[prefix.len()..];
+                let Some(length) = rest.iter().position(|&byte| byte == b'/') else {
+                    from = [first.key(), &[0]].concat();
+                    continue;
+                };
+                let name = String::from_utf8_lossy(&rest[..length]).into_owned();
+                let whole = [prefix.as_bytes(), &rest[..length], b"/"].concat();
+                let end = [prefix.as_bytes(), &rest[..length], b"0"].concat();
+                let options = GetOptions::new().with_range(end.clone()).with_count_only();
+                let count = self.get(whole, options, deadline).await?.count();
+                let cluster = clusters.entry(name.clone()).or_insert(FoundCluster {
+                    name,
+                    registered: 0,
+                    live: 0,
+                });
+                if is_ring {
+                    cluster.registered += count;
+                } else {
+                    cluster.live += count;
+                }
+                from = end;
+            }
+        }
+        Ok(clusters.into_values().collect())
+    }
+
+    async fn get(
+        &self,
+        key: Vec<u8>,
+        options: GetOptions,
+        deadline: Instant,
+    ) -> Result<etcd_client::GetResponse> {
+        let path = String::from_utf8_lossy(&key).into_owned();
+        let call = Call::new(format!("Getting children for path:{path}"), deadline);
+        self.endpoints
+            .call(&call, |mut client| {
+                let (key, options) = (key.clone(), options.clone());
+                async move { client.get(key, Some(options)).await }
+            })
+            .await
+    }
+
+    /// Grants a lease as a join would, and revokes it.
+    async fn granted_ttl(&self, ttl: Duration, deadline: Instant) -> Result<Duration> {
+        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        let id = rand::random_range(1..=i64::MAX);
+        let call = Call::new(format!("Creating Lease with ttl:{seconds}"), deadline);
+        let granted = self
+            .endpoints
+            .call(&call, |mut client| async move {
+                let options = LeaseGrantOptions::new().with_id(id);
+                match client.lease_grant(seconds, Some(options)).await {
+                    Ok(answer) => Ok(answer.ttl()),
+                    Err(error) if status::is_lease_exists(&error) => Ok(seconds),
+                    Err(error) => Err(error),
+                }
+            })
+            .await?;
+        let call = Call::new(format!("Revoking Lease:{id}"), deadline);
+        self.endpoints
+            .call(&call, |mut client| async move {
+                match client.lease_revoke(id).await {
+                    Ok(_) => Ok(()),
+                    Err(error) if status::is_lease_not_found(&error) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            })
+            .await?;
+        Ok(u64::try_from(granted).map_or(ttl, Duration::from_secs))
+    }
+}
+
+/// Asks one endpoint, whatever the others say.
+async fn look_at(endpoint: Arc<Endpoint>, prefix: String) -> MemberReport {
+    let url = endpoint.connection.url();
+    let call = Call::new(format!("Getting status of {url}"), Instant::now());
+    // Reading first: it authenticates, which etcd 3.6 wants for the status too.
+    let reading = read(&endpoint, &prefix).await;
+    let status = member_status(&endpoint).await;
+    MemberReport {
+        url: url.to_owned(),
+        status: status.map_err(|error| call.failed(1, error)),
+        reading: reading.map_err(|error| call.failed(1, error)),
+    }
+}
+
+async fn member_status(endpoint: &Endpoint) -> std::result::Result<MemberStatus, TryError> {
+    let url = endpoint.connection.url();
+    // Not `attempt`, which authenticates first: a member may be well although it refuses the user.
+    let answer = timeout(TRY_TIMEOUT, async {
+        let mut client = endpoint.connection.client().await?;
+        client.status().await
+    })
+    .await;
+    let try_error = |failure, text: String, timed_out| TryError {
+        failure,
+        cause: Cause {
+            text: format!("etcd endpoint {url}: {text}"),
+            timed_out,
+        },
+    };
+    match answer {
+        Ok(Ok(answer)) => Ok(MemberStatus {
+            version: answer.version().to_owned(),
+            cluster_id: answer.header().map_or(0, |header| header.cluster_id()),
+            member_id: answer.header().map_or(0, |header| header.member_id()),
+            leader: answer.leader(),
+            is_learner: answer.is_learner(),
+            db_size: answer.db_size(),
+            errors: answer.errors().to_vec(),
+        }),
+        Ok(Err(error)) => Err(try_error(
+            status::classify(&error),
+            status::describe(&error),
+            false,
+        )),
+        Err(_) => Err(try_error(
+            status::Failure::Endpoint,
+            format!("no answer within {} ms", TRY_TIMEOUT.as_millis()),
+            true,
+        )),
+    }
+}
+
+async fn read(endpoint: &Arc<Endpoint>, prefix: &str) -> std::result::Result<Reading, TryError> {
+    let count = || {
+        endpoint.attempt(TRY_TIMEOUT, |mut client| {
+            let options = GetOptions::new()
+                .with_range(range_end(prefix))
+                .with_count_only();
+            let prefix = prefix.to_owned();
+            async move { client.get(prefix, Some(options)).await }
+        })
+    };
+    // The first one connects and authenticates.
+    count().await?;
+    let start = Instant::now();
+    let answer = count().await?;
+    Ok(Reading {
+        revision: revision_of(answer.header()),
+        latency: start.elapsed(),
+    })
+}
+
+fn no_endpoint_usable(members: &[MemberReport]) -> Error {
+    let worst = members
+        .iter()
+        .find_map(|member| member.reading.as_ref().err());
+    worst
+        .cloned()
+        .unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no endpoint is configured"))
+}
+
+fn defect(error: tokio::task::JoinError) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("A task of the membership library ended early: {error}"),
+    )
+}

@@ -1,0 +1,731 @@
+//! The tool `alluxio-membership` as operators and scripts meet it.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use common::{Etcd, EtcdOptions, EtcdVersion, on_every_etcd};
+use serde_json::Value;
+
+const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
+const ID1: &str = "worker-00000000-0000-4000-8000-000000000001";
+const ID2: &str = "worker-00000000-0000-4000-8000-000000000002";
+const HEADER: &str = "WorkerId\tAddress\tStatus\n";
+/// Only something that will never happen waits for all of it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn tool() -> Command {
+    let mut command = Command::new(TOOL);
+    command
+        .env_remove("ALLUXIO_HOME")
+        .env_remove("ALLUXIO_CONF_DIR")
+        .stdin(Stdio::null());
+    command
+}
+
+/// With the properties of the cluster "c" in this etcd.
+fn on_etcd(endpoint: &str) -> Command {
+    let mut command = tool();
+    command.args(options(endpoint));
+    command
+}
+
+fn options(endpoint: &str) -> Vec<String> {
+    [
+        "alluxio.worker.membership.manager.type=ETCD".to_owned(),
+        format!("alluxio.etcd.endpoints={endpoint}"),
+        "alluxio.cluster.name=c".to_owned(),
+    ]
+    .into_iter()
+    .flat_map(|property| ["-D".to_owned(), property])
+    .collect()
+}
+
+/// Exit status, standard output, standard error.
+type Result = (Option<i32>, String, String);
+
+fn run(command: &mut Command) -> Result {
+    let output = command.output().expect("the tool runs");
+    assert_eq!(output.status.signal(), None, "{command:?}");
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).expect("UTF-8"),
+        String::from_utf8(output.stderr).expect("UTF-8"),
+    )
+}
+
+#[track_caller]
+fn ok(command: &mut Command) -> String {
+    let (status, output, error) = run(command);
+    assert_eq!(
+        (status, error.as_str()),
+        (Some(0), ""),
+        "{command:?}: {output}"
+    );
+    output
+}
+
+#[track_caller]
+fn fails(command: &mut Command, status: i32, text: &str) {
+    let (actual, output, error) = run(command);
+    assert_eq!(actual, Some(status), "{command:?}: {output}{error}");
+    assert!(error.contains(text), "{command:?}: {error}");
+    assert_eq!(
+        output, "",
+        "{command:?}: nothing but data goes to standard output"
+    );
+}
+
+/// A running tool, killed if the test forgets it.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Running {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the tool runs");
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines() {
+                let Ok(line) = line else { return };
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Running { child, lines }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(LIMIT).expect("a line of output")
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        // SAFETY: kill() takes numbers only; the child is not reaped, so its id is its own.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        let start = std::time::Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                return status;
+            }
+            assert!(start.elapsed() < LIMIT, "the tool does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn join(endpoint: &str, id: &str, host: &str) -> Running {
+    let mut command = on_etcd(endpoint);
+    command.args(["join", "--id", id, "--host", host, "--rpc-port", "29999"]);
+    let running = Running::start(&mut command);
+    assert_eq!(running.line(), format!("Joined c: {id} at {host}:29999"));
+    running
+}
+
+on_every_etcd!(a_worker_joins_is_listed_leaves_and_is_removed);
+
+async fn a_worker_joins_is_listed_leaves_and_is_removed(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let endpoint = etcd.endpoint();
+    let nodes = |arguments: &[&str]| ok(on_etcd(&endpoint).arg("nodes").args(arguments));
+    assert_eq!(nodes(&[]), HEADER);
+
+    let mut one = join(&endpoint, ID1, "host1");
+    let mut two = join(&endpoint, ID2, "host2");
+    let online = |id: &str, host: &str| format!("{id}\t{host}:29999\tONLINE\n");
+    let offline = |id: &str, host: &str| format!("{id}\t{host}:29999\tOFFLINE\n");
+    let both = format!("{HEADER}{}{}", online(ID1, "host1"), online(ID2, "host2"));
+    assert_eq!(nodes(&[]), both);
+    assert_eq!(nodes(&["--live"]), both);
+    assert_eq!(nodes(&["--failed"]), HEADER);
+
+    let remove = || {
+        let mut command = on_etcd(&endpoint);
+        command.arg("remove");
+        command
+    };
+    let running = format!("Can't remove running worker: {ID1}, stop the worker before removing");
+    fails(remove().arg(ID1), 1, &running);
+    fails(
+        remove().arg("worker-7"),
+        1,
+        "Unrecognized or non-existing worker: worker-7",
+    );
+    fails(
+        remove().arg("seven"),
+        1,
+        "Unrecognized worker identity string: seven",
+    );
+
+    one.signal(libc::SIGTERM);
+    assert_eq!(
+        one.line(),
+        format!("Left after SIGTERM: {ID1} at host1:29999")
+    );
+    assert_eq!(one.end().code(), Some(0));
+    two.signal(libc::SIGINT);
+    assert_eq!(two.end().code(), Some(0));
+    assert!(etcd.keys("/ServiceDiscovery/").await.is_empty());
+    assert!(etcd.leases().await.is_empty());
+    let none = format!("{HEADER}{}{}", offline(ID1, "host1"), offline(ID2, "host2"));
+    assert_eq!(nodes(&["--failed"]), none);
+
+    // No terminal, so no question.
+    let removed = ok(remove().arg(format!(" {ID1} ")));
+    assert_eq!(removed, format!("Successfully removed worker: {ID1}\n"));
+    assert_eq!(nodes(&[]), format!("{HEADER}{}", offline(ID2, "host2")));
+}
+
+on_every_etcd!(wide_and_json_show_what_there_is);
+
+async fn wide_and_json_show_what_there_is(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let endpoint = etcd.endpoint();
+    let mut command = on_etcd(&endpoint);
+    command.args([
+        "join",
+        "--id",
+        ID1,
+        "--host",
+        "h",
+        "--rpc-port",
+        "1",
+        "--data-port",
+        "2",
+    ]);
+    command.args([
+        "--secure-rpc-port",
+        "3",
+        "--netty-data-port",
+        "4",
+        "--web-port",
+        "5",
+    ]);
+    command.args([
+        "--http-server-port",
+        "6",
+        "--container-host",
+        "k",
+        "--domain-socket-path",
+        "/s",
+    ]);
+    let worker = Running::start(&mut command);
+    worker.line();
+
+    let wide = ok(on_etcd(&endpoint).args(["nodes", "--wide"]));
+    let row: Vec<&str> = wide
+        .lines()
+        .nth(1)
+        .expect("a row")
+        .split_whitespace()
+        .collect();
+    assert_eq!(row[..3], [ID1, "h:1", "ONLINE"]);
+    assert_eq!(row[4..], ["2", "4", "3", "5", "6", "k", "/s"]);
+    let (left, granted) = row[3].split_once('/').expect("a lease");
+    assert_eq!(granted, "120s");
+    assert!((1..=120).contains(&left.parse::<i32>().unwrap()), "{wide}");
+    let revision = etcd.revision().await;
+    assert!(
+        wide.contains(&format!("1 live, 0 lost, at revision {revision}, ")),
+        "{wide}"
+    );
+
+    etcd.put("/DHT/c/AUTHORIZED/broken", "{").await;
+    let (status, output, error) = run(on_etcd(&endpoint).args(["nodes", "--json"]));
+    assert_eq!((status, error.as_str()), (Some(0), ""));
+    let json: Value = serde_json::from_str(&output).expect("JSON");
+    let worker = &json["workers"][0];
+    assert_eq!(worker["id"], ID1);
+    assert_eq!(worker["status"], "ONLINE");
+    let ports = [
+        "rpcPort",
+        "dataPort",
+        "secureRpcPort",
+        "nettyDataPort",
+        "webPort",
+        "httpServerPort",
+    ];
+    for (port, number) in ports.into_iter().zip(1..) {
+        assert_eq!(worker[port], number, "{port}");
+    }
+    assert_eq!(json["leftOut"][0]["key"], "/DHT/c/AUTHORIZED/broken");
+    assert_eq!(json["revision"], etcd.revision().await);
+
+    let (status, output, error) = run(on_etcd(&endpoint).arg("nodes"));
+    assert_eq!((status, output.lines().count()), (Some(0), 2));
+    assert_eq!(
+        error,
+        "alluxio-membership: 1 record was left out, see alluxio-membership check\n"
+    );
+}
+
+#[tokio::test]
+async fn watch_prints_changes_and_ends_cleanly() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let endpoint = etcd.endpoint();
+    let mut one = join(&endpoint, ID1, "host1");
+    let mut watch = Running::start(on_etcd(&endpoint).args(["nodes", "--watch"]));
+    let fields = |line: String| -> Vec<String> { line.split('\t').map(str::to_owned).collect() };
+    let present = fields(watch.line());
+    assert_eq!(present[1..], ["present", ID1, "host1:29999", "ONLINE"]);
+    assert_eq!(
+        present[0].len(),
+        "2026-01-01T00:00:00.000Z".len(),
+        "{present:?}"
+    );
+    let two = join(&endpoint, ID2, "host2");
+    // Its two keys are written one after the other.
+    let mut added = fields(watch.line());
+    assert_eq!(added[1..4], ["added", ID2, "host2:29999"]);
+    if added[4] == "OFFLINE" {
+        added = fields(watch.line());
+        assert_eq!(added[1], "live");
+    }
+    assert_eq!(added[4], "ONLINE");
+    one.signal(libc::SIGTERM);
+    one.end();
+    assert_eq!(
+        fields(watch.line())[1..],
+        ["lost", ID1, "host1:29999", "OFFLINE"]
+    );
+
+    let mut json = Running::start(on_etcd(&endpoint).args(["nodes", "--watch", "--json"]));
+    let line: Value = serde_json::from_str(&json.line()).expect("JSON");
+    assert_eq!(
+        (&line["change"], &line["worker"]["id"]),
+        (&"present".into(), &ID1.into())
+    );
+    json.signal(libc::SIGTERM);
+    assert_eq!(json.end().code(), Some(0));
+
+    ok(on_etcd(&endpoint).args(["remove", ID1]));
+    assert_eq!(fields(watch.line())[1..3], ["removed", ID1]);
+    watch.signal(libc::SIGINT);
+    assert_eq!(watch.end().code(), Some(0));
+    drop(two);
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_ends_it_quietly() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    // Nothing changes, so that nothing would be written.
+    for arguments in [&["nodes", "--watch"][..], &["nodes"], &["--help"]] {
+        let mut child = on_etcd(&etcd.endpoint())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tool runs");
+        drop(child.stdout.take());
+        let mut errors = String::new();
+        let mut stderr = child.stderr.take().expect("a pipe");
+        stderr.read_to_string(&mut errors).expect("UTF-8");
+        assert_eq!(
+            child.wait().expect("wait").code(),
+            Some(0),
+            "{arguments:?}: {errors}"
+        );
+        assert_eq!(errors, "");
+    }
+    let full = fs::File::create("/dev/full").expect("/dev/full");
+    let status = on_etcd(&etcd.endpoint())
+        .arg("nodes")
+        .stdout(full)
+        .stderr(Stdio::null())
+        .status();
+    assert_eq!(status.expect("the tool runs").code(), Some(1));
+}
+
+/// Runs the tool on a terminal of its own and types this.
+fn on_terminal(command: &Command, input: &str) -> (Option<i32>, String) {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<String> = words
+        .map(|word| format!("'{}'", word.to_str().expect("UTF-8")))
+        .collect();
+    let mut script = Command::new("script")
+        .args([
+            "--quiet",
+            "--return",
+            "--command",
+            &line.join(" "),
+            "/dev/null",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script");
+    script
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(input.as_bytes())
+        .expect("write");
+    let output = script.wait_with_output().expect("wait");
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).expect("UTF-8"),
+    )
+}
+
+#[tokio::test]
+async fn remove_asks_on_a_terminal() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let endpoint = etcd.endpoint();
+    let mut one = join(&endpoint, ID1, "host1");
+    let mut remove = on_etcd(&endpoint);
+    remove.args(["remove", ID1]);
+    // A live worker cannot be removed, so there is nothing to ask.
+    let (status, output) = on_terminal(&remove, "y\n");
+    assert_eq!(status, Some(1));
+    assert!(
+        output.contains("Can't remove running worker") && !output.contains("[y/N]"),
+        "{output}"
+    );
+
+    one.signal(libc::SIGTERM);
+    one.end();
+    let question = format!("Remove {ID1} (host1:29999, OFFLINE) from cluster c? [y/N] ");
+    for answer in ["n\n", "\n", "\u{4}"] {
+        let (status, output) = on_terminal(&remove, answer);
+        assert_eq!(status, Some(1), "{output}");
+        assert!(
+            output.contains(&question) && output.contains("Nothing was removed."),
+            "{output}"
+        );
+    }
+    let (status, output) = on_terminal(&remove, "y\n");
+    assert_eq!(status, Some(0), "{output}");
+    assert!(output.contains(&question), "{output}");
+    assert!(
+        output.contains(&format!("Successfully removed worker: {ID1}")),
+        "{output}"
+    );
+
+    let mut two = join(&endpoint, ID2, "host2");
+    two.signal(libc::SIGTERM);
+    two.end();
+    let mut remove = on_etcd(&endpoint);
+    remove.args(["remove", "--yes", ID2]);
+    let (status, output) = on_terminal(&remove, "");
+    assert_eq!(
+        (status, output.contains("[y/N]")),
+        (Some(0), false),
+        "{output}"
+    );
+    assert!(!output.contains('\u{1b}'), "no colours");
+}
+
+#[tokio::test]
+async fn identity_files_are_alluxios() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("worker_identity");
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let mut command = on_etcd(&etcd.endpoint());
+        command
+            .args(["join", "--host", "h", "--rpc-port", "1", "--identity-file"])
+            .arg(&file);
+        let mut worker = Running::start(&mut command);
+        ids.push(worker.line());
+        worker.signal(libc::SIGTERM);
+        assert_eq!(worker.end().code(), Some(0));
+    }
+    assert_eq!(ids[0], ids[1], "the file keeps the identity");
+    let text = fs::read_to_string(&file).expect("the file");
+    assert!(
+        text.starts_with("# Worker identity automatically generated at "),
+        "{text}"
+    );
+    let uuid = text.lines().nth(1).expect("a line");
+    assert!(ids[0].contains(&format!("worker-{uuid} at")), "{ids:?}");
+
+    // Another worker takes the identity: another address is refused.
+    let mut command = on_etcd(&etcd.endpoint());
+    command
+        .args([
+            "join",
+            "--host",
+            "other",
+            "--rpc-port",
+            "1",
+            "--identity-file",
+        ])
+        .arg(&file);
+    fails(
+        &mut command,
+        1,
+        "Some other member with same id registered on the ring, bail.",
+    );
+    fails(
+        on_etcd(&etcd.endpoint()).args([
+            "join",
+            "--host",
+            "h",
+            "--rpc-port",
+            "1",
+            "--identity-file",
+            "/dev/null",
+        ]),
+        1,
+        "/dev/null: the file has no line with a UUID",
+    );
+}
+
+#[tokio::test]
+async fn leaving_can_be_left_out() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let mut command = on_etcd(&etcd.endpoint());
+    command.args(["-D", "alluxio.membership.native.leave.on.shutdown=false"]);
+    command.args(["join", "--host", "h", "--rpc-port", "1", "--id", ID1]);
+    let mut worker = Running::start(&mut command);
+    worker.line();
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.end().code(), Some(0));
+    assert_eq!(etcd.keys("/ServiceDiscovery/").await.len(), 1);
+}
+
+/// Verdicts and subjects of `check --json`.
+fn check(command: &mut Command) -> (i32, Vec<(String, String, String)>) {
+    let (status, output, error) = run(command.args(["check", "--json"]));
+    assert_eq!(error, "");
+    let json: Value = serde_json::from_str(&output).expect("JSON");
+    assert_eq!(json["exitStatus"], status.expect("a status"));
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let findings = json["findings"].as_array().expect("findings").iter();
+    let findings = findings
+        .map(|row| {
+            (
+                text(&row["verdict"]),
+                text(&row["subject"]),
+                text(&row["text"]),
+            )
+        })
+        .collect();
+    (status.expect("a status"), findings)
+}
+
+on_every_etcd!(check_finds_what_is_wrong);
+
+async fn check_finds_what_is_wrong(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let endpoint = etcd.endpoint();
+    let (status, findings) = check(&mut on_etcd(&endpoint));
+    assert_eq!(status, 0, "{findings:?}");
+    let about = &findings[0];
+    assert_eq!(about.1, format!("endpoint {endpoint}"));
+    assert!(
+        about.2.starts_with("etcd 3.") && about.2.contains(", leader, revision "),
+        "{about:?}"
+    );
+    assert!(
+        etcd.leases().await.is_empty(),
+        "the lease of the check is gone"
+    );
+
+    let worker = join(&endpoint, ID1, "host1");
+    etcd.put("/ServiceDiscovery/c/broken", "no JSON").await;
+    etcd.put("/DHT/other/AUTHORIZED/x", "{}").await;
+    etcd.put(&format!("/ServiceDiscovery/c/{ID2}"), "{}").await;
+    let dead = "http://127.0.0.1:1";
+    let (status, findings) = check(&mut on_etcd(&format!("{endpoint},{dead}")));
+    assert_eq!(status, 6, "{findings:?}");
+    let found = |verdict: &str, subject: &str, text: &str| {
+        let found = findings
+            .iter()
+            .any(|(v, s, t)| v == verdict && s == subject && t.contains(text));
+        assert!(found, "{verdict} {subject} {text}: {findings:?}");
+    };
+    found("look", &format!("endpoint {dead}"), "refused");
+    found("look", "record /ServiceDiscovery/c/broken", "left out: ");
+    found("look", ID2, "on no lease");
+    found("ok", "cluster c", "1 registered, 3 live");
+    found("ok", "cluster other", "1 registered, 0 live");
+    found("ok", "workers", "1 live, 0 lost");
+    drop(worker);
+
+    let (status, findings) =
+        check(on_etcd(&endpoint).args(["-D", "alluxio.worker.failure.detection.timeout=1s"]));
+    assert_eq!(status, 6);
+    assert!(
+        findings
+            .iter()
+            .any(|(_, s, t)| s == "lease" && t.starts_with("etcd grants 2 s instead of the 1 s")),
+        "{findings:?}"
+    );
+
+    let (status, findings) = check(on_etcd(dead).args(["--timeout", "3s"]));
+    assert_eq!((status, findings.len()), (4, 1), "{findings:?}");
+    let (status, output, _) = run(on_etcd(dead).arg("check"));
+    assert_eq!(status, Some(4));
+    assert!(
+        output.starts_with("BAD   endpoint http://127.0.0.1:1: "),
+        "{output}"
+    );
+}
+
+on_every_etcd!(credentials_are_told_apart);
+
+async fn credentials_are_told_apart(version: EtcdVersion) {
+    let etcd = Etcd::start_with(EtcdOptions::new(version).root_password("secret")).await;
+    let as_root = |password: &str| {
+        let mut command = on_etcd(&etcd.endpoint());
+        command.args(["-D", "alluxio.etcd.username=root", "-D"]);
+        command.arg(format!("alluxio.etcd.password={password}"));
+        command
+    };
+    assert_eq!(ok(as_root("secret").arg("nodes")), HEADER);
+    let (status, findings) = check(&mut as_root("secret"));
+    assert_eq!(status, 0, "{findings:?}");
+    fails(as_root("wrong").arg("nodes"), 5, "alluxio.etcd.password");
+    let (status, findings) = check(&mut as_root("wrong"));
+    assert_eq!(status, 5, "{findings:?}");
+    assert!(!format!("{findings:?}").contains("wrong"), "no passwords");
+    fails(
+        on_etcd(&etcd.endpoint()).arg("nodes"),
+        5,
+        "check alluxio.etcd.username",
+    );
+    assert_eq!(check(&mut on_etcd(&etcd.endpoint())).0, 5);
+}
+
+fn static_site(folder: &Path) {
+    fs::create_dir_all(folder.join("conf")).expect("a folder");
+    fs::write(folder.join("workers"), "host1\n").expect("a file");
+    let site = format!(
+        "alluxio.worker.membership.manager.type=STATIC\n\
+         alluxio.worker.static.membership.manager.config.file={}\n\
+         alluxio.worker.rpc.port=7\n",
+        folder.join("workers").display()
+    );
+    fs::write(folder.join("conf/alluxio-site.properties"), site).expect("a file");
+}
+
+#[test]
+fn the_configuration_comes_from_where_alluxio_has_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    static_site(folder.path());
+    let conf = folder.path().join("conf");
+    let site = conf.join("alluxio-site.properties");
+    let rows = ok(tool().args(["nodes", "--conf"]).arg(&site));
+    assert!(
+        rows.starts_with(HEADER) && rows.ends_with("\thost1:7\tN/A\n"),
+        "{rows}"
+    );
+    assert_eq!(ok(tool().arg("--conf").arg(&site).arg("nodes")), rows);
+    assert_eq!(
+        ok(tool().arg("nodes").env("ALLUXIO_HOME", folder.path())),
+        rows
+    );
+    assert_eq!(ok(tool().arg("nodes").env("ALLUXIO_CONF_DIR", &conf)), rows);
+    let by_option = format!("alluxio.conf.dir={}", conf.display());
+    assert_eq!(ok(tool().args(["nodes", "-D", &by_option])), rows);
+    let eight = ok(tool()
+        .args(["nodes", "--live", "-D", "alluxio.worker.rpc.port=8", "-c"])
+        .arg(&site));
+    assert!(eight.ends_with("\thost1:8\tONLINE\n"), "{eight}");
+
+    let nowhere = folder.path().join("nowhere");
+    let mut command = tool();
+    command.arg("nodes").env("ALLUXIO_HOME", &nowhere);
+    fails(&mut command, 3, "nowhere/conf/alluxio-site.properties");
+    fails(tool().args(["nodes", "--conf"]).arg(&nowhere), 3, "nowhere");
+    fails(tool().args(["nodes", "-D", "key"]), 2, "expected KEY=VALUE");
+    fails(
+        tool()
+            .args(["nodes", "--timeout", "soon", "--conf"])
+            .arg(&site)
+            .args([
+                "-D",
+                "alluxio.worker.membership.manager.type=ETCD",
+                "-D",
+                "alluxio.etcd.endpoints=http://h",
+            ]),
+        3,
+        "soon",
+    );
+    fails(tool().args(["nodes", "--live", "--failed"]), 2, "--failed");
+    fails(tool().args(["nodes", "--all"]), 2, "--all");
+    fails(&mut tool(), 2, "Usage:");
+    fails(
+        tool().args(["join", "--host", "h", "--rpc-port", "1"]),
+        2,
+        "--id",
+    );
+    fails(
+        tool().args(["join", "--host", "h", "--rpc-port", "1", "--id", "me"]),
+        2,
+        "Unrecognized worker identity string: me",
+    );
+
+    let on_static = |arguments: &[&str]| run(tool().args(arguments).arg("--conf").arg(&site));
+    assert_eq!(on_static(&["remove", "worker-1"]).0, Some(1));
+    assert_eq!(
+        on_static(&["join", "--host", "h", "--rpc-port", "1", "--id", ID1]).0,
+        Some(1)
+    );
+    assert_eq!(
+        on_static(&["check"]),
+        (
+            Some(0),
+            "ok    workers: 1 live, 0 lost\n".to_owned(),
+            String::new()
+        )
+    );
+    assert_eq!(on_static(&["nodes", "--wide"]).0, Some(0));
+}
+
+#[tokio::test]
+async fn waiting_has_a_limit() {
+    let start = std::time::Instant::now();
+    fails(
+        on_etcd("http://127.0.0.1:1").args(["nodes", "--timeout", "1s"]),
+        4,
+        "http://127.0.0.1:1",
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(9),
+        "not the default of 10 s"
+    );
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = ok(tool().args(["completions", shell]));
+        for word in ["nodes", "remove", "join", "check", "--watch"] {
+            assert!(
+                script.contains(word.trim_start_matches('-')),
+                "{shell}: {word}"
+            );
+        }
+    }
+    ok(tool().arg("man").arg(folder.path()));
+    for page in ["", "-nodes", "-remove", "-join", "-check", "-completions"] {
+        let file = folder.path().join(format!("alluxio-membership{page}.1"));
+        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+        assert!(text.contains(".SH NAME"), "{text}");
+    }
+}

@@ -4,13 +4,17 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The files of the C API, in the order of the header.
-const C_API: [&str; 6] = [
+const C_API: [&str; 10] = [
     "src/c_api/version.rs",
     "src/c_api/error.rs",
     "src/c_api/config.rs",
     "src/c_api/worker.rs",
     "src/c_api/snapshot.rs",
     "src/c_api/membership.rs",
+    "src/c_api/subscription.rs",
+    "src/c_api/status.rs",
+    "src/c_api/log.rs",
+    "src/c_api/shutdown.rs",
 ];
 const HEADER: &str = "include/alluxio_membership.h";
 

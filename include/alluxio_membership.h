@@ -18,10 +18,13 @@
  * Strings are UTF-8 and end with NUL, in both directions; other input is
  *   AXM_ERROR_INVALID_ARGUMENT. A stored text may contain U+0000, which C cannot show: it is handed
  *   out as U+FFFD.
- * Threads. An axm_membership_t and an axm_snapshot_t may be used by any number of threads at a time;
- *   an axm_config_t and an axm_error_t by one. Nobody may use an object while, or after, it is freed.
- *   After axm_membership_close, in contrast, a handle may still be used: its calls fail with
- *   AXM_ERROR_CLOSED.
+ * Threads. An axm_membership_t, an axm_snapshot_t and an axm_status_t may be used by any number of
+ *   threads at a time; an axm_config_t and an axm_error_t by one. Nobody may use an object while, or
+ *   after, it is freed. After axm_membership_close, in contrast, a handle may still be used: its calls
+ *   fail with AXM_ERROR_CLOSED.
+ * Callbacks get back the user_data that was set with them, run on threads of the library, and must not
+ *   be left by longjmp or by an exception. Freeing what calls a callback waits for a running call: do not
+ *   hold a lock meanwhile that the callback takes.
  * Blocking. Functions that may wait for etcd say so. They wait no longer than
  *   alluxio.membership.native.operation.timeout for each answer they need, use little of the caller's
  *   stack, and are not ended by signals. axm_membership_close in another thread ends them.
@@ -34,7 +37,8 @@
  *   and SIGPIPE; handlers and dispositions are never changed. No function may be called from a
  *   signal handler.
  * Exit. A program may simply exit, but a registered worker is then listed as live until its lease
- *   ends; axm_membership_close ends it at once. The library cannot be unloaded: dlclose has no effect.
+ *   ends; axm_membership_close ends it at once, and axm_shutdown does for all workers. The library
+ *   cannot be unloaded: dlclose has no effect.
  * Panics. A defect inside the library is reported as AXM_ERROR_INTERNAL; it never unwinds into C.
  */
 
@@ -123,6 +127,32 @@ typedef enum {
 } axm_error_code_t;
 
 /**
+ * What happened to a worker. Later versions may add events.
+ */
+typedef enum {
+    /**
+     * It is new to the subscription.
+     */
+    AXM_EVENT_ADDED = 1,
+    /**
+     * It is no longer listed.
+     */
+    AXM_EVENT_REMOVED = 2,
+    /**
+     * It was lost and is live again.
+     */
+    AXM_EVENT_LIVE = 3,
+    /**
+     * It was live and is lost.
+     */
+    AXM_EVENT_LOST = 4,
+    /**
+     * It is as live as before, under another address.
+     */
+    AXM_EVENT_MOVED = 5,
+} axm_event_t;
+
+/**
  * Which workers are asked for.
  */
 typedef enum {
@@ -139,6 +169,66 @@ typedef enum {
      */
     AXM_FILTER_FAILED = 2,
 } axm_filter_t;
+
+/**
+ * How important a message is.
+ */
+typedef enum {
+    /**
+     * No messages.
+     */
+    AXM_LOG_OFF = 0,
+    /**
+     * A defect of the library.
+     */
+    AXM_LOG_ERROR = 1,
+    /**
+     * Something is lost, such as a connection or a lease.
+     */
+    AXM_LOG_WARN = 2,
+    /**
+     * Something changed as it should.
+     */
+    AXM_LOG_INFO = 3,
+    /**
+     * For finding out what goes on.
+     */
+    AXM_LOG_DEBUG = 4,
+    /**
+     * More of that.
+     */
+    AXM_LOG_TRACE = 5,
+} axm_log_level_t;
+
+/**
+ * Where a registration stands.
+ */
+typedef enum {
+    /**
+     * The first registration is under way.
+     */
+    AXM_REGISTRATION_JOINING = 1,
+    /**
+     * The lease is renewed in time.
+     */
+    AXM_REGISTRATION_REGISTERED = 2,
+    /**
+     * No renewal was answered for two thirds of the lease.
+     */
+    AXM_REGISTRATION_SUSPECT = 3,
+    /**
+     * The lease has run out, or may have: others may list the worker as lost.
+     */
+    AXM_REGISTRATION_LOST = 4,
+    /**
+     * The lease has run out; a new one is being fetched.
+     */
+    AXM_REGISTRATION_REJOINING = 5,
+    /**
+     * Ended on purpose.
+     */
+    AXM_REGISTRATION_LEFT = 6,
+} axm_registration_state_t;
 
 /**
  * The state of a worker.
@@ -182,6 +272,16 @@ typedef struct axm_membership_t axm_membership_t;
  * before. The same listing may be handed out many times, and costs nothing then.
  */
 typedef struct axm_snapshot_t axm_snapshot_t;
+
+/**
+ * How a membership was doing at one moment, as far as this process knew. Never changes.
+ */
+typedef struct axm_status_t axm_status_t;
+
+/**
+ * A callback that is told of changes until it is freed.
+ */
+typedef struct axm_subscription_t axm_subscription_t;
 
 /**
  * A worker to register. Start with AXM_WORKER_INIT, then set what applies; texts that stay NULL are stored as empty
@@ -240,6 +340,25 @@ typedef struct {
      */
     int32_t http_server_port;
 } axm_worker_t;
+
+/**
+ * Called for each change: with the user_data of axm_membership_subscribe, an AXM_EVENT_* value, the worker as it is now
+ * (as it was, if it was removed), and all workers after the change. The member lives during the call only; so does the
+ * snapshot, unless it is kept with axm_snapshot_retain.
+ */
+typedef void (*axm_event_callback_t)(void *user_data,
+                                     int32_t event,
+                                     const axm_member_t *member,
+                                     axm_snapshot_t *snapshot);
+
+/**
+ * Called with the user_data of axm_log_set, an AXM_LOG_* value, the part of the library that speaks, and what it says.
+ * The texts live during the call only.
+ */
+typedef void (*axm_log_callback_t)(void *user_data,
+                                   int32_t level,
+                                   const char *target,
+                                   const char *message);
 
 #ifdef __cplusplus
 extern "C" {
@@ -499,6 +618,137 @@ void axm_membership_free(axm_membership_t *membership);
  * Frees a text that a function handed out through a char ** out-parameter.
  */
 void axm_string_free(char *text);
+
+/**
+ * Subscribes to the changes of the cluster. The callback is first told AXM_EVENT_ADDED of each worker that is there,
+ * then of each change. Changes that come faster than the callback takes them may be told as one.
+ *
+ * The callback runs on a thread of the subscription's own, one call at a time, and may use the library as any thread
+ * may. It ends, without being told, when the membership is closed; while etcd does not answer, nothing changes, and
+ * axm_membership_status says so. The user data must live until axm_subscription_free has returned.
+ */
+AXM_MUST_USE
+axm_error_t *axm_membership_subscribe(const axm_membership_t *membership,
+                                      axm_event_callback_t callback,
+                                      void *user_data,
+                                      axm_subscription_t **out);
+
+/**
+ * Ends a subscription and frees it. Blocks until a running call of the callback has returned; after that, there is none.
+ * From inside the callback itself it does not wait: the running call is then the last one.
+ */
+void axm_subscription_free(axm_subscription_t *subscription);
+
+/**
+ * How the membership is doing, as far as this process knows without asking anybody. Does not block.
+ */
+AXM_MUST_USE
+axm_error_t *axm_membership_status(const axm_membership_t *membership,
+                                   axm_status_t **out);
+
+/**
+ * Frees a status.
+ */
+void axm_status_free(axm_status_t *status);
+
+/**
+ * The version of the list in memory, which counts its changes; 0 before the first listing.
+ */
+uint64_t axm_status_version(const axm_status_t *status);
+
+/**
+ * For how long the list in memory has not been compared with etcd, in milliseconds; -1 before the first listing.
+ */
+int64_t axm_status_view_age_ms(const axm_status_t *status);
+
+/**
+ * Why the list in memory cannot be brought up to date at present; NULL if it can.
+ */
+const char *axm_status_view_error(const axm_status_t *status);
+
+/**
+ * The number of etcd's endpoints in the configuration; 0 if the workers come from a hosts file.
+ */
+size_t axm_status_endpoint_count(const axm_status_t *status);
+
+/**
+ * "http://host:port"; NULL if the index is not below axm_status_endpoint_count.
+ */
+const char *axm_status_endpoint_url(const axm_status_t *status, size_t index);
+
+/**
+ * Whether the endpoint is used. One that did not answer is set aside until it does. One that was never asked counts as
+ * healthy.
+ */
+bool axm_status_endpoint_is_healthy(const axm_status_t *status,
+                                    size_t index);
+
+/**
+ * The number of requests that the endpoint answered.
+ */
+uint64_t axm_status_endpoint_answered(const axm_status_t *status, size_t index);
+
+/**
+ * The number of requests to the endpoint that failed.
+ */
+uint64_t axm_status_endpoint_failed(const axm_status_t *status, size_t index);
+
+/**
+ * Why the last of these failed; NULL if none has.
+ */
+const char *axm_status_endpoint_last_error(const axm_status_t *status, size_t index);
+
+/**
+ * The number of workers of this cluster that the process keeps registered, through this membership or another.
+ */
+size_t axm_status_registration_count(const axm_status_t *status);
+
+/**
+ * Whose registration it is; NULL if the index is not below axm_status_registration_count.
+ */
+const char *axm_status_registration_identity(const axm_status_t *status, size_t index);
+
+/**
+ * One of the AXM_REGISTRATION_* values.
+ */
+int32_t axm_status_registration_state(const axm_status_t *status, size_t index);
+
+/**
+ * The id of the registration's lease in etcd; 0 while there is none.
+ */
+int64_t axm_status_registration_lease(const axm_status_t *status, size_t index);
+
+/**
+ * How long that lease lasts unless it is renewed, in milliseconds.
+ */
+int64_t axm_status_registration_lease_left_ms(const axm_status_t *status, size_t index);
+
+/**
+ * How many leases the registration has had: more than one if it was lost in between.
+ */
+uint64_t axm_status_registration_leases(const axm_status_t *status, size_t index);
+
+/**
+ * Has messages of this level and of more important ones told to a callback, for the whole process; NULL ends that. The
+ * library says nothing otherwise.
+ *
+ * The callback is called on any thread, and on several at a time. It must return soon, since the library waits for it,
+ * and must not call the library. Blocks until calls of the callback that was set before have returned; after that, there
+ * is none.
+ */
+AXM_MUST_USE
+axm_error_t *axm_log_set(axm_log_callback_t callback,
+                         void *user_data,
+                         int32_t level);
+
+/**
+ * Ends the library before the process ends: ends every registration, then every thread but those of subscriptions, which
+ * end by themselves. Waits for at most timeout_ms. Calls that are running end with AXM_ERROR_CLOSED, as do later ones;
+ * there is no way back. What was opened must still be freed. Does nothing if no membership was ever opened. An error says
+ * that a lease could not be revoked; the library has ended all the same. Not from callbacks. Blocks.
+ */
+AXM_MUST_USE
+axm_error_t *axm_shutdown(int64_t timeout_ms);
 
 #ifdef __cplusplus
 }  // extern "C"

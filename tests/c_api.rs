@@ -314,6 +314,15 @@ async fn workers_in_etcd() {
 }
 
 #[tokio::test]
+async fn callbacks_and_the_end() {
+    let workshop = Workshop::new();
+    for mode in MODES {
+        let etcd = Etcd::start(EtcdVersion::V3_4).await;
+        workshop.check("tests/c/callbacks.c", mode, &[etcd.endpoint().as_ref()]);
+    }
+}
+
+#[tokio::test]
 async fn fork_while_registered() {
     let workshop = Workshop::new();
     let hosts = workshop.hosts_file();

@@ -14,7 +14,7 @@ use super::error::{axm_error_t, guard};
 use super::snapshot::{axm_snapshot_t, to_filter};
 use super::worker::{axm_worker_t, to_worker};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::membership::{JoinOptions, Membership};
 use crate::runtime::runtime;
 use crate::view::{ClusterView, MemberFilter};
@@ -58,6 +58,11 @@ const _: () = shared_between_threads::<axm_membership_t>();
 const _: () = shared_between_threads::<axm_snapshot_t>();
 
 impl axm_membership_t {
+    /// The manager behind the handle.
+    pub(super) fn core(&self) -> &Membership {
+        &self.membership
+    }
+
     /// Runs a task of the core and waits for it.
     fn run<T, F>(&self, task: impl FnOnce(Membership) -> F) -> Result<T>
     where
@@ -266,10 +271,15 @@ pub extern "C" fn axm_membership_free(membership: Option<Box<axm_membership_t>>)
         return;
     };
     let error = guard(|| {
-        let Ok(runtime) = runtime() else {
-            // Forked. The threads that may hold its locks are gone, so it cannot be taken apart.
-            mem::forget(membership);
-            return Ok(());
+        let runtime = match runtime() {
+            Ok(runtime) => runtime,
+            Err(error) if error.kind() == ErrorKind::Forked => {
+                // The threads that may hold its locks are gone, so it cannot be taken apart.
+                mem::forget(membership);
+                return Ok(());
+            }
+            // The library was shut down.
+            Err(_) => return Ok(()),
         };
         let axm_membership_t { membership, .. } = *membership;
         runtime.block_on(async move { membership.close().await })

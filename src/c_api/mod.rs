@@ -7,7 +7,11 @@
 mod config;
 mod convert;
 mod error;
+mod log;
 mod membership;
+mod shutdown;
 mod snapshot;
+mod status;
+mod subscription;
 mod version;
 mod worker;

@@ -102,7 +102,7 @@ impl axm_snapshot_t {
 }
 
 impl axm_member_t {
-    fn new(member: &Member) -> Self {
+    pub(super) fn new(member: &Member) -> Self {
         let address = &member.worker.address;
         let text = |text: &Option<String>| c_text(text.as_deref().unwrap_or_default());
         axm_member_t {

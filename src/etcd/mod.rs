@@ -52,6 +52,24 @@ struct ClusterKey {
 }
 
 impl Clusters {
+    /// Ends every registration, whichever manager made it.
+    pub(crate) async fn leave_all(&self, deadline: Instant) -> Result<()> {
+        let clusters: Vec<Arc<Cluster>> = {
+            let clusters = self.clusters.lock();
+            clusters.values().filter_map(Weak::upgrade).collect()
+        };
+        let mut result = Ok(());
+        for cluster in clusters {
+            let joined: Vec<WorkerIdentity> =
+                cluster.registrations.lock().keys().copied().collect();
+            for identity in joined {
+                let left = cluster.stop_heartbeat(&identity, deadline).await;
+                result = result.and(left);
+            }
+        }
+        result
+    }
+
     /// The cluster of this configuration; connects to nothing yet.
     pub(crate) fn get(&self, config: &EtcdConfig) -> Arc<Cluster> {
         let etcd: EtcdKey = (config.endpoints.clone(), config.credentials.clone());

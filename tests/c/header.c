@@ -15,6 +15,14 @@ ASSERT(worker_http_server_port,
 ASSERT(filters, AXM_FILTER_ALL == 0 && AXM_FILTER_LIVE == 1 && AXM_FILTER_FAILED == 2);
 ASSERT(states, AXM_STATE_LIVE == 1 && AXM_STATE_LOST == 2);
 
+ASSERT(events, AXM_EVENT_ADDED == 1 && AXM_EVENT_REMOVED == 2 && AXM_EVENT_LIVE == 3 &&
+                   AXM_EVENT_LOST == 4 && AXM_EVENT_MOVED == 5);
+ASSERT(registrations, AXM_REGISTRATION_JOINING == 1 && AXM_REGISTRATION_REGISTERED == 2 &&
+                          AXM_REGISTRATION_SUSPECT == 3 && AXM_REGISTRATION_LOST == 4 &&
+                          AXM_REGISTRATION_REJOINING == 5 && AXM_REGISTRATION_LEFT == 6);
+ASSERT(levels, AXM_LOG_OFF == 0 && AXM_LOG_ERROR == 1 && AXM_LOG_WARN == 2 && AXM_LOG_INFO == 3 &&
+                   AXM_LOG_DEBUG == 4 && AXM_LOG_TRACE == 5);
+
 int main(void)
 {
     axm_worker_t worker = AXM_WORKER_INIT;

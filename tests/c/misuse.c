@@ -30,6 +30,23 @@ static void null_where_nothing_can_fail(void)
     CHECK(axm_member_netty_data_port(NULL) == 0);
     CHECK(axm_member_web_port(NULL) == 0);
     CHECK(axm_member_http_server_port(NULL) == 0);
+    CHECK(axm_status_version(NULL) == 0);
+    CHECK(axm_status_view_age_ms(NULL) == -1);
+    CHECK(axm_status_view_error(NULL) == NULL);
+    CHECK(axm_status_endpoint_count(NULL) == 0);
+    CHECK(axm_status_endpoint_url(NULL, 0) == NULL);
+    CHECK(!axm_status_endpoint_is_healthy(NULL, 0));
+    CHECK(axm_status_endpoint_answered(NULL, 0) == 0);
+    CHECK(axm_status_endpoint_failed(NULL, 0) == 0);
+    CHECK(axm_status_endpoint_last_error(NULL, 0) == NULL);
+    CHECK(axm_status_registration_count(NULL) == 0);
+    CHECK(axm_status_registration_identity(NULL, 0) == NULL);
+    CHECK(axm_status_registration_state(NULL, 0) == 0);
+    CHECK(axm_status_registration_lease(NULL, 0) == 0);
+    CHECK(axm_status_registration_lease_left_ms(NULL, 0) == 0);
+    CHECK(axm_status_registration_leases(NULL, 0) == 0);
+    axm_status_free(NULL);
+    axm_subscription_free(NULL);
     axm_error_free(NULL);
     axm_string_free(NULL);
     axm_config_free(NULL);
@@ -176,6 +193,45 @@ static void bad_arguments(const axm_membership_t *membership)
     CHECK(snapshot == NULL && table == NULL);
 }
 
+static void ignore_event(void *user_data, int32_t event, const axm_member_t *member,
+                         axm_snapshot_t *snapshot)
+{
+    (void)user_data, (void)event, (void)member, (void)snapshot;
+}
+
+static void ignore_message(void *user_data, int32_t level, const char *target, const char *message)
+{
+    (void)user_data, (void)level, (void)target, (void)message;
+}
+
+static void bad_callbacks(const axm_membership_t *membership)
+{
+    axm_subscription_t *subscription = NULL;
+    axm_status_t *status = NULL;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "membership is NULL",
+               axm_membership_subscribe(NULL, ignore_event, NULL, &subscription));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "callback is NULL",
+               axm_membership_subscribe(membership, NULL, NULL, &subscription));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "out is NULL",
+               axm_membership_subscribe(membership, ignore_event, NULL, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "membership is NULL", axm_membership_status(NULL, &status));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "out is NULL", axm_membership_status(membership, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "level is 6", axm_log_set(ignore_message, NULL, 6));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "level is -1", axm_log_set(NULL, NULL, -1));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "timeout_ms is -1", axm_shutdown(-1));
+    OK(axm_log_set(ignore_message, NULL, AXM_LOG_TRACE));
+    OK(axm_log_set(NULL, NULL, AXM_LOG_OFF));
+    CHECK(subscription == NULL && status == NULL);
+
+    /* All states of a STATIC cluster are known from the start; the subscription has nothing more to tell. */
+    OK(axm_membership_status(membership, &status));
+    CHECK(axm_status_version(status) > 0 && axm_status_view_age_ms(status) == 0);
+    CHECK(axm_status_endpoint_count(status) == 0 && axm_status_registration_count(status) == 0);
+    axm_status_free(status);
+    OK(axm_membership_subscribe(membership, ignore_event, NULL, &subscription));
+    axm_subscription_free(subscription);
+}
+
 static void bad_snapshot_arguments(const axm_membership_t *membership)
 {
     const axm_member_t *member = NULL;
@@ -216,6 +272,11 @@ static void closed(const axm_membership_t *membership)
     FAILS(AXM_ERROR_CLOSED, axm_membership_remove(membership, IDENTITY));
     FAILS(AXM_ERROR_CLOSED, axm_membership_stop_heartbeat(membership, IDENTITY));
     FAILS(AXM_ERROR_CLOSED, axm_membership_leave(membership));
+    axm_subscription_t *subscription = NULL;
+    axm_status_t *status = NULL;
+    FAILS(AXM_ERROR_CLOSED, axm_membership_subscribe(membership, ignore_event, NULL, &subscription));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_status(membership, &status));
+    CHECK(subscription == NULL && status == NULL);
     CHECK(axm_membership_version(membership) == 0);
     CHECK(snapshot == NULL && table == NULL);
     CHECK(axm_snapshot_count(kept) == 2);
@@ -251,9 +312,11 @@ int main(int argc, char **argv)
     axm_membership_t *membership = open_and_free(static_config(hosts_file));
     bad_workers(membership);
     bad_arguments(membership);
+    bad_callbacks(membership);
     bad_snapshot_arguments(membership);
     closed(membership);
     axm_membership_free(membership);
     over_long_input(hosts_file);
+    OK(axm_shutdown(10000));
     return 0;
 }

@@ -1,0 +1,191 @@
+//! `axm_subscription_t`: changes, told by a callback.
+
+use std::ffi::c_void;
+use std::mem::{self, MaybeUninit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::convert::required;
+use super::error::{axm_error_t, guard};
+use super::membership::axm_membership_t;
+use super::snapshot::{axm_member_t, axm_snapshot_t};
+use crate::error::{Error, ErrorKind, Result};
+use crate::membership::Membership;
+use crate::runtime::{Runtime, block_signals, runtime};
+use crate::view::{Change, ChangeKind, ClusterView, MemberFilter};
+
+/// What happened to a worker. Later versions may add events.
+#[repr(C)]
+pub enum axm_event_t {
+    /// It is new to the subscription.
+    AXM_EVENT_ADDED = 1,
+    /// It is no longer listed.
+    AXM_EVENT_REMOVED = 2,
+    /// It was lost and is live again.
+    AXM_EVENT_LIVE = 3,
+    /// It was live and is lost.
+    AXM_EVENT_LOST = 4,
+    /// It is as live as before, under another address.
+    AXM_EVENT_MOVED = 5,
+}
+
+impl From<ChangeKind> for axm_event_t {
+    fn from(kind: ChangeKind) -> Self {
+        match kind {
+            ChangeKind::Added => axm_event_t::AXM_EVENT_ADDED,
+            ChangeKind::Removed => axm_event_t::AXM_EVENT_REMOVED,
+            ChangeKind::Live => axm_event_t::AXM_EVENT_LIVE,
+            ChangeKind::Lost => axm_event_t::AXM_EVENT_LOST,
+            ChangeKind::Moved => axm_event_t::AXM_EVENT_MOVED,
+        }
+    }
+}
+
+/// Called for each change: with the user_data of axm_membership_subscribe, an AXM_EVENT_* value, the worker as it is now
+/// (as it was, if it was removed), and all workers after the change. The member lives during the call only; so does the
+/// snapshot, unless it is kept with axm_snapshot_retain.
+pub type axm_event_callback_t = Option<
+    unsafe extern "C" fn(
+        user_data: *mut c_void,
+        event: i32,
+        member: *const axm_member_t,
+        snapshot: *mut axm_snapshot_t,
+    ),
+>;
+
+/// A callback that is told of changes until it is freed.
+pub struct axm_subscription_t {
+    stop: Arc<Stop>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Stop {
+    requested: AtomicBool,
+    wake: Notify,
+}
+
+struct Subscriber {
+    callback: unsafe extern "C" fn(*mut c_void, i32, *const axm_member_t, *mut axm_snapshot_t),
+    user_data: *mut c_void,
+}
+
+// SAFETY: the header says that the callback is called, with the user data, on a thread of the library.
+unsafe impl Send for Subscriber {}
+
+impl Subscriber {
+    fn tell(&self, change: &Change, snapshot: &Arc<axm_snapshot_t>) {
+        let member = axm_member_t::new(&change.member);
+        let event = axm_event_t::from(change.kind) as i32;
+        let snapshot = Arc::as_ptr(snapshot).cast_mut();
+        // SAFETY: the caller gave a function of this type, and keeps the user data until the subscription is freed; the
+        // other pointers are valid during the call, which is all the header promises.
+        unsafe { (self.callback)(self.user_data, event, &member, snapshot) };
+    }
+}
+
+/// Subscribes to the changes of the cluster. The callback is first told AXM_EVENT_ADDED of each worker that is there,
+/// then of each change. Changes that come faster than the callback takes them may be told as one.
+///
+/// The callback runs on a thread of the subscription's own, one call at a time, and may use the library as any thread
+/// may. It ends, without being told, when the membership is closed; while etcd does not answer, nothing changes, and
+/// axm_membership_status says so. The user data must live until axm_subscription_free has returned.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_membership_subscribe(
+    membership: Option<&axm_membership_t>,
+    callback: axm_event_callback_t,
+    user_data: *mut c_void,
+    out: Option<&mut MaybeUninit<*mut axm_subscription_t>>,
+) -> Option<Box<axm_error_t>> {
+    guard(|| {
+        let membership = required(membership, "membership")?;
+        let subscriber = Subscriber {
+            callback: required(callback, "callback")?,
+            user_data,
+        };
+        let out = required(out, "out")?;
+        let runtime = runtime()?;
+        let membership = membership.core().clone();
+        // Fails if it is closed.
+        membership.view_age()?;
+        let stop = Arc::new(Stop::default());
+        let thread = thread::Builder::new().name("axm-events".into()).spawn({
+            let stop = stop.clone();
+            move || {
+                block_signals();
+                if let Err(error) = tell_all(runtime, &membership, &subscriber, &stop) {
+                    log::debug!("A subscription ended: {error}");
+                }
+            }
+        });
+        let thread = thread.map_err(|error| {
+            Error::new(
+                ErrorKind::Internal,
+                format!("Failed to start the thread of a subscription: {error}"),
+            )
+        })?;
+        out.write(Box::into_raw(Box::new(axm_subscription_t { stop, thread })));
+        Ok(())
+    })
+}
+
+/// Tells of changes until it is asked to stop or the membership is closed.
+fn tell_all(
+    runtime: &Runtime,
+    membership: &Membership,
+    subscriber: &Subscriber,
+    stop: &Arc<Stop>,
+) -> Result<()> {
+    let mut known = Arc::new(ClusterView::default());
+    loop {
+        let (membership, stopped, version) = (membership.clone(), stop.clone(), known.version());
+        let newer = runtime.block_on(async move {
+            tokio::select! {
+                newer = membership.wait_for_change(version, Duration::MAX) => newer,
+                () = stopped.wake.notified() => Ok(None),
+            }
+        })?;
+        if let Some(newer) = newer {
+            let snapshot = Arc::new(axm_snapshot_t::new(&newer, MemberFilter::All));
+            for change in newer.changes_since(&known) {
+                if stop.requested.load(Ordering::Acquire) {
+                    return Ok(());
+                }
+                subscriber.tell(&change, &snapshot);
+            }
+            known = newer;
+        }
+        if stop.requested.load(Ordering::Acquire) {
+            return Ok(());
+        }
+    }
+}
+
+/// Ends a subscription and frees it. Blocks until a running call of the callback has returned; after that, there is none.
+/// From inside the callback itself it does not wait: the running call is then the last one.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_subscription_free(subscription: Option<Box<axm_subscription_t>>) {
+    let Some(subscription) = subscription else {
+        return;
+    };
+    drop(guard(|| {
+        if runtime().is_err_and(|error| error.kind() == ErrorKind::Forked) {
+            // Its thread is not in this process, so nobody can wait for it.
+            mem::forget(subscription);
+            return Ok(());
+        }
+        let axm_subscription_t { stop, thread } = *subscription;
+        stop.requested.store(true, Ordering::Release);
+        stop.wake.notify_one();
+        if thread.thread().id() != thread::current().id() {
+            // A defect that ended the thread was printed by its panic hook.
+            let _ = thread.join();
+        }
+        Ok(())
+    }));
+}

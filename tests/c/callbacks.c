@@ -1,0 +1,330 @@
+/* Events, status, messages and the end of the library.
+ * Usage: callbacks ENDPOINT, of an etcd that the test has for itself */
+#define _POSIX_C_SOURCE 200809L
+#include "check.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#define ID1 "worker-00000000-0000-4000-8000-000000000001"
+#define ID2 "worker-00000000-0000-4000-8000-000000000002"
+
+/* What a subscription was told. */
+struct record {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    int count;
+    int32_t events[32];
+    char identities[32][64];
+    axm_snapshot_t *kept;
+    const axm_membership_t *membership;
+    axm_subscription_t *subscription;
+    pthread_t thread;
+    bool running;
+};
+
+static struct record new_record(const axm_membership_t *membership)
+{
+    struct record record = {.membership = membership};
+    CHECK(pthread_mutex_init(&record.mutex, NULL) == 0);
+    CHECK(pthread_cond_init(&record.changed, NULL) == 0);
+    return record;
+}
+
+static void on_event(void *user_data, int32_t event, const axm_member_t *member, axm_snapshot_t *snapshot)
+{
+    struct record *record = user_data;
+    CHECK(pthread_mutex_lock(&record->mutex) == 0);
+    CHECK(!record->running && record->count < 32);
+    record->running = true;
+    record->thread = pthread_self();
+    CHECK(pthread_mutex_unlock(&record->mutex) == 0);
+
+    /* Everything is allowed here that is allowed elsewhere. */
+    axm_snapshot_t *listed = NULL;
+    char *table = NULL;
+    OK(axm_membership_list(record->membership, AXM_FILTER_ALL, &listed));
+    CHECK(axm_snapshot_version(listed) >= axm_snapshot_version(snapshot));
+    axm_snapshot_free(listed);
+    OK(axm_membership_show(record->membership, &table));
+    axm_string_free(table);
+
+    CHECK(pthread_mutex_lock(&record->mutex) == 0);
+    record->events[record->count] = event;
+    snprintf(record->identities[record->count], 64, "%s", axm_member_identity(member));
+    record->count++;
+    axm_snapshot_free(record->kept);
+    record->kept = axm_snapshot_retain(snapshot);
+    record->running = false;
+    CHECK(pthread_cond_signal(&record->changed) == 0);
+    CHECK(pthread_mutex_unlock(&record->mutex) == 0);
+}
+
+/* Waits until the newest event is this one. */
+static void await_event(struct record *record, int32_t event, const char *identity)
+{
+    struct timespec deadline;
+    CHECK(clock_gettime(CLOCK_REALTIME, &deadline) == 0);
+    deadline.tv_sec += 60;
+    CHECK(pthread_mutex_lock(&record->mutex) == 0);
+    while (record->count == 0 || record->events[record->count - 1] != event ||
+           strcmp(record->identities[record->count - 1], identity) != 0) {
+        CHECK(pthread_cond_timedwait(&record->changed, &record->mutex, &deadline) == 0);
+    }
+    CHECK(!pthread_equal(record->thread, pthread_self()));
+    CHECK(pthread_mutex_unlock(&record->mutex) == 0);
+}
+
+static void free_record(struct record *record)
+{
+    axm_snapshot_free(record->kept);
+    CHECK(pthread_cond_destroy(&record->changed) == 0);
+    CHECK(pthread_mutex_destroy(&record->mutex) == 0);
+}
+
+static axm_worker_t worker(const char *identity, const char *host)
+{
+    axm_worker_t worker = AXM_WORKER_INIT;
+    worker.identity = identity;
+    worker.host = host;
+    worker.rpc_port = 29999;
+    return worker;
+}
+
+static void events(const char *endpoint)
+{
+    axm_membership_t *joiner = open_and_free(etcd_config(endpoint));
+    axm_membership_t *watcher = open_and_free(etcd_config(endpoint));
+    axm_worker_t worker1 = worker(ID1, "host1");
+    axm_worker_t worker2 = worker(ID2, "host2");
+    OK(axm_membership_join(joiner, &worker1));
+
+    struct record record = new_record(watcher);
+    axm_subscription_t *subscription = NULL;
+    OK(axm_membership_subscribe(watcher, on_event, &record, &subscription));
+    await_event(&record, AXM_EVENT_ADDED, ID1);
+    CHECK(record.count == 1 && axm_snapshot_count(record.kept) == 1);
+
+    OK(axm_membership_join(joiner, &worker2));
+    const axm_member_t *member = NULL;
+    /* Its two keys are written one after the other: added as lost, then live; or added as live. */
+    for (int i = 0; member == NULL || axm_member_state(member) != AXM_STATE_LIVE; i++) {
+        const struct timespec moment = {0, 10000000};
+        CHECK(i < 6000 && nanosleep(&moment, NULL) == 0);
+        CHECK(pthread_mutex_lock(&record.mutex) == 0);
+        OK(axm_snapshot_find(record.kept, ID2, &member));
+        bool live = member != NULL && axm_member_state(member) == AXM_STATE_LIVE;
+        CHECK(pthread_mutex_unlock(&record.mutex) == 0);
+        if (live) {
+            break;
+        }
+        member = NULL;
+    }
+    OK(axm_membership_stop_heartbeat(joiner, ID1));
+    await_event(&record, AXM_EVENT_LOST, ID1);
+    OK(axm_membership_join(joiner, &worker1));
+    await_event(&record, AXM_EVENT_LIVE, ID1);
+    worker1.http_server_port = 7;
+    OK(axm_membership_join(joiner, &worker1));
+    await_event(&record, AXM_EVENT_MOVED, ID1);
+    OK(axm_membership_stop_heartbeat(joiner, ID1));
+    await_event(&record, AXM_EVENT_LOST, ID1);
+    OK(axm_membership_remove(joiner, ID1));
+    await_event(&record, AXM_EVENT_REMOVED, ID1);
+    CHECK(axm_snapshot_count(record.kept) == 1);
+
+    /* After the end there are no more events. */
+    axm_subscription_free(subscription);
+    int count = record.count;
+    OK(axm_membership_join(joiner, &worker1));
+    CHECK(record.count == count);
+    free_record(&record);
+    axm_membership_free(joiner);
+    axm_membership_free(watcher);
+}
+
+/* The first event ends the subscription, from inside. */
+static void end_inside(void *user_data, int32_t event, const axm_member_t *member, axm_snapshot_t *snapshot)
+{
+    struct record *record = user_data;
+    CHECK(event == AXM_EVENT_ADDED && axm_member_host(member) != NULL && axm_snapshot_count(snapshot) > 0);
+    CHECK(pthread_mutex_lock(&record->mutex) == 0);
+    CHECK(record->count == 0);
+    axm_subscription_free(record->subscription);
+    record->count = 1;
+    CHECK(pthread_cond_signal(&record->changed) == 0);
+    CHECK(pthread_mutex_unlock(&record->mutex) == 0);
+}
+
+static void ended_from_inside(const char *endpoint)
+{
+    axm_membership_t *membership = open_and_free(etcd_config(endpoint));
+    struct record record = new_record(membership);
+    CHECK(pthread_mutex_lock(&record.mutex) == 0);
+    /* There are two workers, but the first event is the last. */
+    OK(axm_membership_subscribe(membership, end_inside, &record, &record.subscription));
+    while (record.count == 0) {
+        CHECK(pthread_cond_wait(&record.changed, &record.mutex) == 0);
+    }
+    CHECK(pthread_mutex_unlock(&record.mutex) == 0);
+    axm_membership_free(membership);
+    free_record(&record);
+}
+
+static void ended_by_close(const char *endpoint)
+{
+    axm_membership_t *membership = open_and_free(etcd_config(endpoint));
+    struct record record = new_record(membership);
+    axm_subscription_t *subscription = NULL;
+    OK(axm_membership_subscribe(membership, on_event, &record, &subscription));
+    await_event(&record, AXM_EVENT_ADDED, ID2);
+    OK(axm_membership_close(membership));
+    axm_membership_free(membership);
+    axm_subscription_free(subscription);
+    free_record(&record);
+}
+
+static void status(const char *endpoint)
+{
+    axm_membership_t *membership = open_and_free(etcd_config(endpoint));
+    axm_worker_t worker1 = worker(ID1, "host1");
+    worker1.http_server_port = 8;
+    axm_status_t *status = NULL;
+    axm_config_t *config = etcd_config("http://127.0.0.1:1");
+    OK(axm_config_set(config, "alluxio.membership.native.operation.timeout", "2s"));
+    axm_membership_t *elsewhere = open_and_free(config);
+    axm_snapshot_t *snapshot = NULL;
+    OK(axm_membership_status(elsewhere, &status));
+    CHECK(axm_status_version(status) == 0 && axm_status_view_age_ms(status) == -1);
+    CHECK(axm_status_endpoint_is_healthy(status, 0));
+    CHECK(axm_status_endpoint_last_error(status, 0) == NULL);
+    axm_status_free(status);
+    FAILS(AXM_ERROR_UNAVAILABLE, axm_membership_list(elsewhere, AXM_FILTER_ALL, &snapshot));
+    OK(axm_membership_status(elsewhere, &status));
+    CHECK(!axm_status_endpoint_is_healthy(status, 0) && axm_status_endpoint_failed(status, 0) > 0);
+    CHECK(strstr(axm_status_endpoint_last_error(status, 0), "127.0.0.1:1") != NULL);
+    CHECK(axm_status_view_error(status) != NULL);
+    axm_status_free(status);
+    axm_membership_free(elsewhere);
+
+    OK(axm_membership_join(membership, &worker1));
+    OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
+    OK(axm_membership_status(membership, &status));
+    axm_snapshot_free(snapshot);
+    CHECK(axm_status_version(status) == axm_membership_version(membership));
+    CHECK(axm_status_view_age_ms(status) >= 0 && axm_status_view_age_ms(status) < 60000);
+    CHECK(axm_status_view_error(status) == NULL);
+    CHECK(axm_status_endpoint_count(status) == 1);
+    CHECK_TEXT(endpoint, axm_status_endpoint_url(status, 0));
+    CHECK(axm_status_endpoint_is_healthy(status, 0) && axm_status_endpoint_answered(status, 0) > 0);
+    CHECK(axm_status_registration_count(status) == 1);
+    CHECK_TEXT(ID1, axm_status_registration_identity(status, 0));
+    CHECK(axm_status_registration_state(status, 0) == AXM_REGISTRATION_REGISTERED);
+    CHECK(axm_status_registration_lease(status, 0) != 0);
+    CHECK(axm_status_registration_leases(status, 0) == 1);
+    int64_t left = axm_status_registration_lease_left_ms(status, 0);
+    CHECK(left > 0 && left <= 120000);
+    CHECK(axm_status_endpoint_url(status, 1) == NULL && axm_status_registration_identity(status, 1) == NULL);
+    axm_status_free(status);
+    OK(axm_membership_leave(membership));
+    OK(axm_membership_status(membership, &status));
+    CHECK(axm_status_registration_count(status) == 0);
+    axm_status_free(status);
+    axm_membership_free(membership);
+}
+
+struct messages {
+    pthread_mutex_t mutex;
+    int count;
+    int most;
+};
+
+static void on_message(void *user_data, int32_t level, const char *target, const char *message)
+{
+    struct messages *messages = user_data;
+    CHECK(level >= AXM_LOG_ERROR && level <= AXM_LOG_DEBUG);
+    CHECK(strncmp(target, "alluxio_membership", 18) == 0 && strlen(message) > 0);
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_log_set(NULL, NULL, AXM_LOG_OFF));
+    CHECK(pthread_mutex_lock(&messages->mutex) == 0);
+    messages->count++;
+    messages->most = level > messages->most ? level : messages->most;
+    CHECK(pthread_mutex_unlock(&messages->mutex) == 0);
+}
+
+static void join_and_leave(const char *endpoint)
+{
+    axm_membership_t *membership = open_and_free(etcd_config(endpoint));
+    axm_worker_t worker2 = worker(ID2, "host2");
+    OK(axm_membership_join(membership, &worker2));
+    axm_membership_free(membership);
+}
+
+static void messages(const char *endpoint)
+{
+    struct messages messages = {.count = 0};
+    CHECK(pthread_mutex_init(&messages.mutex, NULL) == 0);
+    OK(axm_log_set(on_message, &messages, AXM_LOG_INFO));
+    join_and_leave(endpoint);
+    OK(axm_log_set(on_message, &messages, AXM_LOG_OFF));
+    CHECK(messages.count > 0 && messages.most == AXM_LOG_INFO);
+    int count = messages.count;
+    join_and_leave(endpoint);
+    CHECK(messages.count == count);
+    OK(axm_log_set(on_message, &messages, AXM_LOG_INFO));
+    OK(axm_log_set(NULL, NULL, AXM_LOG_TRACE));
+    count = messages.count;
+    join_and_leave(endpoint);
+    CHECK(messages.count == count);
+    CHECK(pthread_mutex_destroy(&messages.mutex) == 0);
+}
+
+static void *wait_for_ever(void *membership)
+{
+    axm_snapshot_t *snapshot = NULL;
+    FAILS(AXM_ERROR_CLOSED,
+          axm_membership_wait_for_change(membership, AXM_FILTER_ALL, UINT64_MAX, -1, &snapshot));
+    return NULL;
+}
+
+static void shut_down(const char *endpoint)
+{
+    axm_config_t *config = etcd_config(endpoint);
+    axm_membership_t *membership = open_and_free(etcd_config(endpoint));
+    axm_membership_t *other = membership;
+    struct record record = new_record(membership);
+    axm_subscription_t *subscription = NULL;
+    axm_snapshot_t *snapshot = NULL;
+    axm_worker_t worker2 = worker(ID2, "host2");
+    OK(axm_membership_join(membership, &worker2));
+    OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
+    OK(axm_membership_subscribe(membership, on_event, &record, &subscription));
+    await_event(&record, AXM_EVENT_ADDED, ID2);
+    axm_subscription_free(subscription);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, wait_for_ever, membership) == 0);
+    OK(axm_shutdown(10000));
+    OK(axm_shutdown(10000));
+    CHECK(pthread_join(thread, NULL) == 0);
+    FAILS_WITH(AXM_ERROR_CLOSED, "was shut down", axm_membership_open(config, &other));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_join(membership, &worker2));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_close(membership));
+    CHECK(axm_membership_version(membership) == 0 && axm_snapshot_count(snapshot) > 0);
+    axm_snapshot_free(snapshot);
+    axm_membership_free(membership);
+    axm_config_free(config);
+    free_record(&record);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2);
+    OK(axm_shutdown(0)); /* Nothing was opened. */
+    events(argv[1]);
+    join_and_leave(argv[1]);
+    ended_from_inside(argv[1]);
+    ended_by_close(argv[1]);
+    messages(argv[1]);
+    status(argv[1]);
+    shut_down(argv[1]);
+    return 0;
+}

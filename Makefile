@@ -18,7 +18,7 @@ CARGO ?= cargo
 # Without the thousand lines of its downloads, and without colours where no terminal is.
 MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=auto --file java/pom.xml -Dnative.directory=$(CURDIR)/target/release
 
-.PHONY: help demo test build tools jar header-check fmt-check clippy test-rust test-faults test-c test-java clean
+.PHONY: help demo test build static install uninstall tools jar header-check fmt-check clippy test-rust test-faults test-c test-java test-install clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -29,9 +29,22 @@ demo: ## Shows real Alluxio code registering workers through the library, in a m
 test: ## Runs every check and every test of every language, and sums up.
 	@scripts/test
 
-build: ## Builds the library (release) and the C header.
+build: ## Builds the library, the tool (release) and the C header.
 	$(CARGO) build --release --locked
 	@ln -sf liballuxio_membership.so target/release/liballuxio_membership.so.0
+
+static: ## Builds the static library, and notes what must be linked with it.
+	@mkdir -p target/release
+	$(CARGO) rustc --release --locked --lib --crate-type staticlib -- --print native-static-libs=$(CURDIR)/target/release/native-static-libs
+
+# PREFIX (/usr/local), DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, DATADIR and MANDIR say where to.
+export PREFIX DESTDIR BINDIR LIBDIR INCLUDEDIR DATADIR MANDIR
+
+install: build static ## Installs libraries, headers, tool, manual pages; PREFIX= and DESTDIR= say where.
+	@scripts/install install
+
+uninstall: ## Removes what install put there; give it the same PREFIX= and DESTDIR=.
+	@scripts/install uninstall
 
 tools: $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(if $(AXM_TOXIPROXY),,$(TOXIPROXY)) ## Builds etcd 3.6 and toxiproxy for the tests.
 
@@ -70,6 +83,9 @@ test-c: tools ## Runs the C tests alone.
 
 test-java: build tools ## Runs the Java tests, on the real Alluxio classes and real etcd servers.
 	$(MVN) verify
+
+test-install: build static ## Installs into a temporary folder, builds the examples against it, and uninstalls.
+	@env -u PREFIX -u DESTDIR -u BINDIR -u LIBDIR -u INCLUDEDIR -u DATADIR -u MANDIR scripts/test-install
 
 clean: ## Removes everything that was built.
 	rm -rf target java/target .tools

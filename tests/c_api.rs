@@ -441,3 +441,50 @@ fn example_nodes_lists_a_static_cluster() {
         );
     }
 }
+
+#[tokio::test]
+async fn examples_worker_and_watch_work_together() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+    const ID: &str = "worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let (worker_shop, watch_shop) = (Workshop::new(), Workshop::new());
+    let site = worker_shop.write(
+        "alluxio-site.properties",
+        &format!(
+            "alluxio.worker.membership.manager.type=ETCD\nalluxio.etcd.endpoints={}\n",
+            etcd.endpoint()
+        ),
+    );
+    let worker = worker_shop.compile_for("examples/c/worker.c", Mode::Sanitized);
+    let watch = watch_shop.compile_for("examples/c/watch.c", Mode::Sanitized);
+    let mut worker = Command::new(worker)
+        .arg(&site)
+        .args([ID, "host1", "29999"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the worker");
+    let mut line = String::new();
+    let mut output = BufReader::new(worker.stdout.take().expect("a pipe"));
+    output.read_line(&mut line).expect("a line");
+    assert_eq!(line, format!("registered {ID}\n"));
+
+    let mut watch = Command::new(watch)
+        .arg(&site)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the watcher");
+    let mut events = BufReader::new(watch.stdout.take().expect("a pipe"));
+    line.clear();
+    events.read_line(&mut line).expect("an event");
+    assert_eq!(line, format!("added\t{ID}\thost1:29999\tONLINE\tof 1\n"));
+    // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its own.
+    unsafe { libc::kill(worker.id() as libc::pid_t, libc::SIGTERM) };
+    assert!(worker.wait().expect("wait").success());
+    line.clear();
+    events.read_line(&mut line).expect("an event");
+    assert_eq!(line, format!("lost\t{ID}\thost1:29999\tOFFLINE\tof 1\n"));
+    drop(watch.stdin.take());
+    assert!(watch.wait().expect("wait").success());
+}

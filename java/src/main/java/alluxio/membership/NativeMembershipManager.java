@@ -37,6 +37,10 @@ abstract class NativeMembershipManager implements MembershipManager {
    */
   private static final long REUSE_NANOS = TimeUnit.SECONDS.toNanos(1);
 
+  static {
+    SupportedAlluxio.check();
+  }
+
   private final AlluxioConfiguration mConf;
   private final NativeMembership mMembership;
   /** The latest view for each {@link Filter}. */

@@ -50,12 +50,12 @@ class DifferentialTest {
 
   @TestFactory
   Stream<DynamicTest> etcdWith311() {
-    return tests(EtcdScenarios.all(), "311");
+    return tests(EtcdScenarios.ofAllVersions(), "311");
   }
 
   @TestFactory
   Stream<DynamicTest> etcdWith308() {
-    return tests(EtcdScenarios.all(), "308");
+    return tests(EtcdScenarios.ofAllVersions(), "308");
   }
 
   @TestFactory

@@ -85,6 +85,21 @@ final class KnownDifferences {
         "java.lang.IllegalArgumentException: (Invalid property key no.such.name) <- java.io.IOException",
         "A more exact class; the cause names the property that refers to it.");
     differ("durations", "(join|keys) with -5s", ".*", "null", "See the line above.");
+    differ("308", "strange workers", "decommission of nothing", "", "java.lang.NullPointerException: .*",
+        "decommission does something in all versions, not only from 311 on.");
+
+    String live = "Clients use only workers that are live, and would use none of a hosts file.";
+    differ("static: hosts", "hosts: (all|live)", "(?!.*State=).*", ".*State=LIVE.*", live);
+    differ("static: hosts", "hosts: order of (all|live|show)", ".*", ".*z9.*a1.*m # x.*", "The order is that of the file.");
+    differ("static: properties", "(one|no http server): (order of )?(all|live)", "(?!.*State=).*", ".*State=LIVE.*",
+        live);
+    differ("static: properties", "data port: .*", "(WorkerId.*|.*DataPort=29997.*)", "(WorkerId.*|.*DataPort=1002.*)",
+        "The data port is that of the manager's configuration, not of the process's.");
+    differ("static: joining", "(joined|decommissioned): .*", ".*5000.*", ".*1001.*",
+        "One worker's ports are not those of all others.");
+    differ("static: files", "(not UTF-8|directory)", "alluxio.membership.StaticMembershipManager",
+        "java.io.UncheckedIOException: Failed to read the static worker config file .* <- java.io.IOException",
+        "A file that cannot be read is not a cluster without workers.");
   }
 
   private static void differ(String scenario, String label, String stock, String ours, String why) {

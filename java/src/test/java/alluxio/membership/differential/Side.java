@@ -238,8 +238,12 @@ final class Side implements AutoCloseable {
       if (!Arrays.equals(value.getBytes(StandardCharsets.UTF_8), kv.getValue().getBytes())) {
         value = Arrays.toString(kv.getValue().getBytes());
       }
-      String lease = kv.getLease() == 0 ? "no lease" : "lease of " + mEtcd.client().getLeaseClient()
-          .timeToLive(kv.getLease(), LeaseOption.DEFAULT).get(10, TimeUnit.SECONDS).getGrantedTTL() + " s";
+      String lease = kv.getLease() == 0 ? "no lease" : "lease";
+      if (kv.getLease() != 0 && mVersion.equals(AlluxioWorld.CURRENT)) {
+        // Before 312 the stock classes have 2 s, whatever is configured.
+        lease += " of " + mEtcd.client().getLeaseClient().timeToLive(kv.getLease(), LeaseOption.DEFAULT)
+            .get(10, TimeUnit.SECONDS).getGrantedTTL() + " s";
+      }
       text.append(entry.getKey()).append(" (").append(lease).append(") ").append(value).append('\n');
     }
     return text.toString();

@@ -33,7 +33,7 @@ final class StaticScenarios {
     Files.write(path, file);
     Map<String, String> all =
         map("alluxio.worker.membership.manager.type", "STATIC", FILE, path.toString(), "alluxio.worker.rpc.port", "1001",
-            "alluxio.worker.data.port", "1002", "alluxio.worker.web.port", "1003", "alluxio.worker.http.server.port",
+            "alluxio.worker.web.port", "1003", "alluxio.worker.http.server.port",
             "1004");
     all.putAll(map(properties));
     try {
@@ -68,6 +68,8 @@ final class StaticScenarios {
     look(side, "one");
     open(side, bytes("h"), "alluxio.worker.http.server.enabled", "false");
     look(side, "no http server");
+    open(side, bytes("h"), "alluxio.worker.data.port", "1002");
+    look(side, "data port");
   }
 
   private static void joining(Side side) throws Exception {

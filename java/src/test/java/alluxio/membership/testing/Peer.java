@@ -144,7 +144,11 @@ public final class Peer implements Function<Object[], String> {
     Class.forName("alluxio.membership.AlluxioEtcdClient").getMethod("destroy").invoke(null);
   }
 
-  private static void configure(InstancedConfiguration conf, Map<String, String> properties) {
+  /**
+   * @param conf the configuration to change
+   * @param properties names and values, null to unset
+   */
+  static void configure(InstancedConfiguration conf, Map<String, String> properties) {
     properties.forEach((name, value) -> {
       PropertyKey key = PropertyKey.isValid(name) ? PropertyKey.fromString(name) : PropertyKey.getOrBuildCustom(name);
       if (value == null) {

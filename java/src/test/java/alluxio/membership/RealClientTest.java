@@ -1,0 +1,113 @@
+package alluxio.membership;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import alluxio.membership.testing.AlluxioWorld;
+import alluxio.membership.testing.ClientPeer;
+import alluxio.membership.testing.EtcdServer;
+import alluxio.membership.testing.MembershipProgram;
+import alluxio.membership.testing.TestCluster;
+
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Function;
+
+/** Real clients list and place through our jar as they do without it. */
+class RealClientTest {
+  private static final String[] OPERATIONS = {"all", "live", "lost", "cached", "cached all", "place"};
+
+  @TempDir
+  private Path mDirectory;
+
+  private static Map<String, String> clientProperties(Map<String, String> properties) {
+    Map<String, String> all = new HashMap<>(properties);
+    // There is no master.
+    all.put("alluxio.master.hostname", "127.0.0.1");
+    all.put("alluxio.user.conf.cluster.default.enabled", "false");
+    all.put("alluxio.user.metrics.collection.enabled", "false");
+    return all;
+  }
+
+  private static String ask(Function<Object[], String> client, String operation, Map<String, String> properties) {
+    return client.apply(new Object[] {operation, properties});
+  }
+
+  @Test
+  void clientsSeeTheSameThroughBoth() throws Exception {
+    try (EtcdServer etcd = EtcdServer.start()) {
+      TestCluster cluster = new TestCluster(etcd, "ETCD");
+      MembershipManager workers = MembershipManager.Factory.create(cluster.conf());
+      for (int i = 1; i <= 5; i++) {
+        workers.join(MembershipProgram.worker("worker-0000000" + i + "-0000-4000-8000-000000000000", "h" + i, 1000));
+      }
+      workers.stopHeartBeat(MembershipProgram.worker("worker-00000003-0000-4000-8000-000000000000", "h3", 1000));
+      for (String ring : new String[] {"true", "false"}) {
+        Map<String, String> properties = clientProperties(cluster.properties());
+        properties.put("alluxio.user.dynamic.consistent.hash.ring.enabled", ring);
+        List<Map<String, String>> seen = new ArrayList<>();
+        for (AlluxioWorld world : new AlluxioWorld[] {AlluxioWorld.open(AlluxioWorld.CURRENT, false),
+            AlluxioWorld.open(AlluxioWorld.CURRENT, true), AlluxioWorld.shadedClient(false),
+            AlluxioWorld.shadedClient(true)}) {
+          Function<Object[], String> client = world.start(ClientPeer.class);
+          assertEquals("4 live", ask(client, "open", properties));
+          Map<String, String> before = look(client);
+          assertEquals("", ask(client, "reinit", null));
+          assertEquals(before, look(client));
+          assertEquals("", ask(client, "close", null));
+          seen.add(before);
+        }
+        assertTrue(seen.get(0).get("lost").startsWith("worker-00000003-0000-4000-8000-000000000000 "), seen.toString());
+        assertEquals(5, seen.get(0).get("all").split("\n").length, seen.toString());
+        for (Map<String, String> each : seen) {
+          assertEquals(seen.get(0), each);
+        }
+      }
+      workers.close();
+    }
+  }
+
+  private static Map<String, String> look(Function<Object[], String> client) {
+    Map<String, String> seen = new HashMap<>();
+    for (String operation : OPERATIONS) {
+      seen.put(operation, ask(client, operation, null));
+    }
+    return seen;
+  }
+
+  @Test
+  void clientsOfAStaticClusterFindTheWorkers() throws Exception {
+    Path hosts = mDirectory.resolve("workers");
+    Files.write(hosts, "h1\nh2\nh3\n".getBytes(StandardCharsets.UTF_8));
+    Map<String, String> cluster = new HashMap<>();
+    cluster.put("alluxio.worker.membership.manager.type", "STATIC");
+    cluster.put("alluxio.worker.static.membership.manager.config.file", hosts.toString());
+    Map<String, String> properties = clientProperties(cluster);
+
+    List<String> placements = new ArrayList<>();
+    for (boolean ours : new boolean[] {false, true}) {
+      for (AlluxioWorld world : new AlluxioWorld[] {AlluxioWorld.open(AlluxioWorld.CURRENT, ours),
+          AlluxioWorld.shadedClient(ours)}) {
+        Function<Object[], String> client = world.start(ClientPeer.class);
+        assertEquals("3 live", ask(client, "open", properties));
+        placements.add(ask(client, "place", null));
+        ask(client, "close", null);
+      }
+    }
+    // On the same workers, but with the stock classes the client takes none of them for one that it may use.
+    assertFalse(placements.get(0).contains(" active"), placements.get(0));
+    assertEquals(placements.get(0), placements.get(1));
+    assertFalse(placements.get(2).contains(" inactive"), placements.get(2));
+    assertEquals(placements.get(2), placements.get(3));
+    assertEquals(placements.get(0).replace(" inactive", ""), placements.get(2).replace(" active", ""));
+  }
+}

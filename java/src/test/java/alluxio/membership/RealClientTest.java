@@ -56,15 +56,17 @@ class RealClientTest {
         properties.put("alluxio.user.dynamic.consistent.hash.ring.enabled", ring);
         List<Map<String, String>> seen = new ArrayList<>();
         for (AlluxioWorld world : new AlluxioWorld[] {AlluxioWorld.open(AlluxioWorld.CURRENT, false),
-            AlluxioWorld.open(AlluxioWorld.CURRENT, true), AlluxioWorld.shadedClient(false),
-            AlluxioWorld.shadedClient(true)}) {
+            AlluxioWorld.open(AlluxioWorld.CURRENT, true), AlluxioWorld.shadedClient(true)}) {
           Function<Object[], String> client = world.start(ClientPeer.class);
           assertEquals("4 live", ask(client, "open", properties));
-          Map<String, String> before = look(client);
+          Map<String, String> all = look(client, "");
           assertEquals("", ask(client, "reinit", null));
-          assertEquals(before, look(client));
+          all.putAll(look(client, "after reinit: "));
+          for (String operation : new String[] {"all", "live", "lost"}) {
+            assertEquals(all.get(operation), all.get("after reinit: " + operation));
+          }
           assertEquals("", ask(client, "close", null));
-          seen.add(before);
+          seen.add(all);
         }
         assertTrue(seen.get(0).get("lost").startsWith("worker-00000003-0000-4000-8000-000000000000 "), seen.toString());
         assertEquals(5, seen.get(0).get("all").split("\n").length, seen.toString());
@@ -76,10 +78,19 @@ class RealClientTest {
     }
   }
 
-  private static Map<String, String> look(Function<Object[], String> client) {
+  /** Its etcd library was moved to another package together with names of the JDK, and cannot be loaded. */
+  @Test
+  void theShadedClientAloneCannotUseEtcd() throws Exception {
+    try (EtcdServer etcd = EtcdServer.start(); AlluxioWorld world = AlluxioWorld.shadedClient(false)) {
+      assertEquals("java.lang.NoClassDefFoundError: alluxio/shaded/client/javax/net/ssl/SSLException",
+          ask(world.start(ClientPeer.class), "open", clientProperties(new TestCluster(etcd, "ETCD").properties())));
+    }
+  }
+
+  private static Map<String, String> look(Function<Object[], String> client, String label) {
     Map<String, String> seen = new HashMap<>();
     for (String operation : OPERATIONS) {
-      seen.put(operation, ask(client, operation, null));
+      seen.put(label + operation, ask(client, operation, null));
     }
     return seen;
   }

@@ -93,7 +93,7 @@ final class KnownDifferences {
     differ("static: hosts", "hosts: order of (all|live|show)", ".*", ".*z9.*a1.*m # x.*", "The order is that of the file.");
     differ("static: properties", "(one|no http server): (order of )?(all|live)", "(?!.*State=).*", ".*State=LIVE.*",
         live);
-    differ("static: properties", "data port: .*", "(WorkerId.*|.*DataPort=29997.*)", "(WorkerId.*|.*DataPort=1002.*)",
+    differ("static: properties", "data port: .*", "(.*h:1001.*|.*DataPort=29997.*)", "(.*h:1001.*|.*DataPort=1002.*)",
         "The data port is that of the manager's configuration, not of the process's.");
     differ("static: joining", "(joined|decommissioned): .*", ".*5000.*", ".*1001.*",
         "One worker's ports are not those of all others.");

@@ -191,7 +191,8 @@ static void status(const char *endpoint)
     worker1.http_server_port = 8;
     axm_status_t *status = NULL;
     axm_config_t *config = etcd_config("http://127.0.0.1:1");
-    OK(axm_config_set(config, "alluxio.membership.native.operation.timeout", "2s"));
+    /* Longer than the first try of a listing, whose error is to be seen. */
+    OK(axm_config_set(config, "alluxio.membership.native.operation.timeout", "8s"));
     axm_membership_t *elsewhere = open_and_free(config);
     axm_snapshot_t *snapshot = NULL;
     OK(axm_membership_status(elsewhere, &status));

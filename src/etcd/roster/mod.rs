@@ -534,8 +534,10 @@ impl Shared {
                 state.highest
             );
         }
-        let changed =
-            self.version.load(Ordering::Acquire) == 0 || !state.tables.same_listing(&tables);
+        // What was kept back is in the old tables and not in the view.
+        let changed = self.version.load(Ordering::Acquire) == 0
+            || state.unpublished
+            || !state.tables.same_listing(&tables);
         *state = State {
             tables,
             order: Order::Unknown,

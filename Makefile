@@ -14,11 +14,12 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 HEADER := include/alluxio_membership.h
 ETCD_3_6 := .tools/bin/etcd-3.6
 TOXIPROXY := .tools/bin/toxiproxy
+GO_CLIENT := .tools/bin/go-client
 CARGO ?= cargo
 # Without the thousand lines of its downloads, and without colours where no terminal is.
 MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=auto --file java/pom.xml -Dnative.directory=$(CURDIR)/target/release
 
-.PHONY: help demo test build static install uninstall tools jar header-check fmt-check clippy test-rust test-faults test-c test-java test-install clean
+.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust test-faults test-c test-tsan test-java test-long soak test-install bench bench-tool clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -66,6 +67,12 @@ header-check: ## Fails when the committed C header is not what build.rs makes of
 	@diff -u target/header.committed $(HEADER) || { echo "commit $(HEADER) as the build wrote it"; exit 1; }
 	@echo "$(HEADER) is up to date"
 
+abi-check: ## Compares the interface of the C header with the recorded one.
+	@scripts/abi check
+
+abi-record: ## Records the interface anew, after something was added to it.
+	@scripts/abi record
+
 fmt-check: ## Checks the formatting of the Rust code.
 	$(CARGO) fmt --check && echo "formatting is right"
 
@@ -73,7 +80,7 @@ clippy: ## Runs clippy on everything.
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 
 test-rust: tools ## Runs the Rust and the C tests, on real etcd servers.
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 test-faults: tools ## Runs every fault test, the slow ones too, and prints one line per fault.
 	@scripts/test-faults
@@ -81,11 +88,35 @@ test-faults: tools ## Runs every fault test, the slow ones too, and prints one l
 test-c: tools ## Runs the C tests alone.
 	$(CARGO) test --locked --test c_api
 
+test-tsan: tools ## Runs C programs with the library under the thread sanitizer; builds for minutes at first.
+	@scripts/test-tsan
+
+bench-tool: jar ## Measures the tool's list beside that of a JVM with Alluxio's own class.
+	@scripts/bench-tool
+
 test-java: build tools ## Runs the Java tests, on the real Alluxio classes and real etcd servers.
 	$(MVN) verify
 
+# CHURN_SECONDS and SEED may be given: what a failure prints brings it back.
+CHURN_SECONDS ?= 300
+test-long: build ## Runs the random Java tests for some minutes; CHURN_SECONDS= says how long, SEED= repeats a failure.
+	$(MVN) verify -Dtest='MixedChurnTest,RandomRecordsTest,DifferentialTest#randomOperations*' \
+		-Dchurn.seconds=$(CHURN_SECONDS) -Drecords=10000 -Dsequences=30 $(if $(SEED),-Dseed=$(SEED))
+
+# A failure prints the seed that repeats its choices.
+soak: export AXM_SOAK_MINUTES ?= 10
+soak: tools ## Restarts etcd's members and flaps the network under 50 workers; AXM_SOAK_MINUTES= says how long, AXM_SOAK_SEED= repeats a run.
+	$(CARGO) test --locked --test faults soak:: -- --include-ignored --nocapture --test-threads 1
+
 test-install: build static ## Installs into a temporary folder, builds the examples against it, and uninstalls.
 	@env -u PREFIX -u DESTDIR -u BINDIR -u LIBDIR -u INCLUDEDIR -u DATADIR -u MANDIR scripts/test-install
+
+bench: tools $(GO_CLIENT) ## Measures what the library promises about speed beside etcd's Go client, on the same etcd.
+	$(CARGO) bench --locked --bench beside_go
+
+$(GO_CLIENT): $(wildcard tools/go-client/*)
+	cd tools/go-client && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
+	@touch $@
 
 clean: ## Removes everything that was built.
 	rm -rf target java/target .tools

@@ -14,7 +14,7 @@
  *   came from, and must not be freed. Arguments are borrowed for the call only; the library copies
  *   what it keeps.
  * NULL for an argument that is needed is AXM_ERROR_INVALID_ARGUMENT where the function can fail. Where
- *   it cannot, it answers NULL, 0 or false, or does nothing.
+ *   it cannot, it answers NULL, 0 or false, or does nothing. So does an index that is not below its count.
  * Strings are UTF-8 and end with NUL, in both directions; other input is
  *   AXM_ERROR_INVALID_ARGUMENT. A stored text may contain U+0000, which C cannot show: it is handed
  *   out as U+FFFD.
@@ -31,14 +31,16 @@
  *   All other functions return at once.
  * Fork. Threads do not survive fork: fork before the first axm_membership_open of the process, or exec
  *   in the child. In a child forked later, functions that use a membership fail with AXM_ERROR_FORKED,
- *   axm_membership_free does nothing, and configurations, errors and snapshots work. None of this harms
- *   the parent, whose workers stay registered.
+ *   axm_membership_free and axm_subscription_free do nothing, no subscription calls back, and
+ *   configurations, errors, snapshots and statuses work. Neither this nor the end of the child harms the
+ *   parent, whose workers stay registered and whose subscriptions go on.
  * Signals. The threads of the library, named axm-*, block all signals that are sent to the process,
  *   and SIGPIPE; handlers and dispositions are never changed. No function may be called from a
  *   signal handler.
  * Exit. A program may simply exit, but a registered worker is then listed as live until its lease
  *   ends; axm_membership_close ends it at once, and axm_shutdown does for all workers. The library
  *   cannot be unloaded: dlclose has no effect.
+ * Memory. When there is none left, the process is aborted.
  * Panics. A defect inside the library is reported as AXM_ERROR_INTERNAL; it never unwinds into C.
  */
 
@@ -268,7 +270,7 @@ typedef struct axm_membership_t axm_membership_t;
 
 /**
  * Some or all workers of a cluster at one moment, in the order of their keys in etcd (of the lines, where they come from
- * a hosts file). Never changes. Counted: it lives until every holder has freed it, however many memberships are freed
+ * a hosts file). Never changes, but for its age. Counted: it lives until every holder has freed it, however many memberships are freed
  * before. The same listing may be handed out many times, and costs nothing then.
  */
 typedef struct axm_snapshot_t axm_snapshot_t;
@@ -304,7 +306,7 @@ typedef struct {
      */
     const char *identity;
     /**
-     * The host name or IP address of the worker's services. Required.
+     * The host name or IP address of the worker's services. Required, and not empty.
      */
     const char *host;
     /**
@@ -316,7 +318,7 @@ typedef struct {
      */
     const char *domain_socket_path;
     /**
-     * The port of the RPC service.
+     * The port of the RPC service, 1 to 65535; 0, as for all ports, if there is none.
      */
     int32_t rpc_port;
     /**
@@ -440,6 +442,12 @@ uint64_t axm_snapshot_version(const axm_snapshot_t *snapshot);
  * The etcd revision that the snapshot shows; 0 if the workers come from a hosts file.
  */
 int64_t axm_snapshot_revision(const axm_snapshot_t *snapshot);
+
+/**
+ * How many milliseconds ago etcd was last known to have exactly these workers; -1 for NULL. A few thousand at most while
+ * they are the newest and etcd answers; from then on it grows. 0 if the workers come from a hosts file.
+ */
+int64_t axm_snapshot_age_ms(const axm_snapshot_t *snapshot);
 
 /**
  * The number of workers.
@@ -624,8 +632,8 @@ void axm_string_free(char *text);
  * then of each change. Changes that come faster than the callback takes them may be told as one.
  *
  * The callback runs on a thread of the subscription's own, one call at a time, and may use the library as any thread
- * may. It ends, without being told, when the membership is closed; while etcd does not answer, nothing changes, and
- * axm_membership_status says so. The user data must live until axm_subscription_free has returned.
+ * may, close the membership included. It ends, without being told, when the membership is closed; while etcd does not
+ * answer, nothing changes, and axm_membership_status says so. The user data must live until axm_subscription_free has returned.
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_subscribe(const axm_membership_t *membership,
@@ -667,14 +675,42 @@ int64_t axm_status_view_age_ms(const axm_status_t *status);
 const char *axm_status_view_error(const axm_status_t *status);
 
 /**
+ * How often all workers were listed, since the process first listed the cluster: once at first, once an hour, and
+ * whenever changes may have been missed.
+ */
+uint64_t axm_status_listings(const axm_status_t *status);
+
+/**
+ * How often etcd opened a watch: once after each listing, and whenever the connection of a watch was lost.
+ */
+uint64_t axm_status_watches(const axm_status_t *status);
+
+/**
+ * How often a comparison of the list in memory with etcd found nothing missing.
+ */
+uint64_t axm_status_checks(const axm_status_t *status);
+
+/**
+ * How often such a comparison found changes that the watch had not brought yet. Some are normal: the changes are on
+ * their way. What does not come within seconds is listed anew.
+ */
+uint64_t axm_status_checks_behind(const axm_status_t *status);
+
+/**
+ * How often etcd did not answer such a comparison.
+ */
+uint64_t axm_status_checks_failed(const axm_status_t *status);
+
+/**
  * The number of etcd's endpoints in the configuration; 0 if the workers come from a hosts file.
  */
 size_t axm_status_endpoint_count(const axm_status_t *status);
 
 /**
- * "http://host:port"; NULL if the index is not below axm_status_endpoint_count.
+ * "http://host:port", "https://host:port" with TLS; NULL if the index is not below axm_status_endpoint_count.
  */
-const char *axm_status_endpoint_url(const axm_status_t *status, size_t index);
+const char *axm_status_endpoint_url(const axm_status_t *status,
+                                    size_t index);
 
 /**
  * Whether the endpoint is used. One that did not answer is set aside until it does. One that was never asked counts as

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -47,6 +48,15 @@ inline void check(axm_error_t *error)
     }
 }
 
+/** A text for the C API, which takes what follows a NUL for something else. */
+inline const char *c_text(const std::string &text)
+{
+    if (text.find('\0') != std::string::npos) {
+        throw std::invalid_argument("a text for alluxio-membership contains NUL");
+    }
+    return text.c_str();
+}
+
 /** Properties on their way to a membership. */
 class Config {
 public:
@@ -55,14 +65,14 @@ public:
     /** Sets one property. */
     Config &set(const std::string &key, const std::string &value)
     {
-        check(axm_config_set(config_.get(), key.c_str(), value.c_str()));
+        check(axm_config_set(config_.get(), c_text(key), c_text(value)));
         return *this;
     }
 
     /** Sets all properties of a file in the format of alluxio-site.properties. */
     Config &load_file(const std::string &path)
     {
-        check(axm_config_load_file(config_.get(), path.c_str()));
+        check(axm_config_load_file(config_.get(), c_text(path)));
         return *this;
     }
 
@@ -98,6 +108,12 @@ class Snapshot {
 public:
     class Iterator {
     public:
+        using iterator_category = std::input_iterator_tag;
+        using value_type = Member;
+        using difference_type = std::ptrdiff_t;
+        using pointer = void;
+        using reference = Member;
+
         Iterator(const axm_snapshot_t *snapshot, std::size_t index) : snapshot_(snapshot), index_(index) {}
         Member operator*() const { return Member(axm_snapshot_member(snapshot_, index_)); }
         Iterator &operator++()
@@ -105,6 +121,13 @@ public:
             ++index_;
             return *this;
         }
+        Iterator operator++(int)
+        {
+            Iterator before = *this;
+            ++index_;
+            return before;
+        }
+        bool operator==(const Iterator &other) const { return index_ == other.index_; }
         bool operator!=(const Iterator &other) const { return index_ != other.index_; }
 
     private:
@@ -120,12 +143,18 @@ public:
     Iterator end() const { return Iterator(snapshot_.get(), size()); }
     uint64_t version() const noexcept { return axm_snapshot_version(snapshot_.get()); }
     int64_t revision() const noexcept { return axm_snapshot_revision(snapshot_.get()); }
+    /** How long ago etcd was last known to have exactly these workers. */
+    std::chrono::milliseconds age() const noexcept
+    {
+        return std::chrono::milliseconds(axm_snapshot_age_ms(snapshot_.get()));
+    }
 
-    /** The worker of an identity, if it is there. */
-    std::optional<Member> find(const std::string &identity) const
+    /** The worker of an identity, if it is there. Not of a temporary, which would take the worker along. */
+    std::optional<Member> find(const std::string &identity) const && = delete;
+    std::optional<Member> find(const std::string &identity) const &
     {
         const axm_member_t *member = nullptr;
-        check(axm_snapshot_find(snapshot_.get(), identity.c_str(), &member));
+        check(axm_snapshot_find(snapshot_.get(), c_text(identity), &member));
         return member == nullptr ? std::nullopt : std::optional<Member>(Member(member));
     }
 
@@ -173,12 +202,17 @@ public:
 
     /** Registers a worker and keeps it registered. */
     void join(const axm_worker_t &worker) { check(axm_membership_join(membership_.get(), &worker)); }
+    /** Ends the registration of one worker of this process. */
+    void stop_heartbeat(const std::string &identity)
+    {
+        check(axm_membership_stop_heartbeat(membership_.get(), c_text(identity)));
+    }
     /** Ends the registrations made here. */
     void leave() { check(axm_membership_leave(membership_.get())); }
     /** Leaves and closes; says whether that failed, which the destructor cannot. */
     void close() { check(axm_membership_close(membership_.get())); }
     /** Removes a lost worker from the cluster. */
-    void remove(const std::string &identity) { check(axm_membership_remove(membership_.get(), identity.c_str())); }
+    void remove(const std::string &identity) { check(axm_membership_remove(membership_.get(), c_text(identity))); }
 
     /** Lists the workers that an AXM_FILTER_* value names. */
     Snapshot list(axm_filter_t filter = AXM_FILTER_ALL) const
@@ -187,6 +221,9 @@ public:
         check(axm_membership_list(membership_.get(), filter, &snapshot));
         return Snapshot(snapshot);
     }
+
+    /** The version that a listing would have now; 0 if it would block or fail. */
+    uint64_t version() const noexcept { return axm_membership_version(membership_.get()); }
 
     /** Waits for a greater version than this; nothing when the time is over first. */
     std::optional<Snapshot> wait_for_change(uint64_t version, std::chrono::milliseconds timeout) const

@@ -40,6 +40,23 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind, in the order of the numbers.
+    pub const ALL: [ErrorKind; 13] = [
+        ErrorKind::InvalidArgument,
+        ErrorKind::InvalidConfig,
+        ErrorKind::MissingConfig,
+        ErrorKind::NotFound,
+        ErrorKind::AlreadyExists,
+        ErrorKind::Corrupt,
+        ErrorKind::Unavailable,
+        ErrorKind::Unauthenticated,
+        ErrorKind::PermissionDenied,
+        ErrorKind::Io,
+        ErrorKind::Closed,
+        ErrorKind::Forked,
+        ErrorKind::Internal,
+    ];
+
     /// Whether the same call may succeed later without anybody correcting anything.
     pub fn is_retryable(self) -> bool {
         matches!(self, ErrorKind::Unavailable)

@@ -8,6 +8,7 @@ mod c_api;
 pub mod config;
 pub mod error;
 pub mod etcd;
+mod jitter;
 #[allow(unsafe_code)]
 mod jni;
 pub mod membership;

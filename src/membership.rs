@@ -13,7 +13,7 @@ use crate::config::{Backend, Config, EtcdConfig, ReadMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
     Cluster, Clusters, EndpointHealth, HostLiveness, Inspection, Join, LeaseTime, ManagerId,
-    RegistrationState, RegistrationStatus,
+    RegistrationState, RegistrationStatus, ViewCounters,
 };
 use crate::static_hosts::StaticHosts;
 use crate::view::ClusterView;
@@ -36,8 +36,13 @@ struct Inner {
 }
 
 enum Members {
-    Static(StaticHosts),
+    Static(StaticMembers),
     Etcd(Box<EtcdMembers>),
+}
+
+struct StaticMembers {
+    hosts: StaticHosts,
+    operation_timeout: Duration,
 }
 
 struct EtcdMembers {
@@ -68,6 +73,8 @@ pub struct Status {
     pub view_age: Option<Duration>,
     /// Why the view cannot be brought up to date at present.
     pub view_error: Option<Error>,
+    /// What was done to keep the view up to date, for all managers of the cluster in this process.
+    pub view_counters: ViewCounters,
     /// The endpoints of etcd; none for a STATIC cluster.
     pub endpoints: Vec<EndpointHealth>,
     /// The workers that this process keeps registered in the cluster, whichever manager joined them.
@@ -79,11 +86,18 @@ impl Membership {
     /// and registrations.
     pub fn open(config: &Config, clusters: &Clusters) -> Result<Membership> {
         let members = match &config.backend {
-            Backend::Static(config) => Members::Static(StaticHosts::open(config)?),
+            Backend::Static(config) => {
+                // For the probes.
+                current_runtime()?;
+                Members::Static(StaticMembers {
+                    hosts: StaticHosts::open(config)?,
+                    operation_timeout: config.operation_timeout,
+                })
+            }
             Backend::Etcd(config) => Members::Etcd(Box::new(EtcdMembers {
                 id: rand::random(),
                 config: config.clone(),
-                cluster: clusters.get(config),
+                cluster: clusters.get(config)?,
                 joined: Mutex::default(),
                 runtime: current_runtime()?,
             })),
@@ -128,7 +142,7 @@ impl Membership {
     pub fn current_version(&self) -> u64 {
         match self.members() {
             Err(_) => 0,
-            Ok(Members::Static(hosts)) => hosts.view().version(),
+            Ok(Members::Static(fixed)) => fixed.version(),
             Ok(Members::Etcd(etcd)) => match etcd.config.read_mode {
                 ReadMode::Cached => etcd.cluster.started_roster().map_or(0, |roster| {
                     roster.current_version(etcd.config.max_staleness)
@@ -142,7 +156,10 @@ impl Membership {
     /// etcd, for at most the operation timeout. Shows everything this process wrote before.
     pub async fn view(&self) -> Result<Arc<ClusterView>> {
         match self.members()? {
-            Members::Static(hosts) => Ok(hosts.view().clone()),
+            Members::Static(fixed) => {
+                let deadline = Instant::now() + fixed.operation_timeout;
+                self.unless_closed(fixed.hosts.first_view(deadline)).await
+            }
             Members::Etcd(etcd) => {
                 let roster = etcd.cluster.roster();
                 let deadline = etcd.deadline();
@@ -160,7 +177,7 @@ impl Membership {
     }
 
     /// Waits until the view's version is greater than `version`, then returns it; `None` when the time is over. A
-    /// STATIC cluster never changes.
+    /// STATIC cluster never changes, unless its workers are probed.
     pub async fn wait_for_change(
         &self,
         version: u64,
@@ -168,15 +185,9 @@ impl Membership {
     ) -> Result<Option<Arc<ClusterView>>> {
         let deadline = Instant::now() + timeout.min(Duration::from_secs(365 * 24 * 3600));
         match self.members()? {
-            Members::Static(hosts) => {
-                if hosts.view().version() > version {
-                    return Ok(Some(hosts.view().clone()));
-                }
-                self.unless_closed(async {
-                    tokio::time::sleep_until(deadline).await;
-                    Ok(None)
-                })
-                .await
+            Members::Static(fixed) => {
+                let newer = fixed.hosts.newer_than(version, deadline);
+                self.unless_closed(async { Ok(newer.await) }).await
             }
             Members::Etcd(etcd) => {
                 let newer = etcd.cluster.roster().newer_than(version, deadline);
@@ -189,7 +200,7 @@ impl Membership {
     /// listing, and zero for a STATIC cluster.
     pub fn view_age(&self) -> Result<Option<Duration>> {
         Ok(match self.members()? {
-            Members::Static(_) => Some(Duration::ZERO),
+            Members::Static(fixed) => fixed.hosts.view().map(|_| Duration::ZERO),
             Members::Etcd(etcd) => etcd
                 .cluster
                 .started_roster()
@@ -200,7 +211,7 @@ impl Membership {
     /// The text of `showAllMembers`, which `alluxio info nodes` prints.
     pub async fn show_all_members(&self) -> Result<String> {
         match self.members()? {
-            Members::Static(hosts) => Ok(hosts.to_table()),
+            Members::Static(fixed) => Ok(fixed.hosts.table_of(&*self.view().await?)),
             Members::Etcd(_) => Ok(self.view().await?.to_table()),
         }
     }
@@ -219,10 +230,11 @@ impl Membership {
     /// How this manager is doing. Never blocks.
     pub fn status(&self) -> Result<Status> {
         Ok(match self.members()? {
-            Members::Static(hosts) => Status {
-                version: hosts.view().version(),
-                view_age: Some(Duration::ZERO),
+            Members::Static(fixed) => Status {
+                version: fixed.version(),
+                view_age: self.view_age()?,
                 view_error: None,
+                view_counters: ViewCounters::default(),
                 endpoints: Vec::new(),
                 registrations: Vec::new(),
             },
@@ -232,6 +244,8 @@ impl Membership {
                     version: roster.map_or(0, |roster| roster.current_version(Duration::MAX)),
                     view_age: roster.and_then(|roster| roster.age()),
                     view_error: roster.and_then(|roster| roster.last_error()),
+                    view_counters: roster
+                        .map_or_else(ViewCounters::default, |roster| roster.counters()),
                     endpoints: etcd.cluster.endpoint_health(),
                     registrations: etcd.cluster.registrations(),
                 }
@@ -313,7 +327,10 @@ impl Membership {
         }
         self.inner.closing.notify_waiters();
         match &self.inner.members {
-            Members::Static(_) => Ok(()),
+            Members::Static(fixed) => {
+                fixed.hosts.stop();
+                Ok(())
+            }
             Members::Etcd(etcd) if self.inner.leave_on_shutdown => {
                 etcd.cluster.clone().linger();
                 etcd.leave_all().await
@@ -345,6 +362,13 @@ impl Membership {
         } else {
             Ok(&self.inner.members)
         }
+    }
+}
+
+impl StaticMembers {
+    /// 0 before the first view.
+    fn version(&self) -> u64 {
+        self.hosts.view().map_or(0, |view| view.version())
     }
 }
 

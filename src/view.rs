@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
 
@@ -44,6 +46,40 @@ pub struct ClusterView {
     pub(crate) live: Vec<Member>,
     pub(crate) failed: Vec<Member>,
     pub(crate) skipped: Vec<SkippedRecord>,
+    pub(crate) confirmed: Confirmed,
+}
+
+/// When a view, and all that was made of it, was last known to be etcd's. By default always, as for a hosts file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Confirmed(Option<Arc<Confirmation>>);
+
+#[derive(Debug)]
+struct Confirmation {
+    start: Instant,
+    /// Milliseconds after the start.
+    at: AtomicU64,
+}
+
+impl Confirmed {
+    /// This many milliseconds after the start.
+    pub(crate) fn at(start: Instant, millis: u64) -> Self {
+        let at = millis.into();
+        Confirmed(Some(Arc::new(Confirmation { start, at })))
+    }
+
+    /// Once more.
+    pub(crate) fn again(&self, millis: u64) {
+        if let Some(confirmation) = &self.0 {
+            confirmation.at.fetch_max(millis, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        self.0.as_ref().map_or(Duration::ZERO, |confirmation| {
+            let at = Duration::from_millis(confirmation.at.load(Ordering::Acquire));
+            confirmation.start.elapsed().saturating_sub(at)
+        })
+    }
 }
 
 impl ClusterView {
@@ -55,6 +91,12 @@ impl ClusterView {
     /// The etcd revision this view shows; 0 for a STATIC cluster.
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// How long ago etcd was last known to have exactly these workers. Stays small while they are the newest, which
+    /// etcd is asked for all the time, and grows from then on. Zero for a STATIC cluster.
+    pub fn age(&self) -> Duration {
+        self.confirmed.age()
     }
 
     /// The members asked for, in the order of their keys (STATIC: in the order of the file).

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use alluxio_membership::error::ErrorKind;
-use alluxio_membership::worker::{WorkerIdentity, WorkerNetAddress};
+use alluxio_membership::record;
+use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 use common::{Etcd, EtcdVersion};
 use tempfile::TempDir;
 
@@ -24,6 +25,8 @@ enum Mode {
     Plain,
     Sanitized,
     Valgrind,
+    /// With the thread sanitizer, and a library that was built for it: `make test-tsan`.
+    ThreadSanitized,
 }
 
 const MODES: [Mode; 3] = [Mode::Plain, Mode::Sanitized, Mode::Valgrind];
@@ -35,13 +38,16 @@ struct Workshop {
 
 impl Workshop {
     fn new() -> Workshop {
-        let folder = tempfile::tempdir().expect("a temporary folder");
         // The copy beside this test; the one a folder up may be older.
         let test = std::env::current_exe().expect("the path of this test");
-        let library = test.with_file_name("liballuxio_membership.so");
+        Workshop::of(&test.with_file_name("liballuxio_membership.so"))
+    }
+
+    fn of(library: &Path) -> Workshop {
+        let folder = tempfile::tempdir().expect("a temporary folder");
         assert!(library.exists(), "{} is missing", library.display());
         for name in ["liballuxio_membership.so", "liballuxio_membership.so.0"] {
-            symlink(&library, folder.path().join(name)).expect("a link to the library");
+            symlink(library, folder.path().join(name)).expect("a link to the library");
         }
         Workshop { folder }
     }
@@ -83,6 +89,15 @@ impl Workshop {
     }
 
     fn compile_for(&self, source: &str, mode: Mode) -> PathBuf {
+        if mode == Mode::ThreadSanitized {
+            // Rust's own runtime of the sanitizer, which knows what Rust's compiler calls.
+            let runtime = variable("AXM_TSAN_RUNTIME");
+            let mut options = vec!["-std=c11", "-fsanitize=thread"];
+            options.push("-fno-sanitize-link-runtime");
+            options.extend(["-Wl,--whole-archive", &runtime, "-Wl,--no-whole-archive"]);
+            options.extend(["-Wl,--export-dynamic", "-ldl", "-lm", "-lrt", "-lresolv"]);
+            return self.compile("clang", source, &options);
+        }
         let sanitizers = [
             "-std=c11",
             "-fsanitize=address,undefined",
@@ -90,7 +105,7 @@ impl Workshop {
         ];
         let options = match mode {
             Mode::Sanitized => &sanitizers[..],
-            Mode::Plain | Mode::Valgrind => &sanitizers[..1],
+            _ => &sanitizers[..1],
         };
         self.compile("cc", source, options)
     }
@@ -109,6 +124,12 @@ const VALGRIND_ERROR: i32 = 99;
 fn run(program: &Path, mode: Mode, arguments: &[&OsStr]) -> Output {
     let mut command = match mode {
         Mode::Plain | Mode::Sanitized => Command::new(program),
+        Mode::ThreadSanitized => {
+            let mut command = Command::new(program);
+            let options = format!("suppressions={ROOT}/tests/c/tsan.supp:print_suppressions=0");
+            command.env("TSAN_OPTIONS", options);
+            command
+        }
         Mode::Valgrind => {
             // The runtime lives as long as the process: what it holds is no leak.
             let mut command = Command::new("valgrind");
@@ -178,25 +199,9 @@ fn c_name(kind: ErrorKind) -> String {
 
 #[test]
 fn the_headers_error_codes_are_the_numbers_of_the_kinds() {
-    use ErrorKind::*;
-    let kinds = [
-        InvalidArgument,
-        InvalidConfig,
-        MissingConfig,
-        NotFound,
-        AlreadyExists,
-        Corrupt,
-        Unavailable,
-        Unauthenticated,
-        PermissionDenied,
-        Io,
-        Closed,
-        Forked,
-        Internal,
-    ];
-    let expected: Vec<String> = kinds
-        .iter()
-        .map(|&kind| format!("{} = {},", c_name(kind), kind as i32))
+    let expected: Vec<String> = ErrorKind::ALL
+        .into_iter()
+        .map(|kind| format!("{} = {},", c_name(kind), kind as i32))
         .collect();
     let header = fs::read_to_string(Path::new(ROOT).join("include/alluxio_membership.h"))
         .expect("the header");
@@ -225,7 +230,13 @@ fn exported_symbols_are_the_declared_functions() {
         .map(str::to_owned)
         .collect();
     exported.sort();
+    let declared = declared_functions();
+    assert!(declared.len() > 40, "{declared:?}");
+    assert_eq!(exported, declared);
+}
 
+/// The functions of the header, in alphabetical order.
+fn declared_functions() -> Vec<String> {
     let preprocessed = Command::new("cc")
         .args(["-E", "-P", "include/alluxio_membership.h"])
         .current_dir(ROOT)
@@ -240,8 +251,108 @@ fn exported_symbols_are_the_declared_functions() {
         .filter(|name| name.starts_with("axm_"))
         .collect();
     declared.sort();
-    assert!(declared.len() > 40, "{declared:?}");
-    assert_eq!(exported, declared);
+    declared
+}
+
+/// Compares a header with the recorded interface; returns what differs.
+fn differences_from_the_record(header: &Path) -> Option<String> {
+    let output = Command::new("scripts/abi")
+        .arg("check")
+        .arg(header)
+        .current_dir(ROOT)
+        .output()
+        .expect("scripts/abi");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    match output.status.code() {
+        Some(0) => None,
+        Some(1) if error.is_empty() => Some(text),
+        _ => panic!("scripts/abi: {}\n{text}\n{error}", output.status),
+    }
+}
+
+#[test]
+fn the_interface_is_the_recorded_one() {
+    let header = Path::new(ROOT).join("include/alluxio_membership.h");
+    if let Some(differences) = differences_from_the_record(&header) {
+        panic!("{differences}");
+    }
+    let record = fs::read_to_string(Path::new(ROOT).join("abi/alluxio_membership.abi"));
+    let record = record.expect("the record");
+    for function in declared_functions() {
+        let symbol = format!("elf-symbol name='{function}' type='func-type'");
+        assert!(record.contains(&symbol), "{function} is not recorded");
+    }
+}
+
+#[test]
+fn a_changed_interface_is_noticed() {
+    let workshop = Workshop::new();
+    let header = fs::read_to_string(Path::new(ROOT).join("include/alluxio_membership.h"))
+        .expect("the header");
+    for (before, after, noticed) in [
+        // The type of an argument, its constness, one argument more, a type of what is returned.
+        (
+            "axm_shutdown(int64_t timeout_ms)",
+            "axm_shutdown(int32_t timeout_ms)",
+            "axm_shutdown",
+        ),
+        (
+            "axm_string_free(char *text)",
+            "axm_string_free(const char *text)",
+            "axm_string_free",
+        ),
+        (
+            "axm_abi_version(void)",
+            "axm_abi_version(int which)",
+            "axm_abi_version",
+        ),
+        (
+            "int64_t axm_snapshot_revision(",
+            "int32_t axm_snapshot_revision(",
+            "axm_snapshot_revision",
+        ),
+        // A function less, one more, another name.
+        ("void axm_string_free(char *text);", "", "axm_string_free"),
+        (
+            "axm_config_t *axm_config_new(void);",
+            "axm_config_t *axm_config_new(void);\nvoid axm_new(void);",
+            "axm_new",
+        ),
+        // The arguments of a callback.
+        (
+            "int32_t event,\n",
+            "int64_t event,\n",
+            "axm_event_callback_t",
+        ),
+        // A value of an enum: another one, a new one, another name.
+        ("AXM_EVENT_LOST = 4", "AXM_EVENT_LOST = 6", "AXM_EVENT_LOST"),
+        (
+            "    AXM_STATE_LOST = 2,",
+            "    AXM_STATE_LOST = 2,\n    AXM_STATE_NEW = 3,",
+            "AXM_STATE_NEW",
+        ),
+        ("AXM_ERROR_IO = 10", "AXM_ERROR_FILE = 10", "AXM_ERROR_FILE"),
+        // A field of a struct: another type, one more, one less, another place.
+        ("    int32_t web_port;", "    int64_t web_port;", "web_port"),
+        (
+            "    int32_t http_server_port;",
+            "    int32_t http_server_port;\n    int32_t new_port;",
+            "new_port",
+        ),
+        ("    int32_t data_port;", "", "data_port"),
+        (
+            "    size_t struct_size;",
+            "    const char *rack;\n    size_t struct_size;",
+            "struct_size",
+        ),
+    ] {
+        assert_eq!(header.matches(before).count(), 1, "{before}");
+        let changed = workshop.write("changed.h", &header.replace(before, after));
+        let differences = differences_from_the_record(&changed)
+            .unwrap_or_else(|| panic!("{after} instead of {before} was not noticed"));
+        assert!(differences.contains(noticed), "{after}: {differences}");
+    }
 }
 
 #[test]
@@ -260,6 +371,19 @@ fn static_cluster() {
     let site = workshop.write("alluxio-site.properties", "alluxio.worker.rpc.port=12345\n");
     for mode in MODES {
         workshop.check("tests/c/static.c", mode, &[hosts.as_ref(), site.as_ref()]);
+    }
+}
+
+#[test]
+fn the_cpp_header() {
+    let workshop = Workshop::new();
+    let hosts = workshop.hosts_file();
+    for compiler in ["g++", "clang++"] {
+        let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+        let options = ["-std=c++17", sanitizers[0], sanitizers[1]];
+        let program = workshop.compile(compiler, "tests/c/header.cpp", &options);
+        let output = run(&program, Mode::Sanitized, &[hosts.as_ref()]);
+        assert_success(compiler, &output);
     }
 }
 
@@ -302,14 +426,36 @@ fn signals_are_the_hosts() {
     }
 }
 
+/// What `tests/c/etcd.c` expects to find.
+async fn put_strange_records(etcd: &Etcd) {
+    etcd.put("/DHT/c/AUTHORIZED/broken", "{").await;
+    etcd.put("/ServiceDiscovery/c/broken", "no JSON").await;
+    let worker = Worker {
+        identity: WorkerIdentity::V0(1),
+        address: WorkerNetAddress::new("a\0b"),
+    };
+    etcd.put("/DHT/strange/AUTHORIZED/worker-1", record::encode(&worker))
+        .await;
+}
+
 #[tokio::test]
 async fn workers_in_etcd() {
     let workshop = Workshop::new();
     for mode in MODES {
         let etcd = Etcd::start(EtcdVersion::V3_4).await;
-        etcd.put("/DHT/c/AUTHORIZED/broken", "{").await;
-        etcd.put("/ServiceDiscovery/c/broken", "no JSON").await;
-        workshop.check("tests/c/etcd.c", mode, &[etcd.endpoint().as_ref()]);
+        put_strange_records(&etcd).await;
+        // Longer than what etcd stores; that much takes minutes under valgrind.
+        let long = if mode == Mode::Valgrind {
+            "65536"
+        } else {
+            "4194304"
+        };
+        let arguments = [etcd.endpoint(), long.to_owned()];
+        workshop.check(
+            "tests/c/etcd.c",
+            mode,
+            &arguments.each_ref().map(OsStr::new),
+        );
     }
 }
 
@@ -334,6 +480,25 @@ async fn fork_while_registered() {
 }
 
 #[tokio::test]
+async fn fork_while_subscribed() {
+    let workshop = Workshop::new();
+    for mode in MODES {
+        let etcd = Etcd::start(EtcdVersion::V3_4).await;
+        // Valgrind would look for leaks in a child that exits, and find what other threads held.
+        let end = if mode == Mode::Valgrind {
+            "exec"
+        } else {
+            "exit"
+        };
+        workshop.check(
+            "tests/c/fork_subscribed.c",
+            mode,
+            &[etcd.endpoint().as_ref(), end.as_ref()],
+        );
+    }
+}
+
+#[tokio::test]
 async fn etcd_dies() {
     let workshop = Workshop::new();
     for mode in MODES {
@@ -348,6 +513,33 @@ async fn etcd_dies() {
                 "http://127.0.0.1:1".as_ref(),
             ],
         );
+    }
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use make test-tsan"))
+}
+
+#[tokio::test]
+#[ignore = "needs a library that is built for it: make test-tsan"]
+async fn thread_sanitizer() {
+    let workshop = Workshop::of(variable("AXM_TSAN_LIBRARY").as_ref());
+    let hosts = workshop.hosts_file();
+    for source in ["misuse", "threads"] {
+        let source = format!("tests/c/{source}.c");
+        workshop.check(&source, Mode::ThreadSanitized, &[hosts.as_ref()]);
+    }
+    for (source, more) in [("etcd", Some("65536")), ("callbacks", None)] {
+        let etcd = Etcd::start(EtcdVersion::V3_4).await;
+        put_strange_records(&etcd).await;
+        let endpoint = etcd.endpoint();
+        let arguments: Vec<&OsStr> = [endpoint.as_str()]
+            .into_iter()
+            .chain(more)
+            .map(OsStr::new)
+            .collect();
+        let source = format!("tests/c/{source}.c");
+        workshop.check(&source, Mode::ThreadSanitized, &arguments);
     }
 }
 

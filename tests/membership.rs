@@ -2,11 +2,12 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use alluxio_membership::config::{Config, Properties};
 use alluxio_membership::error::ErrorKind;
-use alluxio_membership::etcd::{Clusters, RegistrationState};
+use alluxio_membership::etcd::{Clusters, RegistrationState, ViewCounters};
 use alluxio_membership::membership::{JoinOptions, Membership};
 use alluxio_membership::record;
 use alluxio_membership::view::{ClusterView, MemberFilter};
@@ -172,6 +173,7 @@ async fn another_address_under_one_identity_is_a_conflict_except_on_kubernetes(
          clean local worker identity settings to continue."
     );
     assert_eq!(hosts_of(&second, MemberFilter::Live).await, ["worker1"]);
+    assert_eq!(etcd.leases().await.len(), 1, "the owner's and no other");
 
     let kubernetes = JoinOptions {
         k8s_deployment: Some(true),
@@ -365,6 +367,46 @@ async fn a_restarted_etcd_is_not_noticed(version: EtcdVersion) {
         .expect("a change");
     assert!(view.is_live(&worker(1).identity));
     assert_eq!(etcd.get(&live_key).await.unwrap().lease(), lease);
+}
+
+async fn views_tell_their_age_and_what_keeps_them_young_is_counted(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let (member, reader) = (open(&etcd), open(&etcd));
+    let counters = || reader.status().unwrap().view_counters;
+    assert_eq!(counters(), ViewCounters::default());
+    let old = reader.view().await.unwrap();
+    let seen = Cell::new(Duration::ZERO);
+    eventually("etcd has confirmed the view", LONG, || async {
+        old.age() < seen.replace(old.age())
+    })
+    .await;
+    assert!(counters().checks > 0);
+
+    join(&member, &worker(1)).await;
+    eventually("the worker is live", LONG, || async {
+        hosts_of(&reader, MemberFilter::Live).await == ["worker1"]
+    })
+    .await;
+    let new = reader.view().await.unwrap();
+    seen.set(Duration::ZERO);
+    eventually("etcd has confirmed the new view", LONG, || async {
+        assert!(old.age() >= seen.get(), "what is outdated only grows older");
+        seen.set(old.age());
+        new.age() + Duration::from_secs(1) < old.age()
+    })
+    .await;
+
+    etcd.kill();
+    eventually("a check has failed", LONG, || async {
+        counters().checks_failed > 0
+    })
+    .await;
+    let before = counters();
+    etcd.wipe_and_restart().await;
+    eventually("everything was listed anew", LONG, || async {
+        counters().listings > before.listings && counters().watches > before.watches
+    })
+    .await;
 }
 
 async fn bad_records_are_skipped(version: EtcdVersion) {
@@ -650,6 +692,7 @@ on_every_etcd!(
     a_revoked_lease_is_replaced,
     a_wiped_etcd_is_filled_again,
     a_restarted_etcd_is_not_noticed,
+    views_tell_their_age_and_what_keeps_them_young_is_counted,
     bad_records_are_skipped,
     clusters_whose_names_begin_alike_are_apart,
     service_registry_has_live_keys_only,

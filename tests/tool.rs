@@ -10,6 +10,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use alluxio_membership::record;
+use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
+use common::tls::Authority;
 use common::{Etcd, EtcdOptions, EtcdVersion, on_every_etcd};
 use serde_json::Value;
 
@@ -174,7 +177,7 @@ async fn a_worker_joins_is_listed_leaves_and_is_removed(version: EtcdVersion) {
     );
     fails(
         remove().arg("seven"),
-        1,
+        2,
         "Unrecognized worker identity string: seven",
     );
 
@@ -355,6 +358,35 @@ async fn a_reader_that_goes_away_ends_it_quietly() {
         .stderr(Stdio::null())
         .status();
     assert_eq!(status.expect("the tool runs").code(), Some(1));
+}
+
+/// What somebody stored may not move the cursor of whoever lists it, and stays as it is for programs.
+#[tokio::test]
+async fn terminals_get_no_control_characters() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let worker = Worker {
+        identity: WorkerIdentity::V0(1),
+        address: WorkerNetAddress::new("evil\u{1b}[2J"),
+    };
+    etcd.put("/DHT/c/AUTHORIZED/worker-1", record::encode(&worker))
+        .await;
+    etcd.put("/DHT/c/AUTHORIZED/\u{1b}[2J", "{").await;
+    let tool = |arguments: &[&str]| {
+        let mut command = on_etcd(&etcd.endpoint());
+        command.args(arguments);
+        command
+    };
+    let (status, output) = on_terminal(&tool(&["nodes"]), "");
+    assert_eq!(status, Some(0));
+    assert!(output.contains("evil\\u{1b}[2J"), "{output:?}");
+    assert!(!output.contains('\u{1b}'), "{output:?}");
+    assert!(run(&mut tool(&["nodes"])).1.contains("evil\u{1b}[2J"));
+    for arguments in [&["nodes", "--wide"][..], &["nodes", "--json"], &["check"]] {
+        let (_, output, error) = run(&mut tool(arguments));
+        let text = output + &error;
+        assert!(text.contains("1b"), "{arguments:?}: {text:?}");
+        assert!(!text.contains('\u{1b}'), "{arguments:?}: {text:?}");
+    }
 }
 
 /// Runs the tool on a terminal of its own and types this.
@@ -585,6 +617,51 @@ async fn check_finds_what_is_wrong(version: EtcdVersion) {
     );
 }
 
+on_every_etcd!(check_shows_tls);
+
+async fn check_shows_tls(version: EtcdVersion) {
+    let authority = Authority::new();
+    let certificate = authority.issue("etcd-0", &["127.0.0.1"]);
+    let etcd = Etcd::start_with(EtcdOptions::new(version).tls(&certificate)).await;
+    let endpoint = etcd.tls_endpoint("127.0.0.1");
+    let with_tls = |endpoint: &str| {
+        let mut command = on_etcd(endpoint);
+        command.args(["-D", "alluxio.etcd.tls.enabled=true", "-D"]);
+        command.arg(format!("alluxio.etcd.tls.ca.cert={}", authority.file()));
+        command
+    };
+    let (status, findings) = check(&mut with_tls(&endpoint));
+    assert_eq!(status, 0, "{findings:?}");
+    let subject = format!("endpoint {endpoint}");
+    let text = "TLS 1.3, its certificate (CN=etcd-0) expires 2099-12-31T00:00:00Z";
+    let shown = ("ok".to_owned(), subject, text.to_owned());
+    assert!(findings.contains(&shown), "{findings:?}");
+
+    // The library goes on with the other endpoint.
+    let by_name = etcd.tls_endpoint("localhost");
+    let (status, findings) = check(&mut with_tls(&format!("{endpoint},{by_name}")));
+    assert_eq!(status, 6, "{findings:?}");
+    let wrong_name = |(verdict, subject, text): &(String, String, String)| {
+        verdict == "look"
+            && *subject == format!("endpoint {by_name}")
+            && text.contains("not valid for name")
+    };
+    assert!(findings.iter().any(wrong_name), "{findings:?}");
+
+    let (status, findings) = check(on_etcd(&endpoint).args(["--timeout", "3s"]));
+    assert_eq!(status, 4, "{findings:?}");
+    assert!(
+        findings[0].2.contains("alluxio.etcd.tls.enabled"),
+        "{findings:?}"
+    );
+    let no_file = ["-D", "alluxio.etcd.tls.ca.cert=/no/such/file", "nodes"];
+    fails(
+        with_tls(&endpoint).args(no_file),
+        3,
+        "alluxio.etcd.tls.ca.cert",
+    );
+}
+
 on_every_etcd!(credentials_are_told_apart);
 
 async fn credentials_are_told_apart(version: EtcdVersion) {
@@ -662,9 +739,19 @@ fn the_configuration_comes_from_where_alluxio_has_it() {
                 "-D",
                 "alluxio.etcd.endpoints=http://h",
             ]),
-        3,
-        "soon",
+        2,
+        "'soon' for '--timeout <TIME>': expected a whole number",
     );
+    let unreadable = conf.join("a-folder");
+    fs::create_dir(&unreadable).expect("a folder");
+    fails(
+        tool().args(["nodes", "--conf"]).arg(&unreadable),
+        3,
+        "a-folder",
+    );
+    let identity = ["join", "--host", "h", "--rpc-port", "1", "--identity-file"];
+    let mut command = on_etcd("http://127.0.0.1:1");
+    fails(command.args(identity).arg(&unreadable), 1, "a-folder");
     fails(tool().args(["nodes", "--live", "--failed"]), 2, "--failed");
     fails(tool().args(["nodes", "--all"]), 2, "--all");
     fails(&mut tool(), 2, "Usage:");
@@ -727,5 +814,38 @@ fn completions_and_manual_pages_name_every_command() {
         let file = folder.path().join(format!("alluxio-membership{page}.1"));
         let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file:?}: {error}"));
         assert!(text.contains(".SH NAME"), "{text}");
+        for (status, meaning) in exit_statuses(&ok(tool().arg("--help"))) {
+            let entry = format!("\n.TP\n{status}\n{}\n", meaning.replace('-', "\\-"));
+            assert!(text.contains(&entry), "{entry} in {text}");
+        }
     }
+}
+
+/// The rows of the help that say what the program ends with.
+fn exit_statuses(help: &str) -> Vec<(String, String)> {
+    let (_, rows) = help.split_once("Exit status:\n").expect("the statuses");
+    rows.lines()
+        .map_while(|row| row.strip_prefix("  ")?.split_once("  "))
+        .map(|(status, meaning)| (status.to_owned(), meaning.to_owned()))
+        .collect()
+}
+
+#[test]
+fn help_and_readme_say_the_same_of_the_exit_status() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let readme = readme.expect("the README");
+    let (_, table) = readme
+        .split_once("| status | |\n|---|---|\n")
+        .expect("the table");
+    let rows: Vec<(String, String)> = table
+        .lines()
+        .map_while(|row| {
+            row.strip_prefix("| ")?
+                .strip_suffix(" |")?
+                .split_once(" | ")
+        })
+        .map(|(status, meaning)| (status.to_owned(), meaning.replace('`', "")))
+        .collect();
+    assert_eq!(rows.len(), 7);
+    assert_eq!(rows, exit_statuses(&ok(tool().arg("--help"))));
 }

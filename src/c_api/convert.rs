@@ -1,6 +1,7 @@
 //! Between C's values and Rust's. The unsafe code of the C API is here; it relies on what the header demands of callers.
 
 use std::ffi::{CStr, CString, c_char};
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::worker::WorkerIdentity;
@@ -47,6 +48,11 @@ pub(super) fn to_identity(pointer: *const c_char, name: &str) -> Result<WorkerId
 /// A text for C.
 pub(super) fn c_text(text: &str) -> CString {
     CString::new(text.replace('\0', "\u{fffd}")).expect("every NUL was just replaced")
+}
+
+/// A duration for C.
+pub(super) fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Frees a text made by [`CString::into_raw`].

@@ -5,10 +5,10 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
 
-use super::convert::{c_text, invalid, required, to_identity};
+use super::convert::{c_text, invalid, milliseconds, required, to_identity};
 use super::error::{axm_error_t, guard};
 use crate::error::Result;
-use crate::view::{ClusterView, Member, MemberFilter};
+use crate::view::{ClusterView, Confirmed, Member, MemberFilter};
 use crate::worker::{WorkerIdentity, WorkerState};
 
 /// Which workers are asked for.
@@ -48,13 +48,14 @@ pub(super) fn to_filter(number: i32) -> Result<MemberFilter> {
 }
 
 /// Some or all workers of a cluster at one moment, in the order of their keys in etcd (of the lines, where they come from
-/// a hosts file). Never changes. Counted: it lives until every holder has freed it, however many memberships are freed
+/// a hosts file). Never changes, but for its age. Counted: it lives until every holder has freed it, however many memberships are freed
 /// before. The same listing may be handed out many times, and costs nothing then.
 pub struct axm_snapshot_t {
     version: u64,
     revision: i64,
     members: Vec<axm_member_t>,
     skipped: Vec<Skipped>,
+    confirmed: Confirmed,
 }
 
 /// A worker in a listing. Belongs to its snapshot, as do its texts.
@@ -92,6 +93,7 @@ impl axm_snapshot_t {
                     reason: c_text(&record.reason),
                 })
                 .collect(),
+            confirmed: view.confirmed.clone(),
         }
     }
 
@@ -151,6 +153,13 @@ pub extern "C" fn axm_snapshot_version(snapshot: Option<&axm_snapshot_t>) -> u64
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_revision(snapshot: Option<&axm_snapshot_t>) -> i64 {
     snapshot.map_or(0, |snapshot| snapshot.revision)
+}
+
+/// How many milliseconds ago etcd was last known to have exactly these workers; -1 for NULL. A few thousand at most while
+/// they are the newest and etcd answers; from then on it grows. 0 if the workers come from a hosts file.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_snapshot_age_ms(snapshot: Option<&axm_snapshot_t>) -> i64 {
+    snapshot.map_or(-1, |snapshot| milliseconds(snapshot.confirmed.age()))
 }
 
 /// The number of workers.

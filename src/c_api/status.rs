@@ -5,10 +5,10 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::Duration;
 
-use super::convert::{c_text, required};
+use super::convert::{c_text, milliseconds, required};
 use super::error::{axm_error_t, guard};
 use super::membership::axm_membership_t;
-use crate::etcd::{EndpointHealth, RegistrationState, RegistrationStatus};
+use crate::etcd::{EndpointHealth, RegistrationState, RegistrationStatus, ViewCounters};
 use crate::membership::Status;
 use crate::runtime::runtime;
 
@@ -48,6 +48,7 @@ pub struct axm_status_t {
     version: u64,
     view_age: Option<Duration>,
     view_error: Option<CString>,
+    counters: ViewCounters,
     endpoints: Vec<Endpoint>,
     registrations: Vec<Registration>,
 }
@@ -78,6 +79,7 @@ impl From<Status> for axm_status_t {
             version: status.version,
             view_age: status.view_age,
             view_error: status.view_error.map(|error| c_text(&error.to_string())),
+            counters: status.view_counters,
             endpoints: status.endpoints.into_iter().map(endpoint).collect(),
             registrations: status.registrations.into_iter().map(registration).collect(),
         }
@@ -86,10 +88,6 @@ impl From<Status> for axm_status_t {
 
 fn pointer(text: Option<&CString>) -> *const c_char {
     text.map_or(ptr::null(), |text| text.as_ptr())
-}
-
-fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn endpoint(status: Option<&axm_status_t>, index: usize) -> Option<&Endpoint> {
@@ -141,13 +139,45 @@ pub extern "C" fn axm_status_view_error(status: Option<&axm_status_t>) -> *const
     pointer(status.and_then(|status| status.view_error.as_ref()))
 }
 
+/// How often all workers were listed, since the process first listed the cluster: once at first, once an hour, and
+/// whenever changes may have been missed.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_status_listings(status: Option<&axm_status_t>) -> u64 {
+    status.map_or(0, |status| status.counters.listings)
+}
+
+/// How often etcd opened a watch: once after each listing, and whenever the connection of a watch was lost.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_status_watches(status: Option<&axm_status_t>) -> u64 {
+    status.map_or(0, |status| status.counters.watches)
+}
+
+/// How often a comparison of the list in memory with etcd found nothing missing.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_status_checks(status: Option<&axm_status_t>) -> u64 {
+    status.map_or(0, |status| status.counters.checks)
+}
+
+/// How often such a comparison found changes that the watch had not brought yet. Some are normal: the changes are on
+/// their way. What does not come within seconds is listed anew.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_status_checks_behind(status: Option<&axm_status_t>) -> u64 {
+    status.map_or(0, |status| status.counters.checks_behind)
+}
+
+/// How often etcd did not answer such a comparison.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_status_checks_failed(status: Option<&axm_status_t>) -> u64 {
+    status.map_or(0, |status| status.counters.checks_failed)
+}
+
 /// The number of etcd's endpoints in the configuration; 0 if the workers come from a hosts file.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_endpoint_count(status: Option<&axm_status_t>) -> usize {
     status.map_or(0, |status| status.endpoints.len())
 }
 
-/// "http://host:port"; NULL if the index is not below axm_status_endpoint_count.
+/// "http://host:port", "https://host:port" with TLS; NULL if the index is not below axm_status_endpoint_count.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_endpoint_url(
     status: Option<&axm_status_t>,

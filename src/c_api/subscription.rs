@@ -15,7 +15,7 @@ use super::membership::axm_membership_t;
 use super::snapshot::{axm_member_t, axm_snapshot_t};
 use crate::error::{Error, ErrorKind, Result};
 use crate::membership::Membership;
-use crate::runtime::{Runtime, block_signals, runtime};
+use crate::runtime::{block_signals, runtime};
 use crate::view::{Change, ChangeKind, ClusterView, MemberFilter};
 
 /// What happened to a worker. Later versions may add events.
@@ -92,8 +92,8 @@ impl Subscriber {
 /// then of each change. Changes that come faster than the callback takes them may be told as one.
 ///
 /// The callback runs on a thread of the subscription's own, one call at a time, and may use the library as any thread
-/// may. It ends, without being told, when the membership is closed; while etcd does not answer, nothing changes, and
-/// axm_membership_status says so. The user data must live until axm_subscription_free has returned.
+/// may, close the membership included. It ends, without being told, when the membership is closed; while etcd does not
+/// answer, nothing changes, and axm_membership_status says so. The user data must live until axm_subscription_free has returned.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_subscribe(
@@ -109,16 +109,14 @@ pub extern "C" fn axm_membership_subscribe(
             user_data,
         };
         let out = required(out, "out")?;
-        let runtime = runtime()?;
         let membership = membership.core().clone();
-        // Fails if it is closed.
-        membership.view_age()?;
+        check_open(&membership)?;
         let stop = Arc::new(Stop::default());
         let thread = thread::Builder::new().name("axm-events".into()).spawn({
             let stop = stop.clone();
             move || {
                 block_signals();
-                if let Err(error) = tell_all(runtime, &membership, &subscriber, &stop) {
+                if let Err(error) = tell_all(&membership, &subscriber, &stop) {
                     log::debug!("A subscription ended: {error}");
                 }
             }
@@ -134,19 +132,20 @@ pub extern "C" fn axm_membership_subscribe(
     })
 }
 
-/// Tells of changes until it is asked to stop or the membership is closed.
-fn tell_all(
-    runtime: &Runtime,
-    membership: &Membership,
-    subscriber: &Subscriber,
-    stop: &Arc<Stop>,
-) -> Result<()> {
+/// Fails when nothing is told any more: the membership is closed, the library was shut down, this process was forked.
+fn check_open(membership: &Membership) -> Result<()> {
+    runtime()?;
+    membership.view_age().map(drop)
+}
+
+/// Tells of changes until it is asked to stop or the membership is closed, and not in a process that a callback forked.
+fn tell_all(membership: &Membership, subscriber: &Subscriber, stop: &Arc<Stop>) -> Result<()> {
     let mut known = Arc::new(ClusterView::default());
     loop {
-        let (membership, stopped, version) = (membership.clone(), stop.clone(), known.version());
-        let newer = runtime.block_on(async move {
+        let (watched, stopped, version) = (membership.clone(), stop.clone(), known.version());
+        let newer = runtime()?.block_on(async move {
             tokio::select! {
-                newer = membership.wait_for_change(version, Duration::MAX) => newer,
+                newer = watched.wait_for_change(version, Duration::MAX) => newer,
                 () = stopped.wake.notified() => Ok(None),
             }
         })?;
@@ -156,6 +155,7 @@ fn tell_all(
                 if stop.requested.load(Ordering::Acquire) {
                     return Ok(());
                 }
+                check_open(membership)?;
                 subscriber.tell(&change, &snapshot);
             }
             known = newer;

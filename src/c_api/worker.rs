@@ -23,13 +23,13 @@ pub struct axm_worker_t {
     pub struct_size: usize,
     /// "worker-" and a UUID that is the worker's own: the same at every start, and no other worker's. Required.
     pub identity: *const c_char,
-    /// The host name or IP address of the worker's services. Required.
+    /// The host name or IP address of the worker's services. Required, and not empty.
     pub host: *const c_char,
     /// The host name of the worker's container.
     pub container_host: *const c_char,
     /// The path of the domain socket for short-circuit reads.
     pub domain_socket_path: *const c_char,
-    /// The port of the RPC service.
+    /// The port of the RPC service, 1 to 65535; 0, as for all ports, if there is none.
     pub rpc_port: i32,
     /// The port of the data service.
     pub data_port: i32,
@@ -72,10 +72,28 @@ pub(super) fn to_worker(pointer: *const axm_worker_t) -> Result<Worker> {
     let text_or_empty = |pointer, name| {
         optional_text(pointer, name).map(|text| Some(text.unwrap_or_default().to_owned()))
     };
+    let host = text(worker.host, "worker.host")?;
+    if host.is_empty() {
+        return Err(invalid("worker.host is empty"));
+    }
+    for (port, name) in [
+        (worker.rpc_port, "rpc_port"),
+        (worker.data_port, "data_port"),
+        (worker.secure_rpc_port, "secure_rpc_port"),
+        (worker.netty_data_port, "netty_data_port"),
+        (worker.web_port, "web_port"),
+        (worker.http_server_port, "http_server_port"),
+    ] {
+        if !(0..=65535).contains(&port) {
+            return Err(invalid(format!(
+                "worker.{name} is {port}, expected 0 to 65535"
+            )));
+        }
+    }
     Ok(Worker {
         identity: to_identity(worker.identity, "worker.identity")?,
         address: WorkerNetAddress {
-            host: Some(text(worker.host, "worker.host")?.to_owned()),
+            host: Some(host.to_owned()),
             container_host: text_or_empty(worker.container_host, "worker.container_host")?,
             domain_socket_path: text_or_empty(
                 worker.domain_socket_path,

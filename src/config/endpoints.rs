@@ -2,38 +2,40 @@
 
 use http::Uri;
 
-use crate::config::names::ETCD_ENDPOINTS;
+use crate::config::names::{ETCD_ENDPOINTS, ETCD_TLS_ENABLED};
 use crate::error::{Cause, Error, ErrorKind, Result};
 
 const DEFAULT_PORT: u16 = 2379;
 
-/// `http://host:port` of each endpoint, in their order, without duplicates.
-pub(super) fn parse(endpoints: &[String]) -> Result<Vec<String>> {
+/// `http://host:port` of each endpoint, `https://host:port` with TLS, in their order, without duplicates.
+pub(super) fn parse(endpoints: &[String], tls: bool) -> Result<Vec<String>> {
     if endpoints.is_empty() {
         return Err(invalid(
             "Unable to compute target from endpoints: '[]'".to_owned(),
         ));
     }
     let mut normalised = Vec::with_capacity(endpoints.len());
-    let mut https = Vec::new();
+    let scheme = if tls { "https" } else { "http" };
     for endpoint in endpoints {
-        let target = target(endpoint).ok_or_else(|| {
+        let host_and_port = host_and_port(endpoint).ok_or_else(|| {
             invalid(format!(
                 "Unable to compute target from endpoint: '{endpoint}'"
             ))
         })?;
-        if is_https(endpoint) {
-            https.push(target.clone());
+        let target = format!("{scheme}://{host_and_port}");
+        match (tls, is_https(endpoint)) {
+            (false, true) => log::warn!(
+                "In spite of the https in {ETCD_ENDPOINTS}, {host_and_port} is spoken to without TLS, as Alluxio does \
+                 it; {ETCD_TLS_ENABLED} switches TLS on"
+            ),
+            (true, false) => log::info!(
+                "{host_and_port} of {ETCD_ENDPOINTS} is spoken to with TLS, since {ETCD_TLS_ENABLED} is true"
+            ),
+            (false, false) | (true, true) => {}
         }
         if !normalised.contains(&target) {
             normalised.push(target);
         }
-    }
-    if !https.is_empty() {
-        log::warn!(
-            "In spite of the https in {ETCD_ENDPOINTS}, etcd is spoken to without TLS, as Alluxio does it: {}",
-            https.join(", ")
-        );
     }
     Ok(normalised)
 }
@@ -44,7 +46,7 @@ fn is_https(endpoint: &str) -> bool {
         .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
 }
 
-fn target(endpoint: &str) -> Option<String> {
+fn host_and_port(endpoint: &str) -> Option<String> {
     // Java reads URLs without a scheme.
     let uri: Uri = match endpoint.strip_prefix("//") {
         Some(_) => format!("http:{endpoint}").parse(),
@@ -58,7 +60,7 @@ fn target(endpoint: &str) -> Option<String> {
         None | Some("") => DEFAULT_PORT,
         Some(port) => port.parse().ok()?,
     };
-    Some(format!("http://{}:{port}", host.to_ascii_lowercase()))
+    Some(format!("{}:{port}", host.to_ascii_lowercase()))
 }
 
 /// A name, an IPv4 address or an IPv6 address in brackets. Unlike Java, this accepts `_` in names.
@@ -96,7 +98,16 @@ mod tests {
 
     fn parse(endpoints: &[&str]) -> Result<Vec<String>> {
         let endpoints: Vec<String> = endpoints.iter().map(|e| (*e).to_owned()).collect();
-        super::parse(&endpoints)
+        super::parse(&endpoints, false)
+    }
+
+    #[test]
+    fn tls_shows_in_every_url() {
+        let endpoints = ["http://a:1".to_owned(), "https://b:2".to_owned()];
+        assert_eq!(
+            super::parse(&endpoints, true).unwrap(),
+            ["https://a:1", "https://b:2"]
+        );
     }
 
     #[test]

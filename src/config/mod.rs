@@ -6,16 +6,17 @@
 mod endpoints;
 pub mod names;
 mod properties;
+mod secret;
 mod site_file;
 mod values;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
 pub use properties::Properties;
+pub use secret::Secret;
 
 /// How the membership is kept: the values of `alluxio.worker.membership.manager.type` that this library serves.
 /// `MASTER`, Alluxio's default, is left to Alluxio.
@@ -38,21 +39,35 @@ pub enum ReadMode {
     Linearizable,
 }
 
-/// An etcd user. The password is in no debug output.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// An etcd user.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Credentials {
     /// `alluxio.etcd.username`
     pub username: String,
     /// `alluxio.etcd.password`
-    pub password: String,
+    pub password: Secret,
 }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("username", &self.username)
-            .finish_non_exhaustive()
-    }
+/// How TLS is spoken to etcd. The files are in PEM format, and are read again for every connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TlsConfig {
+    /// The authorities that may have signed etcd's certificate; if there is none, those that the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// What etcd is shown if it asks who the client is.
+    pub client_certificate: Option<ClientCertificate>,
+    /// Whether etcd's certificate must be for the host of the endpoint.
+    pub checks_name: bool,
+}
+
+/// The certificate of this process.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and the authority that etcd knows.
+    pub certificate_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// What the key is encrypted with, if it is.
+    pub key_password: Option<Secret>,
 }
 
 /// A checked configuration.
@@ -91,7 +106,14 @@ pub struct StaticConfig {
     pub web_port: i32,
     /// Port of the HTTP server.
     pub http_server_port: i32,
+    /// How often the RPC port of each worker is probed; `None` for never: then all of them count as live.
+    pub probe_interval: Option<Duration>,
+    /// How long one operation may take: the first listing waits for the first probes.
+    pub operation_timeout: Duration,
 }
+
+/// Probes that come more often would be an attack.
+const LEAST_PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How etcd is reached and used.
 #[derive(Debug, Clone)]
@@ -100,10 +122,12 @@ pub struct EtcdConfig {
     pub service_registry: bool,
     /// Part of every key.
     pub cluster_name: String,
-    /// `http://host:port`, in the order of the property, without duplicates.
+    /// `http://host:port`, `https://host:port` with TLS, in the order of the property, without duplicates.
     pub endpoints: Vec<String>,
     /// The user, if etcd asks for one.
     pub credentials: Option<Credentials>,
+    /// Without it everything is sent in clear text, whatever the endpoints say.
+    pub tls: Option<TlsConfig>,
     /// Time to live of a worker's lease, in whole seconds, at least one. etcd raises what is too short for it.
     pub lease_ttl: Duration,
     /// Workers may come back under the same identity with another address.
@@ -179,7 +203,18 @@ fn static_config(properties: &Properties) -> Result<StaticConfig> {
         netty_data_port,
         web_port: properties.port(names::WORKER_WEB_PORT)?,
         http_server_port: properties.port(names::WORKER_HTTP_SERVER_PORT)?,
+        probe_interval: probe_interval(properties)?,
+        operation_timeout: properties.positive_duration(names::OPERATION_TIMEOUT)?,
     })
+}
+
+fn probe_interval(properties: &Properties) -> Result<Option<Duration>> {
+    let name = names::STATIC_PROBE_INTERVAL;
+    match properties.duration(name)? {
+        Duration::ZERO => Ok(None),
+        interval if interval >= LEAST_PROBE_INTERVAL => Ok(Some(interval)),
+        _ => Err(properties.invalid(name, "0 for never, or at least 100ms")),
+    }
 }
 
 /// The name that Alluxio's documentation gives the property has no default and counts only if the real one is not set.
@@ -195,16 +230,6 @@ fn hosts_file(properties: &Properties) -> Result<String> {
 }
 
 fn etcd_config(properties: &Properties, service_registry: bool) -> Result<EtcdConfig> {
-    if properties.boolean(names::ETCD_TLS_ENABLED)? {
-        return Err(Error::new(
-            ErrorKind::InvalidConfig,
-            format!(
-                "{} is true, but this version of the library cannot speak TLS to etcd yet. Set it to false, or it \
-                 would have to send everything, passwords included, in clear text.",
-                names::ETCD_TLS_ENABLED
-            ),
-        ));
-    }
     let detection_timeout = properties.duration(names::WORKER_FAILURE_DETECTION_TIMEOUT)?;
     if detection_timeout > MAX_LEASE_TTL {
         return Err(properties.invalid(
@@ -216,11 +241,13 @@ fn etcd_config(properties: &Properties, service_registry: bool) -> Result<EtcdCo
         Some(_) => properties.positive_duration(names::VIEW_MAX_STALENESS)?,
         None => detection_timeout.max(Duration::from_secs(1)),
     };
+    let tls = tls(properties)?;
     Ok(EtcdConfig {
         service_registry,
         cluster_name: cluster_name(properties)?,
-        endpoints: endpoints::parse(&properties.list(names::ETCD_ENDPOINTS)?)?,
+        endpoints: endpoints::parse(&properties.list(names::ETCD_ENDPOINTS)?, tls.is_some())?,
         credentials: credentials(properties)?,
+        tls,
         lease_ttl: Duration::from_secs(detection_timeout.as_secs().max(1)),
         k8s_deployment: properties.boolean(names::K8S_ENV_DEPLOYMENT)?,
         operation_timeout: properties.positive_duration(names::OPERATION_TIMEOUT)?,
@@ -256,7 +283,10 @@ fn credentials(properties: &Properties) -> Result<Option<Credentials>> {
             names::ETCD_USERNAME,
             "the name of an etcd user, since alluxio.etcd.password is set",
         )),
-        (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
+        (Some(username), Some(password)) => Ok(Some(Credentials {
+            username,
+            password: Secret::new(password),
+        })),
         _ => Err(Error::new(
             ErrorKind::InvalidConfig,
             "Need to set both username/password for etcd connection, only one is set.",
@@ -264,8 +294,43 @@ fn credentials(properties: &Properties) -> Result<Option<Credentials>> {
     }
 }
 
+fn tls(properties: &Properties) -> Result<Option<TlsConfig>> {
+    if !properties.boolean(names::ETCD_TLS_ENABLED)? {
+        return Ok(None);
+    }
+    // An empty text is what a template leaves behind that was given no file.
+    let text = |name| Ok(properties.text(name)?.filter(|text| !text.is_empty()));
+    let (certificate, key) = (names::ETCD_TLS_CLIENT_CERT, names::ETCD_TLS_CLIENT_KEY);
+    let client_certificate = match (text(certificate)?, text(key)?) {
+        (None, None) => None,
+        (Some(certificate_file), Some(key_file)) => Some(ClientCertificate {
+            certificate_file: certificate_file.into(),
+            key_file: key_file.into(),
+            key_password: text(names::ETCD_TLS_CLIENT_KEY_PASSWORD)?.map(Secret::new),
+        }),
+        (with_certificate, _) => {
+            let missing = if with_certificate.is_some() {
+                key
+            } else {
+                certificate
+            };
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!("{certificate} and {key} belong together, but {missing} is not set"),
+            ));
+        }
+    };
+    Ok(Some(TlsConfig {
+        ca_file: text(names::ETCD_TLS_CA_CERT)?.map(PathBuf::from),
+        client_certificate,
+        checks_name: !properties.boolean(names::ETCD_TLS_NO_ENDPOINT_IDENTIFICATION)?,
+    }))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
 
     fn properties(values: &[(&str, &str)]) -> Properties {
@@ -340,12 +405,29 @@ mod tests {
             ("alluxio.membership.native.operation.timeout", "3s"),
             ("alluxio.membership.native.view.max.staleness", "1min"),
             ("alluxio.membership.native.read.mode", "linearizable"),
-            ("alluxio.etcd.tls.enabled", "false"),
+            ("alluxio.etcd.tls.enabled", "TRUE"),
+            ("alluxio.etcd.tls.ca.cert", "/ca.pem"),
+            ("alluxio.etcd.tls.client.cert", "/client.pem"),
+            ("alluxio.etcd.tls.client.key", "/key.pem"),
+            ("alluxio.etcd.tls.client.key.password", "secret"),
+            ("alluxio.etcd.tls.client.no.endpoint.identification", "true"),
             ("some.other.property", "${not.resolved}"),
         ])
         .unwrap();
         assert_eq!(etcd.cluster_name, "ns-alluxio");
-        assert_eq!(etcd.endpoints, ["http://a:1", "http://b:2379"]);
+        assert_eq!(etcd.endpoints, ["https://a:1", "https://b:2379"]);
+        assert_eq!(
+            etcd.tls,
+            Some(TlsConfig {
+                ca_file: Some("/ca.pem".into()),
+                client_certificate: Some(ClientCertificate {
+                    certificate_file: "/client.pem".into(),
+                    key_file: "/key.pem".into(),
+                    key_password: Some(Secret::new("secret".into())),
+                }),
+                checks_name: false,
+            })
+        );
         assert_eq!(etcd.lease_ttl, Duration::from_secs(15));
         assert!(etcd.k8s_deployment);
         assert_eq!(etcd.operation_timeout, Duration::from_secs(3));
@@ -354,7 +436,7 @@ mod tests {
         assert_eq!(
             etcd.credentials
                 .as_ref()
-                .map(|c| (c.username.as_str(), c.password.as_str())),
+                .map(|c| (c.username.as_str(), c.password.expose())),
             Some(("root", "secret"))
         );
         assert!(!format!("{etcd:?}").contains("secret"));
@@ -365,6 +447,7 @@ mod tests {
         let etcd = |timeout| etcd(&[(names::WORKER_FAILURE_DETECTION_TIMEOUT, timeout)]).unwrap();
         assert_eq!(etcd("15s").max_staleness, Duration::from_secs(15));
         assert_eq!(etcd("0").lease_ttl, Duration::from_secs(1));
+        assert_eq!(etcd("-5s").lease_ttl, Duration::from_secs(1));
         assert_eq!(etcd("999").lease_ttl, Duration::from_secs(1));
         assert_eq!(etcd("0").max_staleness, Duration::from_secs(1));
     }
@@ -410,12 +493,41 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_refused_rather_than_ignored() {
-        let message = invalid(etcd(&[("alluxio.etcd.tls.enabled", "true")]));
-        assert!(
-            message.starts_with("alluxio.etcd.tls.enabled is true"),
-            "{message}"
+    fn tls_is_switched_on_by_its_property_alone() {
+        let tls = |values: &[(&str, &str)]| etcd(values).unwrap().tls;
+        let ca = ("alluxio.etcd.tls.ca.cert", "/ca.pem");
+        assert_eq!(tls(&[ca, (names::ETCD_ENDPOINTS, "https://h")]), None);
+        let on = ("alluxio.etcd.tls.enabled", "true");
+        let plain = TlsConfig {
+            ca_file: None,
+            client_certificate: None,
+            checks_name: true,
+        };
+        assert_eq!(tls(&[on]), Some(plain.clone()));
+        // As a template leaves it.
+        let empty = [
+            on,
+            ("alluxio.etcd.tls.ca.cert", ""),
+            ("alluxio.etcd.tls.client.cert", ""),
+            ("alluxio.etcd.tls.client.key", ""),
+            ("alluxio.etcd.tls.client.key.password", ""),
+        ];
+        assert_eq!(tls(&empty), Some(plain));
+    }
+
+    #[test]
+    fn client_certificate_and_key_come_in_pairs() {
+        let (certificate, key) = (
+            "alluxio.etcd.tls.client.cert",
+            "alluxio.etcd.tls.client.key",
         );
+        for (set, missing) in [(certificate, key), (key, certificate)] {
+            let message = invalid(etcd(&[("alluxio.etcd.tls.enabled", "true"), (set, "/f")]));
+            assert!(
+                message.ends_with(&format!("{missing} is not set")),
+                "{message}"
+            );
+        }
     }
 
     #[test]
@@ -451,11 +563,6 @@ mod tests {
                 "alluxio.membership.native.view.max.staleness",
                 "1.5s",
                 "such as 500ms",
-            ),
-            (
-                "alluxio.worker.failure.detection.timeout",
-                "-1",
-                "not negative",
             ),
             (
                 "alluxio.worker.failure.detection.timeout",

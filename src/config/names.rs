@@ -34,8 +34,19 @@ pub const ETCD_ENDPOINTS: &str = "alluxio.etcd.endpoints";
 pub const ETCD_USERNAME: &str = "alluxio.etcd.username";
 /// Password of the etcd user.
 pub const ETCD_PASSWORD: &str = "alluxio.etcd.password";
-/// Whether to speak TLS to etcd; not supported yet.
+/// Whether to speak TLS to etcd. This and what follows are names of Alluxio's enterprise edition.
 pub const ETCD_TLS_ENABLED: &str = "alluxio.etcd.tls.enabled";
+/// PEM file of the authorities that may have signed etcd's certificate.
+pub const ETCD_TLS_CA_CERT: &str = "alluxio.etcd.tls.ca.cert";
+/// PEM file of the certificate that etcd is shown.
+pub const ETCD_TLS_CLIENT_CERT: &str = "alluxio.etcd.tls.client.cert";
+/// PEM file of its private key.
+pub const ETCD_TLS_CLIENT_KEY: &str = "alluxio.etcd.tls.client.key";
+/// What the private key is encrypted with.
+pub const ETCD_TLS_CLIENT_KEY_PASSWORD: &str = "alluxio.etcd.tls.client.key.password";
+/// Whether etcd's certificate may be for another host.
+pub const ETCD_TLS_NO_ENDPOINT_IDENTIFICATION: &str =
+    "alluxio.etcd.tls.client.no.endpoint.identification";
 /// How long a worker may be silent before it is lost.
 pub const WORKER_FAILURE_DETECTION_TIMEOUT: &str = "alluxio.worker.failure.detection.timeout";
 /// Whether workers run in Kubernetes, where addresses change and identities stay.
@@ -59,6 +70,8 @@ pub const LEAVE_ON_SHUTDOWN: &str = "alluxio.membership.native.leave.on.shutdown
 pub const OPERATION_TIMEOUT: &str = "alluxio.membership.native.operation.timeout";
 /// How old a view may be that is listed.
 pub const VIEW_MAX_STALENESS: &str = "alluxio.membership.native.view.max.staleness";
+/// How often the workers of a hosts file are probed.
+pub const STATIC_PROBE_INTERVAL: &str = "alluxio.membership.native.static.probe.interval";
 /// CACHED or LINEARIZABLE.
 pub const READ_MODE: &str = "alluxio.membership.native.read.mode";
 
@@ -117,7 +130,28 @@ pub const PROPERTIES: &[Property] = &[
     property(
         ETCD_TLS_ENABLED,
         Some("false"),
-        "Whether to speak TLS to etcd; not supported yet",
+        "Whether to speak TLS to etcd, to http:// endpoints too",
+    ),
+    property(
+        ETCD_TLS_CA_CERT,
+        None,
+        "PEM file of the authorities that etcd's certificate may come from; those of the system if not set",
+    ),
+    property(
+        ETCD_TLS_CLIENT_CERT,
+        None,
+        "PEM file of the certificate to show to etcd",
+    ),
+    property(ETCD_TLS_CLIENT_KEY, None, "PEM file of its private key"),
+    property(
+        ETCD_TLS_CLIENT_KEY_PASSWORD,
+        None,
+        "Password of the private key, if it is encrypted",
+    ),
+    property(
+        ETCD_TLS_NO_ENDPOINT_IDENTIFICATION,
+        Some("false"),
+        "Whether etcd's certificate may be for another host than that of the endpoint",
     ),
     property(
         WORKER_FAILURE_DETECTION_TIMEOUT,
@@ -178,6 +212,11 @@ pub const PROPERTIES: &[Property] = &[
         "How old a view may be that is listed; the failure detection timeout if not set",
     ),
     property(
+        STATIC_PROBE_INTERVAL,
+        Some("0"),
+        "STATIC: how often the RPC port of each worker is probed, to tell live workers from lost ones; 0 for never",
+    ),
+    property(
         READ_MODE,
         Some("CACHED"),
         "CACHED, or LINEARIZABLE: as new as etcd at the time of the call",
@@ -211,7 +250,8 @@ mod tests {
         for property in own {
             assert!(
                 property.name.starts_with(NATIVE_PREFIX)
-                    || [ETCD_TLS_ENABLED, STATIC_CONFIG_FILE_DOCUMENTED].contains(&property.name),
+                    || property.name.starts_with("alluxio.etcd.tls.")
+                    || property.name == STATIC_CONFIG_FILE_DOCUMENTED,
                 "{}",
                 property.name
             );

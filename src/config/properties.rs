@@ -1,8 +1,11 @@
 //! Property names and their texts, and how references between them are resolved.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 use crate::config::names::{self, NATIVE_PREFIX, PROPERTIES};
 use crate::config::site_file;
@@ -14,10 +17,12 @@ const MAX_REFERENCES: usize = 1000;
 /// Alluxio property names and their texts, not yet checked.
 ///
 /// A text may refer to other properties as `${name}`, which is resolved when the text is used, after all properties
-/// were set. Space around names and texts is dropped. An alias is the same property as the name it stands for.
+/// were set. An alias is the same property as the name it stands for.
+///
+/// Any value may be a password: values are in no debug output, and their memory is cleared when they are dropped.
 #[derive(Clone, Default)]
 pub struct Properties {
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, Zeroizing<String>>,
 }
 
 impl Properties {
@@ -26,13 +31,14 @@ impl Properties {
         Self::default()
     }
 
-    /// Reads an `alluxio-site.properties` file, whose syntax is that of `java.util.Properties`.
+    /// Reads an `alluxio-site.properties` file, whose syntax is that of `java.util.Properties`. Space around names and
+    /// values is dropped, as Alluxio drops it.
     ///
     /// # Errors
     ///
     /// `NotFound` or `Io` if the file cannot be read, `InvalidConfig` if it has a wrong line; all name the file.
     pub fn from_site_file(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| {
+        let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
             let kind = match error.kind() {
                 std::io::ErrorKind::NotFound => ErrorKind::NotFound,
                 _ => ErrorKind::Io,
@@ -58,7 +64,8 @@ impl Properties {
             )
         })?;
         for (name, value) in lines {
-            properties.set(name, value);
+            let value = Zeroizing::new(value);
+            properties.set(java_trim(&name), java_trim(&value));
         }
         Ok(properties)
     }
@@ -69,11 +76,11 @@ impl Properties {
         Ok(Path::new(&self.required(names::CONF_DIR)?).join("alluxio-site.properties"))
     }
 
-    /// Sets a property. Setting it again replaces its value.
+    /// Sets a property. Setting it again replaces its value. Space around the value is part of it, as in Alluxio's
+    /// `conf.set`.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        let value = java_trim(&value.into()).to_owned();
         self.values
-            .insert(java_trim(&name.into()).to_owned(), value);
+            .insert(name.into(), Zeroizing::new(value.into()));
     }
 
     /// Sets everything that `other` sets.
@@ -83,7 +90,7 @@ impl Properties {
 
     /// The text that was set under this name, its references not resolved.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+        self.values.get(name).map(|value| value.as_str())
     }
 
     /// Refuses names in this library's own name space that it does not know.
@@ -138,14 +145,14 @@ impl Properties {
     }
 
     /// The text that holds for a name or an alias: as set, or the default.
-    fn raw(&self, name: &str) -> Option<String> {
+    fn raw(&self, name: &str) -> Option<Cow<'_, str>> {
         let Some(property) = names::find(name) else {
-            return self.get(name).map(str::to_owned);
+            return self.get(name).map(Cow::from);
         };
         self.get(property.name)
             .or_else(|| property.alias.and_then(|alias| self.get(alias)))
-            .map(str::to_owned)
-            .or_else(|| default_of(property.name))
+            .map(Cow::from)
+            .or_else(|| default_of(property.name).map(Cow::from))
     }
 
     fn resolve(&self, name: &str, text: &str) -> Result<String> {
@@ -181,7 +188,7 @@ impl Resolution<'_> {
         let mut rest = text;
         while let Some((before, reference, after)) = split_reference(rest) {
             resolved.push_str(before);
-            resolved.push_str(&self.reference(reference)?);
+            resolved.push_str(&Zeroizing::new(self.reference(reference)?));
             rest = after;
         }
         resolved.push_str(rest);
@@ -296,7 +303,8 @@ mod tests {
         for row in rows {
             let mut properties = with_home();
             for (name, value) in row["properties"].as_object().unwrap() {
-                properties.set(name, value.as_str().unwrap());
+                // The vectors are of values from a file.
+                properties.set(name, java_trim(value.as_str().unwrap()));
             }
             match properties.required("alluxio.cluster.name") {
                 Ok(resolved) => assert_eq!(Some(resolved.as_str()), row["resolved"].as_str()),
@@ -321,6 +329,13 @@ mod tests {
         let error = properties.required("q0").unwrap_err();
         assert!(error.message().contains("1000"), "{error}");
         assert!(error.to_string().contains("q0"), "{error}");
+    }
+
+    #[test]
+    fn space_around_a_value_that_is_set_belongs_to_it() {
+        let mut properties = Properties::new();
+        properties.set("alluxio.etcd.password", " p ");
+        assert_eq!(properties.required("alluxio.etcd.password").unwrap(), " p ");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The syntax of `java.util.Properties`, to the letter. The crate for it stops at a `\u` in a comment and at emoji
 //! (pairs of `\u` escapes), and loses a last line that ends in a backslash.
 
+use zeroize::Zeroizing;
+
 /// A line that cannot be read, counted from 1.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -11,8 +13,8 @@ pub(super) struct Problem {
 /// The names and values of a file, in its order.
 pub(super) fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, Problem> {
     // The encoding is ISO 8859-1: each byte is a character.
-    let text: String = bytes.iter().copied().map(char::from).collect();
-    let text = text.replace("\r\n", "\n");
+    let text: Zeroizing<String> = Zeroizing::new(bytes.iter().copied().map(char::from).collect());
+    let text = Zeroizing::new(text.replace("\r\n", "\n"));
     let mut lines = text.split(['\n', '\r']).zip(1..);
     let mut properties = Vec::new();
     while let Some((start, line)) = lines.next() {
@@ -20,7 +22,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, Problem> {
         if start.is_empty() || start.starts_with(['#', '!']) {
             continue;
         }
-        let mut logical = start.to_owned();
+        let mut logical = Zeroizing::new(start.to_owned());
         while is_continued(&logical) {
             logical.pop();
             let Some((next, _)) = lines.next() else { break };
@@ -62,7 +64,7 @@ fn split(line: &str) -> (&str, &str) {
 }
 
 fn unescape(text: &str) -> Result<String, &'static str> {
-    let mut units = Vec::with_capacity(text.len());
+    let mut units = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         let unescaped = match c {

@@ -53,14 +53,14 @@ impl Properties {
             .collect())
     }
 
+    /// A negative duration is 0, which is what etcd makes of the time of a lease.
     pub(super) fn duration(&self, name: &str) -> Result<Duration> {
         let ms = self.milliseconds(name)?;
-        u64::try_from(ms)
-            .map(Duration::from_millis)
-            .map_err(|_| self.invalid(name, "a duration that is not negative"))
+        Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
     }
 
-    pub(super) fn positive_duration(&self, name: &str) -> Result<Duration> {
+    /// A whole number of milliseconds, or of the unit that follows it, more than 0.
+    pub fn positive_duration(&self, name: &str) -> Result<Duration> {
         match u64::try_from(self.milliseconds(name)?) {
             Ok(ms @ 1..) => Ok(Duration::from_millis(ms)),
             _ => Err(self.invalid(name, "a duration longer than 0")),

@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout};
 
 use super::connection::Connection;
 use super::status::{self, Failure};
-use crate::config::Credentials;
+use super::tls::Tls;
+use crate::config::EtcdConfig;
 use crate::error::{Cause, Error, ErrorKind, Result};
 
 /// How long one endpoint may take to answer a small request before another one is asked.
@@ -71,7 +72,7 @@ struct Health {
 /// How one endpoint of etcd has served this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointHealth {
-    /// `http://host:port`.
+    /// `http://host:port`, or `https://host:port` with TLS.
     pub url: String,
     /// Not set aside. An endpoint that was never asked counts as healthy.
     pub healthy: bool,
@@ -84,22 +85,32 @@ pub struct EndpointHealth {
 }
 
 impl Endpoints {
-    /// Must be given at least one URL; connects to none of them yet. Starts with a random one, so that many clients
-    /// with the same configuration spread over the members.
-    pub(crate) fn new(urls: &[String], credentials: Option<&Credentials>) -> Self {
-        let endpoints = urls
+    /// Connects to none of them yet. Starts with a random one, so that many clients with the same configuration spread
+    /// over the members.
+    ///
+    /// # Errors
+    ///
+    /// Those of the files that TLS needs.
+    pub(crate) fn new(config: &EtcdConfig) -> Result<Self> {
+        let tls = config.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
+        let endpoints = config
+            .endpoints
             .iter()
             .map(|url| {
                 Arc::new(Endpoint {
-                    connection: Connection::new(url.clone(), credentials.cloned()),
+                    connection: Connection::new(
+                        url.clone(),
+                        config.credentials.clone(),
+                        tls.clone(),
+                    ),
                     health: Mutex::default(),
                 })
             })
             .collect::<Vec<_>>();
-        Endpoints {
+        Ok(Endpoints {
             preferred: AtomicUsize::new(rand::random_range(0..endpoints.len().max(1))),
             endpoints,
-        }
+        })
     }
 
     /// The preferred endpoint while it is healthy, else the next healthy one, else the one that failed longest ago.
@@ -216,29 +227,6 @@ impl Endpoint {
         F: FnOnce(Client) -> Fut,
         Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
     {
-        let result = self.try_once(limit, request).await;
-        let mut health = self.health.lock();
-        match &result {
-            Ok(_) => health.answered += 1,
-            Err(error) => {
-                health.failed += 1;
-                health.last_error = Some(error.cause.text.clone());
-            }
-        }
-        drop(health);
-        result
-    }
-
-    async fn try_once<T, F, Fut>(
-        self: &Arc<Self>,
-        limit: Duration,
-        request: F,
-    ) -> std::result::Result<T, TryError>
-    where
-        F: FnOnce(Client) -> Fut,
-        Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
-    {
-        let url = self.connection.url();
         let outcome = timeout(limit, async {
             let authenticated = self.connection.authenticated().await?;
             let result = request(authenticated.client).await;
@@ -250,43 +238,70 @@ impl Endpoint {
             result
         })
         .await;
-        match outcome {
+        let (error, is_to_blame) = match outcome {
             Ok(Ok(value)) => {
-                self.health.lock().failed_at = None;
-                Ok(value)
+                let mut health = self.health.lock();
+                health.failed_at = None;
+                health.answered += 1;
+                return Ok(value);
             }
             Ok(Err(error)) => {
-                let failure = status::classify(&error);
-                if failure == Failure::Endpoint {
-                    self.set_aside();
-                }
-                Err(TryError {
-                    failure,
-                    cause: Cause {
-                        text: format!("etcd endpoint {url}: {}", status::describe(&error)),
-                        timed_out: false,
-                    },
-                })
+                let error = self.try_error(&error);
+                let is_to_blame = error.failure == Failure::Endpoint;
+                (error, is_to_blame)
             }
             Err(_) => {
                 // Too little time to blame the endpoint for.
                 let hurried = limit < TRY_TIMEOUT / 2;
-                if !hurried {
-                    self.set_aside();
-                }
                 let reason = if hurried {
                     "the time for the whole operation was over before it answered".into()
                 } else {
                     format!("no answer within {} ms", limit.as_millis())
                 };
-                Err(TryError {
-                    failure: Failure::Endpoint,
-                    cause: Cause {
-                        text: format!("etcd endpoint {url}: {reason}"),
-                        timed_out: true,
-                    },
-                })
+                (self.no_answer(reason), !hurried)
             }
+        };
+        {
+            let mut health = self.health.lock();
+            health.failed += 1;
+            health.last_error = Some(error.cause.text.clone());
+        }
+        if is_to_blame {
+            self.set_aside();
+        }
+        Err(error)
+    }
+
+    /// What an error of a request to this endpoint means.
+    pub(crate) fn try_error(&self, error: &etcd_client::Error) -> TryError {
+        let failure = status::classify(error);
+        let text = status::describe(error);
+        let text = match self.connection.trouble() {
+            Some(trouble) if failure == Failure::Endpoint => {
+                log::debug!("etcd endpoint {}: {text}", self.connection.url());
+                trouble
+            }
+            _ => text,
+        };
+        TryError {
+            failure,
+            cause: Cause {
+                text: format!("etcd endpoint {}: {text}", self.connection.url()),
+                timed_out: false,
+            },
+        }
+    }
+
+    /// No answer came in time.
+    pub(crate) fn no_answer(&self, reason: String) -> TryError {
+        let trouble = self.connection.trouble();
+        let trouble = trouble.map_or_else(String::new, |trouble| format!("; {trouble}"));
+        TryError {
+            failure: Failure::Endpoint,
+            cause: Cause {
+                text: format!("etcd endpoint {}: {reason}{trouble}", self.connection.url()),
+                timed_out: true,
+            },
         }
     }
 
@@ -367,8 +382,8 @@ impl Call {
                 "; check alluxio.etcd.username and alluxio.etcd.password"
             }
             Failure::Permission => {
-                "; grant the etcd user of alluxio.etcd.username read and write access to the \
-                 prefixes /DHT/ and /ServiceDiscovery/"
+                "; grant the etcd user of alluxio.etcd.username read and write access to the prefixes \
+                 /DHT/<alluxio.cluster.name>/ and /ServiceDiscovery/<alluxio.cluster.name>/"
             }
             Failure::TooLarge => {
                 "; shorten the worker's texts, or raise etcd's --max-request-bytes (1.5 MiB by default)"

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{GetOptions, LeaseGrantOptions};
+use etcd_client::GetOptions;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Cluster;
 use super::endpoints::{Call, Endpoint, TRY_TIMEOUT, TryError};
 use super::keys::range_end;
+use super::lease;
 use super::ring::revision_of;
-use super::status;
-use crate::error::{Cause, Error, ErrorKind, Result};
+use super::tls::TlsSession;
+use crate::error::{Error, ErrorKind, Result};
 use crate::worker::WorkerIdentity;
 
 /// Keys per page of a listing without values.
@@ -37,8 +38,10 @@ pub struct Inspection {
 /// What one endpoint said.
 #[derive(Debug)]
 pub struct MemberReport {
-    /// `http://host:port`.
+    /// `http://host:port`, or `https://host:port` with TLS.
     pub url: String,
+    /// What was agreed on when it was connected to; `None` without TLS, or if that failed.
+    pub tls: Option<TlsSession>,
     /// What the member says of itself, for which etcd 3.4 needs no user and 3.6 any user; else why it did not.
     pub status: Result<MemberStatus>,
     /// Reading the cluster's keys as the configured user; else why that failed.
@@ -267,31 +270,10 @@ impl Cluster {
 
     /// Grants a lease as a join would, and revokes it.
     async fn granted_ttl(&self, ttl: Duration, deadline: Instant) -> Result<Duration> {
-        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-        let id = rand::random_range(1..=i64::MAX);
-        let call = Call::new(format!("Creating Lease with ttl:{seconds}"), deadline);
-        let granted = self
-            .endpoints
-            .call(&call, |mut client| async move {
-                let options = LeaseGrantOptions::new().with_id(id);
-                match client.lease_grant(seconds, Some(options)).await {
-                    Ok(answer) => Ok(answer.ttl()),
-                    Err(error) if status::is_lease_exists(&error) => Ok(seconds),
-                    Err(error) => Err(error),
-                }
-            })
-            .await?;
-        let call = Call::new(format!("Revoking Lease:{id}"), deadline);
-        self.endpoints
-            .call(&call, |mut client| async move {
-                match client.lease_revoke(id).await {
-                    Ok(_) => Ok(()),
-                    Err(error) if status::is_lease_not_found(&error) => Ok(()),
-                    Err(error) => Err(error),
-                }
-            })
-            .await?;
-        Ok(u64::try_from(granted).map_or(ttl, Duration::from_secs))
+        let id = lease::new_id();
+        let granted = lease::grant(&self.endpoints, id, ttl, deadline).await?;
+        lease::revoke(&self.endpoints, id, deadline).await?;
+        Ok(granted)
     }
 }
 
@@ -304,26 +286,19 @@ async fn look_at(endpoint: Arc<Endpoint>, prefix: String) -> MemberReport {
     let status = member_status(&endpoint).await;
     MemberReport {
         url: url.to_owned(),
+        tls: endpoint.connection.tls_session(),
         status: status.map_err(|error| call.failed(1, error)),
         reading: reading.map_err(|error| call.failed(1, error)),
     }
 }
 
 async fn member_status(endpoint: &Endpoint) -> std::result::Result<MemberStatus, TryError> {
-    let url = endpoint.connection.url();
     // Not `attempt`, which authenticates first: a member may be well although it refuses the user.
     let answer = timeout(TRY_TIMEOUT, async {
         let mut client = endpoint.connection.client().await?;
         client.status().await
     })
     .await;
-    let try_error = |failure, text: String, timed_out| TryError {
-        failure,
-        cause: Cause {
-            text: format!("etcd endpoint {url}: {text}"),
-            timed_out,
-        },
-    };
     match answer {
         Ok(Ok(answer)) => Ok(MemberStatus {
             version: answer.version().to_owned(),
@@ -334,16 +309,10 @@ async fn member_status(endpoint: &Endpoint) -> std::result::Result<MemberStatus,
             db_size: answer.db_size(),
             errors: answer.errors().to_vec(),
         }),
-        Ok(Err(error)) => Err(try_error(
-            status::classify(&error),
-            status::describe(&error),
-            false,
-        )),
-        Err(_) => Err(try_error(
-            status::Failure::Endpoint,
-            format!("no answer within {} ms", TRY_TIMEOUT.as_millis()),
-            true,
-        )),
+        Ok(Err(error)) => Err(endpoint.try_error(&error)),
+        Err(_) => {
+            Err(endpoint.no_answer(format!("no answer within {} ms", TRY_TIMEOUT.as_millis())))
+        }
     }
 }
 

@@ -4,10 +4,13 @@ mod connection;
 mod endpoints;
 mod inspect;
 mod keys;
+mod lease;
 mod registration;
 mod ring;
 mod roster;
 mod status;
+mod tls;
+mod transport;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -23,8 +26,10 @@ pub use self::inspect::{FoundCluster, Inspection, LeaseTime, MemberReport, Membe
 use self::keys::Keys;
 pub use self::registration::{HostLiveness, HostPulse, RegistrationState};
 use self::registration::{Registrar, Registration};
-use self::roster::Roster;
-use crate::config::{Credentials, EtcdConfig};
+pub use self::roster::ViewCounters;
+use self::roster::{Range, Roster};
+pub use self::tls::{CertificateInfo, TlsSession};
+use crate::config::{Credentials, EtcdConfig, TlsConfig};
 use crate::error::Result;
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
 
@@ -42,7 +47,7 @@ pub struct Clusters {
     clusters: Mutex<HashMap<ClusterKey, Weak<Cluster>>>,
 }
 
-type EtcdKey = (Vec<String>, Option<Credentials>);
+type EtcdKey = (Vec<String>, Option<Credentials>, Option<TlsConfig>);
 
 #[derive(PartialEq, Eq, Hash)]
 struct ClusterKey {
@@ -71,21 +76,29 @@ impl Clusters {
     }
 
     /// The cluster of this configuration; connects to nothing yet.
-    pub(crate) fn get(&self, config: &EtcdConfig) -> Arc<Cluster> {
-        let etcd: EtcdKey = (config.endpoints.clone(), config.credentials.clone());
+    ///
+    /// # Errors
+    ///
+    /// Those of the files that TLS needs.
+    pub(crate) fn get(&self, config: &EtcdConfig) -> Result<Arc<Cluster>> {
+        let etcd: EtcdKey = (
+            config.endpoints.clone(),
+            config.credentials.clone(),
+            config.tls.clone(),
+        );
         let key = ClusterKey {
             etcd: etcd.clone(),
             cluster_name: config.cluster_name.clone(),
             service_registry: config.service_registry,
         };
-        get_or_insert(&self.clusters, key, || Cluster {
-            endpoints: get_or_insert(&self.etcds, etcd, || {
-                Endpoints::new(&config.endpoints, config.credentials.as_ref())
-            }),
-            keys: Keys::new(&config.cluster_name),
-            has_ring: !config.service_registry,
-            roster: OnceLock::new(),
-            registrations: Mutex::default(),
+        get_or_insert(&self.clusters, key, || {
+            Ok(Cluster {
+                endpoints: get_or_insert(&self.etcds, etcd, || Endpoints::new(config))?,
+                keys: Keys::new(&config.cluster_name),
+                has_ring: !config.service_registry,
+                roster: OnceLock::new(),
+                registrations: Mutex::default(),
+            })
         })
     }
 }
@@ -94,16 +107,16 @@ impl Clusters {
 fn get_or_insert<K: Eq + Hash, V>(
     map: &Mutex<HashMap<K, Weak<V>>>,
     key: K,
-    make: impl FnOnce() -> V,
-) -> Arc<V> {
+    make: impl FnOnce() -> Result<V>,
+) -> Result<Arc<V>> {
     let mut map = map.lock();
     map.retain(|_, value| value.strong_count() > 0);
     if let Some(value) = map.get(&key).and_then(Weak::upgrade) {
-        return value;
+        return Ok(value);
     }
-    let value = Arc::new(make());
+    let value = Arc::new(make()?);
     map.insert(key, Arc::downgrade(&value));
-    value
+    Ok(value)
 }
 
 /// Tells one manager from another.
@@ -186,11 +199,6 @@ impl Cluster {
             .or_default()
             .clone();
         let mut slot = slot.lock().await;
-        let ring_revision = if self.has_ring {
-            ring::register(&self.endpoints, &self.keys, worker, overwrite, deadline).await?
-        } else {
-            0
-        };
         let registration = match slot.registration.take() {
             Some(registration) if !registration.is_over() => registration,
             _ => Registration::start(
@@ -207,10 +215,10 @@ impl Cluster {
         let joined = slot
             .registration
             .insert(registration)
-            .join(worker, deadline)
+            .join(worker, overwrite, deadline)
             .await;
-        let live_revision = match joined {
-            Ok(revision) => revision,
+        let revisions = match joined {
+            Ok(revisions) => revisions,
             Err(error) => {
                 if slot
                     .registration
@@ -227,10 +235,10 @@ impl Cluster {
         if let Some(roster) = self.roster.get() {
             let deadline = own_write_deadline(deadline);
             roster
-                .saw_ring(&worker.identity, ring_revision, deadline)
+                .saw(Range::Ring, &worker.identity, revisions.ring, deadline)
                 .await;
             roster
-                .saw_live(&worker.identity, live_revision, deadline)
+                .saw(Range::Live, &worker.identity, revisions.live, deadline)
                 .await;
         }
         Ok(())
@@ -288,7 +296,12 @@ impl Cluster {
         let revision = left?;
         if let Some(roster) = self.roster.get() {
             roster
-                .saw_no_live(identity, revision, own_write_deadline(deadline))
+                .saw_gone(
+                    Range::Live,
+                    identity,
+                    revision,
+                    own_write_deadline(deadline),
+                )
                 .await;
         }
         Ok(())
@@ -312,7 +325,12 @@ impl Cluster {
         self.stop_heartbeat(identity, deadline).await?;
         let revision = ring::remove(&self.endpoints, &self.keys, identity, deadline).await?;
         self.roster()
-            .saw_no_ring(identity, revision, own_write_deadline(deadline))
+            .saw_gone(
+                Range::Ring,
+                identity,
+                revision,
+                own_write_deadline(deadline),
+            )
             .await;
         Ok(())
     }

@@ -27,12 +27,17 @@ pub(crate) enum Failure {
 pub(crate) fn classify(error: &etcd_client::Error) -> Failure {
     use etcd_client::Error as E;
     match error {
-        E::GRpcStatus(status) => classify_message(status.code(), status.message()),
+        E::GRpcStatus(status) => classify_status(status),
         E::InvalidArgs(_) | E::InvalidUri(_) | E::InvalidMetadataValue(_) | E::Utf8Error(_) => {
             Failure::Request
         }
         _ => Failure::Endpoint,
     }
+}
+
+/// The same for what etcd answered.
+pub(crate) fn classify_status(status: &tonic::Status) -> Failure {
+    classify_message(status.code(), status.message())
 }
 
 fn classify_message(code: Code, message: &str) -> Failure {
@@ -92,6 +97,12 @@ pub(crate) fn is_lease_exists(error: &etcd_client::Error) -> bool {
 pub(crate) fn is_compacted(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status)
         if status.code() == Code::OutOfRange && status.message().contains("compacted"))
+}
+
+/// Whether the answer has more bytes than we accept in one message.
+pub(crate) fn is_answer_too_large(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status)
+        if status.code() == Code::OutOfRange && status.message().contains("message length too large"))
 }
 
 /// Whether etcd says that it works without users.

@@ -18,6 +18,7 @@ use ::jni::errors::{ErrorPolicy, Result as JniResult};
 use ::jni::objects::{JByteArray, JClass};
 use ::jni::sys::{jint, jlong};
 use ::jni::{Env, EnvUnowned, NativeMethod, jni_str, native_method};
+use zeroize::Zeroizing;
 
 use crate::config::{Config, Properties};
 use crate::error::{Error, ErrorKind, Result};
@@ -88,7 +89,8 @@ fn open<'local>(
     _class: JClass<'local>,
     properties: JByteArray<'local>,
 ) -> JniResult<JByteArray<'local>> {
-    let request = env.convert_byte_array(&properties)?;
+    // A password may be in it.
+    let request = Zeroizing::new(env.convert_byte_array(&properties)?);
     let reply = match open_manager(&request) {
         Ok(id) => wire::id(id),
         Err(error) => wire::error(&error),

@@ -302,6 +302,7 @@ mod tests {
                 key: "k".into(),
                 reason: "r".into(),
             }],
+            ..ClusterView::default()
         });
         let mut expected = vec![0];
         put_i64(&mut expected, 9);

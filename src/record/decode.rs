@@ -41,7 +41,7 @@ fn read_record(reader: &mut Reader, record: &mut StoredRecord) -> Result<(), Syn
     while let Some(name) = reader.name(first)? {
         first = false;
         let value = reader.value()?;
-        match name.as_str() {
+        match &*name {
             "Identity" => record.identity = read_identity(reader, value)?,
             "WorkerNetAddress" => record.address = read_address(reader, value)?,
             "ServiceEntityName" => record.service_entity_name = text(value, &name)?,
@@ -71,15 +71,16 @@ fn read_identity(reader: &mut Reader, value: Value) -> Result<Option<WorkerIdent
         first = false;
         let value = reader.value()?;
         reader.skip(&value)?;
-        match name.as_str() {
+        match &*name {
             "version" => version = Some(value),
             "identifier" => identifier = Some(value),
             _ => {}
         }
     }
     let version = match version {
-        Some(Value::Number(number)) => truncated(&number)
-            .ok_or_else(|| format!("Identity has the unknown version {number}"))?,
+        Some(Value::Number(number)) => {
+            truncated(number).ok_or_else(|| format!("Identity has the unknown version {number}"))?
+        }
         Some(other) => return Err(unexpected("a number", &other, "The version of Identity")),
         None => return Err("Identity has no version".to_owned()),
     };
@@ -108,7 +109,7 @@ fn read_address(
     while let Some(name) = reader.name(first)? {
         first = false;
         let value = reader.value()?;
-        let port = match name.as_str() {
+        let port = match &*name {
             "Host" => {
                 address.host = text(value, &name)?;
                 continue;
@@ -144,7 +145,8 @@ fn text(value: Value, name: &str) -> Result<Option<String>, SyntaxError> {
     match value {
         Value::Null => Ok(None),
         Value::Boolean(boolean) => Ok(Some(boolean.to_string())),
-        Value::Number(text) | Value::Text(text) => Ok(Some(text)),
+        Value::Number(text) => Ok(Some(text.to_owned())),
+        Value::Text(text) => Ok(Some(text.into_owned())),
         other => Err(unexpected("a string", &other, name)),
     }
 }
@@ -153,7 +155,8 @@ fn text(value: Value, name: &str) -> Result<Option<String>, SyntaxError> {
 fn integer(value: Value, name: &str) -> Result<Option<i32>, SyntaxError> {
     let text = match value {
         Value::Null => return Ok(None),
-        Value::Number(text) | Value::Text(text) => text,
+        Value::Number(text) => Cow::Borrowed(text),
+        Value::Text(text) => text,
         other => return Err(unexpected("an integer", &other, name)),
     };
     match text.parse().ok().or_else(|| whole_double(&text)) {
@@ -188,17 +191,12 @@ fn truncated(number: &str) -> Option<i32> {
 }
 
 fn hex_bytes(hex: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = hex
-        .chars()
-        .map(|digit| digit.to_digit(16).map(|digit| digit as u8))
-        .collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    Some(
-        digits
-            .chunks(2)
-            .map(|pair| pair[0] << 4 | pair[1])
-            .collect(),
-    )
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    rest.is_empty().then(|| bytes.collect()).flatten()
 }
 
 fn unexpected(expected: &str, found: &Value, what: &str) -> String {

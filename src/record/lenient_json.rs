@@ -4,25 +4,29 @@
 //!
 //! Nothing here recurses, so deeply nested input costs no stack.
 
+use std::borrow::Cow;
+
+use memchr::memchr2;
+
 /// What is wrong with a document, and where.
 pub(super) type SyntaxError = String;
 
 /// A value that is no array and no object.
 #[derive(Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum Value<'a> {
     Null,
     Boolean(bool),
     /// The text of a number by JSON's grammar.
-    Number(String),
+    Number(&'a str),
     /// A quoted or unquoted text.
-    Text(String),
+    Text(Cow<'a, str>),
     /// The `{` was read; the members follow.
     Object,
     /// The `[` was read; the elements follow.
     Array,
 }
 
-impl Value {
+impl Value<'_> {
     /// As error messages call it.
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -50,7 +54,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of the document; `None` if there is nothing but space and comments.
-    pub(super) fn document(&mut self) -> Result<Option<Value>, SyntaxError> {
+    pub(super) fn document(&mut self) -> Result<Option<Value<'a>>, SyntaxError> {
         self.peek()?;
         // Gson skips this guard of JSON served to browsers.
         if let Some(rest) = self.rest().strip_prefix(")]}'\n") {
@@ -73,31 +77,31 @@ impl<'a> Reader<'a> {
     }
 
     /// The name of the next member of an object, `None` at its end. `first`: no member was read yet.
-    pub(super) fn name(&mut self, first: bool) -> Result<Option<String>, SyntaxError> {
+    pub(super) fn name(&mut self, first: bool) -> Result<Option<Cow<'a, str>>, SyntaxError> {
         if !first {
             match self.next()? {
-                Some('}') => return Ok(None),
-                Some(',' | ';') => {}
+                Some(b'}') => return Ok(None),
+                Some(b',' | b';') => {}
                 _ => return Err(self.error("Unterminated object")),
             }
         }
         let name = match self.peek()? {
-            Some('}') if first => {
+            Some(b'}') if first => {
                 self.at += 1;
                 return Ok(None);
             }
-            Some(quote @ ('"' | '\'')) => {
+            Some(quote @ (b'"' | b'\'')) => {
                 self.at += 1;
                 self.quoted(quote)?
             }
             _ => match self.unquoted() {
                 "" => return Err(self.error("Expected a name")),
-                name => name.to_owned(),
+                name => name.into(),
             },
         };
         match self.next()? {
-            Some(':') => {}
-            Some('=') => {
+            Some(b':') => {}
+            Some(b'=') => {
                 if self.rest().starts_with('>') {
                     self.at += 1;
                 }
@@ -108,17 +112,17 @@ impl<'a> Reader<'a> {
     }
 
     /// The value at this place.
-    pub(super) fn value(&mut self) -> Result<Value, SyntaxError> {
+    pub(super) fn value(&mut self) -> Result<Value<'a>, SyntaxError> {
         match self.peek()? {
-            Some('{') => {
+            Some(b'{') => {
                 self.at += 1;
                 Ok(Value::Object)
             }
-            Some('[') => {
+            Some(b'[') => {
                 self.at += 1;
                 Ok(Value::Array)
             }
-            Some(quote @ ('"' | '\'')) => {
+            Some(quote @ (b'"' | b'\'')) => {
                 self.at += 1;
                 self.quoted(quote).map(Value::Text)
             }
@@ -133,16 +137,16 @@ impl<'a> Reader<'a> {
                 } else if text.eq_ignore_ascii_case("false") {
                     Value::Boolean(false)
                 } else if is_number(text) {
-                    Value::Number(text.to_owned())
+                    Value::Number(text)
                 } else {
-                    Value::Text(text.to_owned())
+                    Value::Text(text.into())
                 })
             }
         }
     }
 
     /// Reads to the end of a value that [`value`](Self::value) returned.
-    pub(super) fn skip(&mut self, value: &Value) -> Result<(), SyntaxError> {
+    pub(super) fn skip(&mut self, value: &Value<'_>) -> Result<(), SyntaxError> {
         enum Within {
             Object,
             Array,
@@ -163,7 +167,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             // An element that was left out counts as null.
-            if matches!(within, Within::Array) && matches!(self.peek()?, Some(',' | ';' | ']')) {
+            if matches!(within, Within::Array) && matches!(self.peek()?, Some(b',' | b';' | b']')) {
                 continue;
             }
             match self.value()? {
@@ -178,15 +182,15 @@ impl<'a> Reader<'a> {
     /// Whether the array has another element, which is then to be read.
     fn element(&mut self, first: bool) -> Result<bool, SyntaxError> {
         if first {
-            if self.peek()? == Some(']') {
+            if self.peek()? == Some(b']') {
                 self.at += 1;
                 return Ok(false);
             }
             return Ok(true);
         }
         match self.next()? {
-            Some(']') => Ok(false),
-            Some(',' | ';') => Ok(true),
+            Some(b']') => Ok(false),
+            Some(b',' | b';') => Ok(true),
             _ => Err(self.error("Unterminated array")),
         }
     }
@@ -195,15 +199,25 @@ impl<'a> Reader<'a> {
         &self.text[self.at..]
     }
 
-    fn skip_space(&mut self) {
-        let rest = self.rest().trim_start_matches([' ', '\t', '\r', '\n']);
-        self.at = self.text.len() - rest.len();
+    /// The next byte, whole characters before it having been read.
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
     }
 
-    /// The next character after space and comments, which stays unread.
-    fn peek(&mut self) -> Result<Option<char>, SyntaxError> {
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.byte() {
+            self.at += 1;
+        }
+    }
+
+    /// The first byte after space and comments, which stays unread.
+    fn peek(&mut self) -> Result<Option<u8>, SyntaxError> {
         loop {
             self.skip_space();
+            let next = self.byte();
+            if !matches!(next, Some(b'#' | b'/')) {
+                return Ok(next);
+            }
             let rest = self.rest();
             if rest.starts_with('#') || rest.starts_with("//") {
                 self.at += rest.find(['\n', '\r']).unwrap_or(rest.len());
@@ -211,15 +225,18 @@ impl<'a> Reader<'a> {
                 let end = comment.find("*/");
                 self.at += "/**/".len() + end.ok_or_else(|| self.error("Unterminated comment"))?;
             } else {
-                return Ok(rest.chars().next());
+                return Ok(next);
             }
         }
     }
 
-    /// The next character after space and comments.
-    fn next(&mut self) -> Result<Option<char>, SyntaxError> {
+    /// The first byte of the next character after space and comments.
+    fn next(&mut self) -> Result<Option<u8>, SyntaxError> {
         let next = self.peek()?;
-        self.at += next.map_or(0, char::len_utf8);
+        self.at += match next {
+            Some(byte) if byte.is_ascii() => 1,
+            _ => self.rest().chars().next().map_or(0, char::len_utf8),
+        };
         Ok(next)
     }
 
@@ -227,29 +244,47 @@ impl<'a> Reader<'a> {
     fn unquoted(&mut self) -> &'a str {
         let rest = self.rest();
         let end = rest
-            .find([
-                '/', '\\', ';', '#', '=', '{', '}', '[', ']', ':', ',', ' ', '\t', '\x0c', '\r',
-                '\n',
-            ])
+            .bytes()
+            .position(|byte| {
+                matches!(
+                    byte,
+                    b'/' | b'\\'
+                        | b';'
+                        | b'#'
+                        | b'='
+                        | b'{'
+                        | b'}'
+                        | b'['
+                        | b']'
+                        | b':'
+                        | b','
+                        | b' '
+                        | b'\t'
+                        | b'\x0c'
+                        | b'\r'
+                        | b'\n'
+                )
+            })
             .unwrap_or(rest.len());
         self.at += end;
         &rest[..end]
     }
 
-    /// The rest of a text whose opening quote was read.
-    fn quoted(&mut self, quote: char) -> Result<String, SyntaxError> {
-        let mut text = String::new();
+    /// The rest of a text whose opening quote was read. Copied only if it has escapes.
+    fn quoted(&mut self, quote: u8) -> Result<Cow<'a, str>, SyntaxError> {
+        let mut text = Cow::Borrowed("");
         loop {
             let rest = self.rest();
-            let Some(special) = rest.find([quote, '\\']) else {
+            let Some(special) = memchr2(quote, b'\\', rest.as_bytes()) else {
                 return Err(self.error("Unterminated string"));
             };
-            text.push_str(&rest[..special]);
+            text += &rest[..special];
             self.at += special + 1;
-            if rest[special..].starts_with(quote) {
+            if rest.as_bytes()[special] == quote {
                 return Ok(text);
             }
-            text.push(self.escape()?);
+            let character = self.escape()?;
+            text.to_mut().push(character);
         }
     }
 

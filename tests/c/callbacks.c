@@ -184,6 +184,37 @@ static void ended_by_close(const char *endpoint)
     free_record(&record);
 }
 
+/* The first event closes and frees the membership, from inside. */
+static void free_inside(void *user_data, int32_t event, const axm_member_t *member, axm_snapshot_t *snapshot)
+{
+    struct record *record = user_data;
+    (void)event, (void)member;
+    axm_membership_t *membership = (axm_membership_t *)record->membership;
+    axm_snapshot_t *listed = NULL;
+    CHECK(record->count == 0 && axm_snapshot_count(snapshot) > 0);
+    OK(axm_membership_close(membership));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_list(membership, AXM_FILTER_ALL, &listed));
+    axm_membership_free(membership);
+    CHECK(pthread_mutex_lock(&record->mutex) == 0);
+    record->count = 1;
+    CHECK(pthread_cond_signal(&record->changed) == 0);
+    CHECK(pthread_mutex_unlock(&record->mutex) == 0);
+}
+
+static void freed_from_inside(const char *endpoint)
+{
+    struct record record = new_record(open_and_free(etcd_config(endpoint)));
+    axm_subscription_t *subscription = NULL;
+    OK(axm_membership_subscribe(record.membership, free_inside, &record, &subscription));
+    CHECK(pthread_mutex_lock(&record.mutex) == 0);
+    while (record.count == 0) {
+        CHECK(pthread_cond_wait(&record.changed, &record.mutex) == 0);
+    }
+    CHECK(pthread_mutex_unlock(&record.mutex) == 0);
+    axm_subscription_free(subscription);
+    free_record(&record);
+}
+
 static void status(const char *endpoint)
 {
     axm_membership_t *membership = open_and_free(etcd_config(endpoint));
@@ -197,6 +228,7 @@ static void status(const char *endpoint)
     axm_snapshot_t *snapshot = NULL;
     OK(axm_membership_status(elsewhere, &status));
     CHECK(axm_status_version(status) == 0 && axm_status_view_age_ms(status) == -1);
+    CHECK(axm_status_listings(status) == 0);
     CHECK(axm_status_endpoint_is_healthy(status, 0));
     CHECK(axm_status_endpoint_last_error(status, 0) == NULL);
     axm_status_free(status);
@@ -211,10 +243,12 @@ static void status(const char *endpoint)
     OK(axm_membership_join(membership, &worker1));
     OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
     OK(axm_membership_status(membership, &status));
+    CHECK(axm_snapshot_age_ms(snapshot) >= 0 && axm_snapshot_age_ms(snapshot) < 60000);
     axm_snapshot_free(snapshot);
     CHECK(axm_status_version(status) == axm_membership_version(membership));
     CHECK(axm_status_view_age_ms(status) >= 0 && axm_status_view_age_ms(status) < 60000);
     CHECK(axm_status_view_error(status) == NULL);
+    CHECK(axm_status_listings(status) >= 1);
     CHECK(axm_status_endpoint_count(status) == 1);
     CHECK_TEXT(endpoint, axm_status_endpoint_url(status, 0));
     CHECK(axm_status_endpoint_is_healthy(status, 0) && axm_status_endpoint_answered(status, 0) > 0);
@@ -225,6 +259,12 @@ static void status(const char *endpoint)
     CHECK(axm_status_registration_leases(status, 0) == 1);
     int64_t left = axm_status_registration_lease_left_ms(status, 0);
     CHECK(left > 0 && left <= 120000);
+    for (int i = 0; axm_status_watches(status) == 0 || axm_status_checks(status) == 0; i++) {
+        const struct timespec moment = {0, 10000000};
+        CHECK(i < 6000 && nanosleep(&moment, NULL) == 0);
+        axm_status_free(status);
+        OK(axm_membership_status(membership, &status));
+    }
     CHECK(axm_status_endpoint_url(status, 1) == NULL && axm_status_registration_identity(status, 1) == NULL);
     axm_status_free(status);
     OK(axm_membership_leave(membership));
@@ -287,6 +327,12 @@ static void *wait_for_ever(void *membership)
     return NULL;
 }
 
+static void ignore_event(void *user_data, int32_t event, const axm_member_t *member,
+                         axm_snapshot_t *snapshot)
+{
+    (void)user_data, (void)event, (void)member, (void)snapshot;
+}
+
 static void shut_down(const char *endpoint)
 {
     axm_config_t *config = etcd_config(endpoint);
@@ -300,6 +346,11 @@ static void shut_down(const char *endpoint)
     OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
     OK(axm_membership_subscribe(membership, on_event, &record, &subscription));
     await_event(&record, AXM_EVENT_ADDED, ID2);
+    /* Whatever was opened may be freed afterwards, in any order. */
+    axm_subscription_t *late = NULL;
+    axm_status_t *status = NULL;
+    OK(axm_membership_subscribe(membership, ignore_event, NULL, &late));
+    OK(axm_membership_status(membership, &status));
     axm_subscription_free(subscription);
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, wait_for_ever, membership) == 0);
@@ -313,6 +364,9 @@ static void shut_down(const char *endpoint)
     axm_snapshot_free(snapshot);
     axm_membership_free(membership);
     axm_config_free(config);
+    axm_subscription_free(late);
+    CHECK(axm_status_registration_count(status) == 1);
+    axm_status_free(status);
     free_record(&record);
 }
 
@@ -324,6 +378,7 @@ int main(int argc, char **argv)
     join_and_leave(argv[1]);
     ended_from_inside(argv[1]);
     ended_by_close(argv[1]);
+    freed_from_inside(argv[1]);
     messages(argv[1]);
     status(argv[1]);
     shut_down(argv[1]);

@@ -9,12 +9,26 @@ ASSERT(worker_size, sizeof(axm_worker_t) == sizeof(size_t) + 4 * sizeof(char *) 
 ASSERT(worker_size_first, offsetof(axm_worker_t, struct_size) == 0);
 ASSERT(worker_identity, offsetof(axm_worker_t, identity) == sizeof(size_t));
 ASSERT(worker_host, offsetof(axm_worker_t, host) == sizeof(size_t) + sizeof(char *));
-ASSERT(worker_rpc_port, offsetof(axm_worker_t, rpc_port) == sizeof(size_t) + 4 * sizeof(char *));
-ASSERT(worker_http_server_port,
-       offsetof(axm_worker_t, http_server_port) == offsetof(axm_worker_t, rpc_port) + 5 * sizeof(int32_t));
+ASSERT(worker_container_host,
+       offsetof(axm_worker_t, container_host) == sizeof(size_t) + 2 * sizeof(char *));
+ASSERT(worker_domain_socket_path,
+       offsetof(axm_worker_t, domain_socket_path) == sizeof(size_t) + 3 * sizeof(char *));
+#define PORT(number) (sizeof(size_t) + 4 * sizeof(char *) + (number) * sizeof(int32_t))
+ASSERT(worker_rpc_port, offsetof(axm_worker_t, rpc_port) == PORT(0));
+ASSERT(worker_data_port, offsetof(axm_worker_t, data_port) == PORT(1));
+ASSERT(worker_secure_rpc_port, offsetof(axm_worker_t, secure_rpc_port) == PORT(2));
+ASSERT(worker_netty_data_port, offsetof(axm_worker_t, netty_data_port) == PORT(3));
+ASSERT(worker_web_port, offsetof(axm_worker_t, web_port) == PORT(4));
+ASSERT(worker_http_server_port, offsetof(axm_worker_t, http_server_port) == PORT(5));
+
+ASSERT(errors, AXM_ERROR_INVALID_ARGUMENT == 1 && AXM_ERROR_INVALID_CONFIG == 2 &&
+                   AXM_ERROR_MISSING_CONFIG == 3 && AXM_ERROR_NOT_FOUND == 4 &&
+                   AXM_ERROR_ALREADY_EXISTS == 5 && AXM_ERROR_CORRUPT == 6 && AXM_ERROR_UNAVAILABLE == 7 &&
+                   AXM_ERROR_UNAUTHENTICATED == 8 && AXM_ERROR_PERMISSION_DENIED == 9 &&
+                   AXM_ERROR_IO == 10 && AXM_ERROR_CLOSED == 11 && AXM_ERROR_FORKED == 12 &&
+                   AXM_ERROR_INTERNAL == 13);
 ASSERT(filters, AXM_FILTER_ALL == 0 && AXM_FILTER_LIVE == 1 && AXM_FILTER_FAILED == 2);
 ASSERT(states, AXM_STATE_LIVE == 1 && AXM_STATE_LOST == 2);
-
 ASSERT(events, AXM_EVENT_ADDED == 1 && AXM_EVENT_REMOVED == 2 && AXM_EVENT_LIVE == 3 &&
                    AXM_EVENT_LOST == 4 && AXM_EVENT_MOVED == 5);
 ASSERT(registrations, AXM_REGISTRATION_JOINING == 1 && AXM_REGISTRATION_REGISTERED == 2 &&

@@ -14,6 +14,7 @@ static void null_where_nothing_can_fail(void)
     CHECK(axm_snapshot_retain(NULL) == NULL);
     CHECK(axm_snapshot_version(NULL) == 0);
     CHECK(axm_snapshot_revision(NULL) == 0);
+    CHECK(axm_snapshot_age_ms(NULL) == -1);
     CHECK(axm_snapshot_count(NULL) == 0);
     CHECK(axm_snapshot_member(NULL, 0) == NULL);
     CHECK(axm_snapshot_skipped_count(NULL) == 0);
@@ -33,6 +34,11 @@ static void null_where_nothing_can_fail(void)
     CHECK(axm_status_version(NULL) == 0);
     CHECK(axm_status_view_age_ms(NULL) == -1);
     CHECK(axm_status_view_error(NULL) == NULL);
+    CHECK(axm_status_listings(NULL) == 0);
+    CHECK(axm_status_watches(NULL) == 0);
+    CHECK(axm_status_checks(NULL) == 0);
+    CHECK(axm_status_checks_behind(NULL) == 0);
+    CHECK(axm_status_checks_failed(NULL) == 0);
     CHECK(axm_status_endpoint_count(NULL) == 0);
     CHECK(axm_status_endpoint_url(NULL, 0) == NULL);
     CHECK(!axm_status_endpoint_is_healthy(NULL, 0));
@@ -141,6 +147,20 @@ static void bad_workers(const axm_membership_t *membership)
     worker.host = BAD_UTF8;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.host is not UTF-8",
                axm_membership_join(membership, &worker));
+    worker.host = "";
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.host is empty",
+               axm_membership_join(membership, &worker));
+    for (int i = 0; i < 6; i++) {
+        worker = good_worker();
+        int32_t *const ports[] = {&worker.rpc_port,        &worker.data_port, &worker.secure_rpc_port,
+                                  &worker.netty_data_port, &worker.web_port,  &worker.http_server_port};
+        *ports[i] = 65536;
+        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "_port is 65536", axm_membership_join(membership, &worker));
+        *ports[i] = -1;
+        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "_port is -1", axm_membership_join(membership, &worker));
+        *ports[i] = 65535;
+        OK(axm_membership_join(membership, &worker));
+    }
     worker = good_worker();
     worker.container_host = BAD_UTF8;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.container_host is not UTF-8",
@@ -227,6 +247,7 @@ static void bad_callbacks(const axm_membership_t *membership)
     OK(axm_membership_status(membership, &status));
     CHECK(axm_status_version(status) > 0 && axm_status_view_age_ms(status) == 0);
     CHECK(axm_status_endpoint_count(status) == 0 && axm_status_registration_count(status) == 0);
+    CHECK(axm_status_listings(status) == 0 && axm_status_checks(status) == 0);
     axm_status_free(status);
     OK(axm_membership_subscribe(membership, ignore_event, NULL, &subscription));
     axm_subscription_free(subscription);

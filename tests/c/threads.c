@@ -5,7 +5,16 @@
 
 #include <pthread.h>
 
-enum { THREADS = 8, LISTINGS = 200, SMALL_STACK = 128 * 1024 };
+enum { THREADS = 8, LISTINGS = 200 };
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SMALL_STACK (1024 * 1024) /* the sanitizer needs some of it */
+#endif
+#endif
+#ifndef SMALL_STACK
+#define SMALL_STACK (128 * 1024)
+#endif
 
 static const char *hosts_file;
 /* Nobody frees it. */

@@ -4,6 +4,7 @@
 // Every test program compiles this module, and none uses all of it.
 #![allow(dead_code)]
 
+pub mod tls;
 pub mod toxiproxy;
 
 use std::fs::{self, OpenOptions};
@@ -22,6 +23,8 @@ use etcd_client::{
     Client, ConnectOptions, DeleteOptions, GetOptions, KeyValue, Permission, PutOptions,
 };
 use tempfile::TempDir;
+
+use self::tls::Issued;
 
 /// Long enough for a loaded machine; only a server that will never be healthy waits for all of it.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -122,6 +125,8 @@ pub struct EtcdOptions {
     pub args: Vec<String>,
     /// Switches authentication on, with the user `root` and this password.
     pub root_password: Option<String>,
+    /// Listens with TLS too, on a port of its own.
+    pub tls: Option<Issued>,
 }
 
 impl EtcdOptions {
@@ -131,12 +136,19 @@ impl EtcdOptions {
             version,
             args: Vec::new(),
             root_password: None,
+            tls: None,
         }
     }
 
     /// Adds arguments of `etcd`.
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|arg| arg.to_string()));
+        self
+    }
+
+    /// Listens with TLS too, on a port of its own. etcd reads the files for each connection.
+    pub fn tls(mut self, certificate: &Issued) -> Self {
+        self.tls = Some(certificate.clone());
         self
     }
 
@@ -157,6 +169,7 @@ pub struct Etcd {
     binary: PathBuf,
     args: Vec<String>,
     client_port: u16,
+    tls_port: u16,
     root_password: Mutex<Option<String>>,
     child: Mutex<Option<Child>>,
     /// Where in the log file the present run begins.
@@ -179,6 +192,16 @@ impl Etcd {
     /// `http://127.0.0.1:<port>`.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    /// `https://<host>:<port>`, for servers that have a certificate.
+    pub fn tls_endpoint(&self, host: &str) -> String {
+        format!("https://{host}:{}", self.tls_port)
+    }
+
+    /// The port of the same.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
     }
 
     /// The client port.
@@ -597,8 +620,9 @@ async fn start_members(options: EtcdOptions, size: usize) -> Vec<Etcd> {
 }
 
 async fn try_start_members(options: &EtcdOptions, size: usize) -> Result<Vec<Etcd>, PortTaken> {
-    let ports = free_ports(2 * size);
-    let (client_ports, peer_ports) = ports.split_at(size);
+    let ports = free_ports(3 * size);
+    let (client_ports, ports) = ports.split_at(size);
+    let (peer_ports, tls_ports) = ports.split_at(size);
     let peer_url = |place: usize| format!("http://127.0.0.1:{}", peer_ports[place]);
     let cluster = (0..size)
         .map(|place| format!("member{place}={}", peer_url(place)))
@@ -623,11 +647,20 @@ async fn try_start_members(options: &EtcdOptions, size: usize) -> Result<Vec<Etc
                 "--logger=zap".to_string(),
                 "--log-outputs=stderr".to_string(),
             ];
+            if let Some(issued) = &options.tls {
+                let tls_url = format!("https://127.0.0.1:{}", tls_ports[place]);
+                args.extend([
+                    format!("--listen-client-urls={client_url},{tls_url}"),
+                    format!("--cert-file={}", issued.certificate()),
+                    format!("--key-file={}", issued.key()),
+                ]);
+            }
             args.extend(options.args.iter().cloned());
             Etcd {
                 binary: options.version.binary(),
                 args,
                 client_port: client_ports[place],
+                tls_port: tls_ports[place],
                 root_password: Mutex::new(None),
                 child: Mutex::new(None),
                 run_in_log: AtomicU64::new(0),

@@ -67,15 +67,24 @@ impl Toxiproxy {
 
     /// A way to this server that works for now.
     pub fn to(&self, etcd: &Etcd) -> Proxy {
-        let port = free_ports(1)[0];
+        self.to_port(etcd.port())
+    }
+
+    /// A way to this port that works for now.
+    pub fn to_port(&self, upstream: u16) -> Proxy {
+        self.between(&format!("127.0.0.1:{}", free_ports(1)[0]), upstream)
+    }
+
+    /// The same, from this address.
+    pub fn between(&self, listen: &str, upstream: u16) -> Proxy {
         let proxy = Proxy {
-            url: format!("{}/proxies/{port}", self.api),
-            port,
+            url: format!("{}/proxies/{listen}", self.api),
+            address: listen.to_owned(),
         };
         let settings = json!({
-            "name": port.to_string(),
-            "listen": format!("127.0.0.1:{port}"),
-            "upstream": format!("127.0.0.1:{}", etcd.port()),
+            "name": listen,
+            "listen": listen,
+            "upstream": format!("127.0.0.1:{upstream}"),
             "enabled": true,
         });
         send(minreq::post(format!("{}/proxies", self.api)), &settings);
@@ -93,13 +102,13 @@ impl Drop for Toxiproxy {
 /// One port that leads to one etcd server, and what is wrong with the way.
 pub struct Proxy {
     url: String,
-    port: u16,
+    address: String,
 }
 
 impl Proxy {
     /// `http://127.0.0.1:<port>`.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address)
     }
 
     /// Adds half of this to each way.

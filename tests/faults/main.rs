@@ -6,9 +6,13 @@
 mod common;
 
 mod auth;
+mod connections;
 mod members;
 mod network;
 mod processes;
 mod recorder;
+mod records;
 mod scale;
 mod scene;
+mod soak;
+mod tls;

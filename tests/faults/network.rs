@@ -6,36 +6,16 @@ use alluxio_membership::error::ErrorKind;
 use alluxio_membership::etcd::RegistrationState;
 use alluxio_membership::membership::{JoinOptions, Membership};
 use alluxio_membership::record;
-use etcd_client::{Txn, TxnOp};
 use tokio::net::TcpSocket;
 
 use crate::common::toxiproxy::{Toxiproxy, Way};
 use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd};
 use crate::recorder::{Observer, Recorder};
-use crate::scene::{Fault, LIVE, LONG, RING, join, lease_of, lists, open, worker};
+use crate::scene::{Fault, LIVE, LONG, join, lease_of, lists, open, put_workers, worker};
 
 /// Linearizable reads ask etcd every time.
 const LINEARIZABLE: (&str, &str) = ("alluxio.membership.native.read.mode", "LINEARIZABLE");
 const TTL_20: (&str, &str) = ("alluxio.worker.failure.detection.timeout", "20s");
-
-/// Puts records of these workers, ring key and live key, 50 workers a transaction.
-pub async fn put_workers(etcd: &Etcd, numbers: std::ops::Range<i64>) {
-    let mut client = etcd.client().await;
-    let numbers: Vec<i64> = numbers.collect();
-    for some in numbers.chunks(50) {
-        let puts: Vec<TxnOp> = some
-            .iter()
-            .flat_map(|number| {
-                let one = worker(*number);
-                [RING, LIVE].map(|prefix| {
-                    let key = format!("{prefix}{}", one.identity);
-                    TxnOp::put(key, record::encode(&one), None)
-                })
-            })
-            .collect();
-        client.txn(Txn::new().and_then(puts)).await.expect("put");
-    }
-}
 
 async fn a_round_trip_of_half_the_ttl_is_survived(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;

@@ -196,7 +196,9 @@ impl Observer {
         let task = tokio::spawn(async move {
             let mut views = Vec::new();
             let mut version = 0;
-            while !stopped.load(Ordering::Relaxed) {
+            loop {
+                // Looks once more after it was told to stop: the last view is among them.
+                let is_last = stopped.load(Ordering::Relaxed);
                 let wait = membership.wait_for_change(version, Duration::from_millis(200));
                 if let Some(view) = wait.await.expect("open") {
                     version = view.version();
@@ -211,8 +213,10 @@ impl Observer {
                             .collect(),
                     });
                 }
+                if is_last {
+                    return views;
+                }
             }
-            views
         });
         Observer { stop, task }
     }

@@ -10,8 +10,7 @@ use alluxio_membership::view::MemberFilter;
 
 use crate::common::toxiproxy::Toxiproxy;
 use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd};
-use crate::network::put_workers;
-use crate::scene::{Fault, LIVE, LONG, join, lease_of, open, worker};
+use crate::scene::{Fault, LIVE, LONG, join, lease_of, open, put_workers, worker};
 
 /// For machines on which a listing of all of them takes longer than etcd's worst day.
 const PATIENT: [(&str, &str); 2] = [

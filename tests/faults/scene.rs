@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use alluxio_membership::config::{Config, Properties};
 use alluxio_membership::etcd::{Clusters, RegistrationState};
 use alluxio_membership::membership::{JoinOptions, Membership};
+use alluxio_membership::record;
 use alluxio_membership::view::{ClusterView, MemberFilter};
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
+use etcd_client::{Txn, TxnOp};
 
 use crate::common::{Etcd, EtcdVersion};
 
@@ -48,6 +50,25 @@ pub async fn join(membership: &Membership, number: i64) {
         .join(&worker(number), &JoinOptions::default())
         .await
         .expect("join");
+}
+
+/// Puts records of these workers, ring key and live key, 50 workers a transaction.
+pub async fn put_workers(etcd: &Etcd, numbers: std::ops::Range<i64>) {
+    let mut client = etcd.client().await;
+    let numbers: Vec<i64> = numbers.collect();
+    for some in numbers.chunks(50) {
+        let puts: Vec<TxnOp> = some
+            .iter()
+            .flat_map(|number| {
+                let one = worker(*number);
+                [RING, LIVE].map(|prefix| {
+                    let key = format!("{prefix}{}", one.identity);
+                    TxnOp::put(key, record::encode(&one), None)
+                })
+            })
+            .collect();
+        client.txn(Txn::new().and_then(puts)).await.expect("put");
+    }
 }
 
 pub fn is_registered(membership: &Membership, number: i64) -> bool {

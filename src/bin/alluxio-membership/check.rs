@@ -1,16 +1,20 @@
 //! `check`: what may keep a cluster from working, endpoint by endpoint and record by record.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
 
 use alluxio_membership::config::{Backend, EtcdConfig};
 use alluxio_membership::error::{Error, Result};
-use alluxio_membership::etcd::{Inspection, MemberReport};
+use alluxio_membership::etcd::{Inspection, MemberReport, TlsSession};
 use alluxio_membership::view::{ClusterView, MemberFilter};
 use serde_json::json;
 
 use crate::Context;
 use crate::cli::CheckOptions;
 use crate::output::{self, Outcome, Stop};
+
+/// Certificates that end within this time should be renewed.
+const CERTIFICATE_ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,8 +96,8 @@ pub async fn run(context: &Context, options: &CheckOptions) -> std::result::Resu
                 format!(
                     "{:<4}  {}: {}\n",
                     word(finding.verdict),
-                    finding.subject,
-                    finding.text
+                    output::visible(&finding.subject, &[]),
+                    output::visible(&finding.text, &[])
                 )
             })
             .collect();
@@ -180,6 +184,9 @@ fn endpoints(findings: &mut Findings, members: &[MemberReport]) {
                 findings.add(verdict(error), &subject, reason_at(&member.url, error))
             }
         }
+        if let Some(session) = &member.tls {
+            tls(findings, &subject, session);
+        }
         if let Ok(status) = &member.status {
             if status.leader == 0 {
                 findings.add(Verdict::Look, &subject, "it has no leader");
@@ -197,6 +204,28 @@ fn endpoints(findings: &mut Findings, members: &[MemberReport]) {
     if ids.len() > 1 {
         let text = format!("they belong to {} different etcd clusters", ids.len());
         findings.add(Verdict::Bad(Outcome::Failed), "endpoints", text);
+    }
+}
+
+fn tls(findings: &mut Findings, subject: &str, session: &TlsSession) {
+    let server = [("its certificate", &session.server)];
+    let client = session
+        .client
+        .iter()
+        .map(|client| ("the client certificate", client));
+    for (whose, certificate) in server.into_iter().chain(client) {
+        let left = certificate.expires.duration_since(SystemTime::now());
+        let verdict = match left {
+            Ok(left) if left > CERTIFICATE_ENDS_SOON => Verdict::Ok,
+            _ => Verdict::Look,
+        };
+        let text = format!(
+            "{}, {whose} ({}) expires {}",
+            session.version,
+            certificate.subject,
+            humantime::format_rfc3339_seconds(certificate.expires)
+        );
+        findings.add(verdict, subject, text);
     }
 }
 

@@ -2,32 +2,36 @@
 
 use std::path::PathBuf;
 
+use alluxio_membership::config::{Properties, names};
 use alluxio_membership::worker::WorkerIdentity;
 use clap::{Args, Parser, Subcommand};
 
+use crate::output::EXIT_STATUS;
+
 pub const NAME: &str = "alluxio-membership";
 
-const CONFIGURATION: &str = "\
-Configuration:
-  The properties are Alluxio's. They come from the file of --conf, else from the
-  alluxio-site.properties in $ALLUXIO_CONF_DIR, $ALLUXIO_HOME/conf or /opt/alluxio/conf, if it is
-  there. -D wins over the file.
+pub const CONFIGURATION: &str = "\
+The properties are Alluxio's. They come from the file of --conf, else from the
+alluxio-site.properties in $ALLUXIO_CONF_DIR, $ALLUXIO_HOME/conf or /opt/alluxio/conf, if it is
+there. -D wins over the file, and --timeout over both.";
 
-Exit status:
-  0  done; check: all is well
-  1  refused or failed: an unknown or a live worker, an identity that is taken, an unreadable file
-  2  wrong usage
-  3  the configuration cannot be used
-  4  etcd does not answer, or not in time; it may work later
-  5  etcd refuses the user, the password or the permission
-  6  check: it works, but something should be looked at
-
+pub const OUTPUT: &str = "\
 Data goes to standard output, everything else to standard error. A reader that goes away ends the
-program quietly.";
+program quietly, with 0.";
+
+/// What stands below the options.
+fn after_help() -> String {
+    let configuration = CONFIGURATION.replace('\n', "\n  ");
+    let mut text = format!("Configuration:\n  {configuration}\n\nExit status:\n");
+    for (status, meaning) in EXIT_STATUS {
+        text.push_str(&format!("  {status}  {meaning}\n"));
+    }
+    text + "\n" + OUTPUT
+}
 
 /// Lists, watches, registers and removes the workers of an Alluxio cluster.
 #[derive(Debug, Parser)]
-#[command(name = NAME, version, after_help = CONFIGURATION, max_term_width = 100)]
+#[command(name = NAME, version, after_help = after_help(), max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     pub config: ConfigOptions,
@@ -44,7 +48,7 @@ pub struct ConfigOptions {
     #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = property, global = true)]
     pub properties: Vec<(String, String)>,
     /// How long one operation may take, such as 500ms or 5s
-    #[arg(long, value_name = "TIME", global = true)]
+    #[arg(long, value_name = "TIME", value_parser = timeout, global = true)]
     pub timeout: Option<String>,
     /// Say more on standard error; twice: much more
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
@@ -97,8 +101,8 @@ pub struct NodesOptions {
 #[derive(Debug, Args)]
 pub struct RemoveOptions {
     /// The worker's id, as "nodes" prints it
-    #[arg(value_name = "WORKER_ID")]
-    pub identity: String,
+    #[arg(value_name = "WORKER_ID", value_parser = identity)]
+    pub identity: WorkerIdentity,
     /// Do not ask, even on a terminal
     #[arg(short, long)]
     pub yes: bool,
@@ -159,6 +163,16 @@ fn property(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+/// Read as the property that it sets.
+fn timeout(text: &str) -> Result<String, String> {
+    let mut properties = Properties::new();
+    properties.set(names::OPERATION_TIMEOUT, text);
+    match properties.positive_duration(names::OPERATION_TIMEOUT) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("expected a whole number and ms, s, min or h".to_owned()),
     }
 }
 

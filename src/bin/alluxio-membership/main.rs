@@ -4,12 +4,13 @@ mod check;
 mod cli;
 mod identity_file;
 mod join;
+mod manual;
 mod nodes;
 mod output;
 mod remove;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use alluxio_membership::config::{Config, Properties, names};
@@ -21,12 +22,27 @@ use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, ConfigOptions};
 use output::{Failure, Outcome, Stop};
 
-/// Workers need few threads: this is a program that mostly waits.
-#[tokio::main(worker_threads = 2)]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli);
-    match run(cli).await {
+    // Few threads: this is a program that mostly waits.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::complain(&format!("cannot start: {error}"));
+            return ExitCode::from(Outcome::Failed as u8);
+        }
+    };
+    let result = runtime.block_on(run(cli));
+    // What breaks from here on breaks because the program ends.
+    log::set_max_level(log::LevelFilter::Off);
+    // Not even a name server that does not answer keeps it from ending.
+    runtime.shutdown_background();
+    match result {
         Ok(outcome) => ExitCode::from(outcome as u8),
         // Whoever reads the output has seen enough.
         Err(Stop::NobodyReads) => ExitCode::SUCCESS,
@@ -56,16 +72,14 @@ async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
             output::print(&script)?;
             Ok(Outcome::Done)
         }
-        Command::Man { folder } => write_man_pages(&folder),
+        Command::Man { folder } => match manual::write(&folder) {
+            Ok(()) => Ok(Outcome::Done),
+            Err(error) => {
+                let text = format!("{}: {error}", folder.display());
+                Err(Failure::new(Outcome::Failed, text).into())
+            }
+        },
     }
-}
-
-fn write_man_pages(folder: &Path) -> std::result::Result<Outcome, Stop> {
-    let command = Cli::command().disable_help_subcommand(true);
-    std::fs::create_dir_all(folder)
-        .and_then(|()| clap_mangen::generate_to(command, folder))
-        .map_err(|error| Failure::new(Outcome::Failed, format!("{}: {error}", folder.display())))?;
-    Ok(Outcome::Done)
 }
 
 /// What every command but a few works on.
@@ -78,7 +92,8 @@ impl Context {
     fn open(options: ConfigOptions) -> std::result::Result<Context, Stop> {
         let mut properties = Properties::new();
         for (name, value) in &options.properties {
-            properties.set(name, value);
+            // As Alluxio does with the properties of a JVM's command line.
+            properties.set(name, value.trim());
         }
         if let Some(timeout) = &options.timeout {
             properties.set(names::OPERATION_TIMEOUT, timeout);

@@ -21,15 +21,15 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
     };
     let view = membership.view().await?;
     if options.json {
-        print_json(context, &view, filter)?;
+        print_json(&view, filter)?;
         return Ok(Outcome::Done);
     }
     if options.wide {
         print_wide(context, &view, filter).await?;
     } else if filter == MemberFilter::All {
-        output::print(membership.show_all_members().await?)?;
+        output::print_table(&membership.show_all_members().await?)?;
     } else {
-        output::print(view.table_of(filter))?;
+        output::print_table(&view.table_of(filter))?;
     }
     let skipped = view.skipped().len();
     if skipped > 0 {
@@ -42,7 +42,7 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
     Ok(Outcome::Done)
 }
 
-fn print_json(context: &Context, view: &ClusterView, filter: MemberFilter) -> Result<(), Stop> {
+fn print_json(view: &ClusterView, filter: MemberFilter) -> Result<(), Stop> {
     let members = view.members(filter);
     let skipped: Vec<_> = view
         .skipped()
@@ -51,7 +51,7 @@ fn print_json(context: &Context, view: &ClusterView, filter: MemberFilter) -> Re
         .collect();
     output::print_json(&json!({
         "revision": view.revision(),
-        "ageMs": context.membership.view_age()?.map(|age| age.as_millis() as u64),
+        "ageMs": u64::try_from(view.age().as_millis()).unwrap_or(u64::MAX),
         "workers": members.iter().map(output::member_json).collect::<Vec<_>>(),
         "leftOut": skipped,
     }))
@@ -88,10 +88,8 @@ async fn print_wide(
     let failed = view.members(MemberFilter::Failed).len();
     text.push_str(&format!("\n{live} live, {failed} lost"));
     if let Backend::Etcd(_) = context.config.backend {
-        text.push_str(&format!(", at revision {}", view.revision()));
-        if let Some(age) = context.membership.view_age()? {
-            text.push_str(&format!(", {} ms old", age.as_millis()));
-        }
+        let (revision, age) = (view.revision(), view.age().as_millis());
+        text.push_str(&format!(", at revision {revision}, {age} ms old"));
     }
     text.push('\n');
     output::print(text)
@@ -105,7 +103,7 @@ fn wide_row(member: &Member, lease: Option<&Option<LeaseTime>>) -> Vec<String> {
     };
     let text = |text: &Option<String>| match text.as_deref() {
         None | Some("") => "-".to_owned(),
-        Some(text) => text.to_owned(),
+        Some(text) => output::visible(text, &[]),
     };
     let lease = match (member.state, lease) {
         (WorkerState::Live, Some(Some(lease))) => {

@@ -1,6 +1,6 @@
 //! What is printed where, and what the program ends with.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::SystemTime;
 
 use alluxio_membership::error::{Error, ErrorKind};
@@ -9,7 +9,24 @@ use serde_json::{Value, json};
 
 use crate::cli::NAME;
 
-/// The exit status. The help text explains each; the numbers are never changed.
+/// What the program ends with. The help, the manual and the README say it with these words; the numbers are never changed.
+pub const EXIT_STATUS: [(u8, &str); 7] = [
+    (0, "done; check: all is well"),
+    (
+        1,
+        "refused or failed: an unknown or a live worker, an identity that is taken",
+    ),
+    (2, "wrong usage"),
+    (
+        3,
+        "the configuration cannot be used, or its file cannot be read",
+    ),
+    (4, "etcd does not answer, or not in time; it may work later"),
+    (5, "etcd refuses the user, the password or the permission"),
+    (6, "check: it works, but something should be looked at"),
+];
+
+/// The exit status, but for the 2 of the command line's parser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Outcome {
@@ -96,9 +113,31 @@ pub fn print_json(value: &Value) -> Result<(), Stop> {
     print(format!("{value}\n"))
 }
 
+/// Prints Alluxio's own table: as it is to programs, without what moves the cursor to terminals.
+pub fn print_table(table: &str) -> Result<(), Stop> {
+    if io::stdout().is_terminal() {
+        print(visible(table, &['\n', '\t']))
+    } else {
+        print(table)
+    }
+}
+
+/// A text that somebody else stored, with control characters spelled out but for these.
+pub fn visible(text: &str, kept: &[char]) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && !kept.contains(&c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// Says something for people. Nobody may be listening.
 pub fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{NAME}: {text}");
+    let _ = writeln!(io::stderr(), "{NAME}: {}", visible(text, &['\n', '\t']));
 }
 
 /// Resolves when the reader of standard output is gone, which a program that has nothing to write would not notice.
@@ -144,12 +183,12 @@ pub fn member_json(member: &Member) -> Value {
     })
 }
 
-/// `host:port` as the table of workers shows it.
+/// `host:port` as the table of workers shows it, in one line.
 pub fn address(member: &Member) -> String {
     let address = &member.worker.address;
     format!(
         "{}:{}",
-        address.host.as_deref().unwrap_or("null"),
+        visible(address.host.as_deref().unwrap_or("null"), &[]),
         address.rpc_port
     )
 }
@@ -178,6 +217,12 @@ pub fn aligned(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_spelled_out() {
+        assert_eq!(visible("h\u{1b}[2J\nü", &[]), "h\\u{1b}[2J\\nü");
+        assert_eq!(visible("a\tb\r\n", &['\n', '\t']), "a\tb\\r\n");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

@@ -4,14 +4,14 @@ use std::io::{self, IsTerminal, Write};
 
 use alluxio_membership::config::{Backend, EtcdConfig};
 use alluxio_membership::view::Member;
-use alluxio_membership::worker::{WorkerIdentity, WorkerState};
+use alluxio_membership::worker::WorkerState;
 
 use crate::Context;
 use crate::cli::RemoveOptions;
 use crate::output::{self, Failure, Outcome, Stop};
 
 pub async fn run(context: &Context, options: &RemoveOptions) -> Result<Outcome, Stop> {
-    let identity = WorkerIdentity::parse(options.identity.trim())?;
+    let identity = options.identity;
     let Backend::Etcd(EtcdConfig {
         service_registry: false,
         cluster_name,

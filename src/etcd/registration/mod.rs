@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, LeaseGrantOptions, PutOptions, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ pub use self::session::RegistrationState;
 use self::session::{Action, Event, Lease, Session};
 use super::endpoints::{Call, Endpoints};
 use super::keys::Keys;
+use super::lease;
 use super::ring::{self, revision_of};
 use super::status;
 use crate::error::{Cause, Error, ErrorKind, Result};
@@ -59,12 +60,25 @@ pub(crate) struct LeaseInfo {
     pub(crate) count: u64,
 }
 
+/// At which revisions a worker's keys were last written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyRevisions {
+    /// 0 for SERVICE_REGISTRY.
+    pub(crate) ring: i64,
+    pub(crate) live: i64,
+}
+
+/// What a worker asks for that joins.
+struct JoinRequest {
+    worker: Worker,
+    /// Replace a ring record of this identity under another address.
+    overwrite: bool,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<KeyRevisions>>,
+}
+
 enum Command {
-    Join {
-        worker: Worker,
-        deadline: Instant,
-        reply: oneshot::Sender<Result<i64>>,
-    },
+    Join(JoinRequest),
     Leave {
         deadline: Instant,
         reply: oneshot::Sender<Result<i64>>,
@@ -120,16 +134,22 @@ impl Registration {
         }
     }
 
-    /// Writes the live key, taking it over from whoever holds it, and keeps it. The ring key is the caller's. Returns
-    /// the revision of the live key.
-    pub(crate) async fn join(&self, worker: &Worker, deadline: Instant) -> Result<i64> {
+    /// Writes both keys and keeps them. The live key is taken over from whoever holds it; the ring key, unless
+    /// `overwrite` says so, is not.
+    pub(crate) async fn join(
+        &self,
+        worker: &Worker,
+        overwrite: bool,
+        deadline: Instant,
+    ) -> Result<KeyRevisions> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Join {
+        let request = JoinRequest {
             worker: worker.clone(),
+            overwrite,
             deadline,
             reply,
         };
-        self.send(command).await?;
+        self.send(Command::Join(request)).await?;
         answer.await.map_err(|_| ended())?
     }
 
@@ -172,8 +192,8 @@ fn ended() -> Error {
 
 /// How writing the keys ended.
 enum Registered {
-    /// Every key is in place; the live key was last written at `revision`.
-    InPlace { lease: Lease, revision: i64 },
+    /// Every key is in place.
+    InPlace { lease: Lease },
     /// The live key is held by another lease and was left alone.
     Displaced { lease: Lease, holder: i64 },
     /// The lease to be used does not exist.
@@ -181,6 +201,9 @@ enum Registered {
     /// `lease` may exist on the server.
     Failed { lease: Option<Lease>, error: Error },
 }
+
+/// An error, and the lease that exists or may exist on the server all the same.
+type Unfinished = (Option<Lease>, Error);
 
 /// What a piece of work of the task ended with.
 enum Done {
@@ -190,9 +213,9 @@ enum Done {
     },
     Repair(Registered),
     Join {
-        outcome: Registered,
+        outcome: std::result::Result<(Lease, KeyRevisions), Unfinished>,
         value: Vec<u8>,
-        reply: oneshot::Sender<Result<i64>>,
+        reply: oneshot::Sender<Result<KeyRevisions>>,
     },
     OwnKeysWatchEnded,
 }
@@ -206,7 +229,7 @@ struct Task {
     stream: Option<Box<RenewalStream>>,
     work: JoinSet<Done>,
     own_keys: Option<OwnKeys>,
-    joins: VecDeque<(Worker, Instant, oneshot::Sender<Result<i64>>)>,
+    joins: VecDeque<JoinRequest>,
     state: watch::Sender<RegistrationState>,
     lease: watch::Sender<LeaseInfo>,
 }
@@ -222,9 +245,9 @@ impl Task {
         loop {
             // One at a time: two registrations at once could leave the key on the lease that is not renewed.
             if !self.session.is_registering()
-                && let Some((worker, deadline, reply)) = self.joins.pop_front()
+                && let Some(request) = self.joins.pop_front()
             {
-                self.start_join(&worker, deadline, reply);
+                self.start_join(request);
             }
             let now = Instant::now();
             for action in self.session.poll(now) {
@@ -234,9 +257,7 @@ impl Task {
             let wake_at = self.session.wake_at(now);
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(Command::Join { worker, deadline, reply }) => {
-                        self.joins.push_back((worker, deadline, reply));
-                    }
+                    Some(Command::Join(request)) => self.joins.push_back(request),
                     Some(Command::Leave { deadline, reply }) => {
                         let result = self.leave(deadline).await;
                         let _ = reply.send(result);
@@ -251,8 +272,10 @@ impl Task {
                 },
                 Some(done) = self.work.join_next() => match done {
                     Ok(done) => {
-                        if self.finished(done) == Next::End {
+                        if let Next::End { error, reply } = self.finished(done) {
+                            // First, so that the next join finds this registration to be over.
                             commands.close();
+                            let _ = reply.send(Err(error));
                             if let Err(error) = self.leave(Instant::now() + ORPHAN_TIMEOUT).await {
                                 log::debug!("{error}");
                             }
@@ -332,20 +355,22 @@ impl Task {
         self.state.send_replace(state);
     }
 
-    fn start_join(
-        &mut self,
-        worker: &Worker,
-        deadline: Instant,
-        reply: oneshot::Sender<Result<i64>>,
-    ) {
+    fn start_join(&mut self, request: JoinRequest) {
         self.session.join_started();
         let registrar = self.registrar.clone();
-        let value = record::encode(worker);
         let lease = self.session.lease();
         self.work.spawn(async move {
-            let outcome = registrar.take_over(&value, lease, deadline).await;
+            let JoinRequest {
+                worker,
+                overwrite,
+                deadline,
+                reply,
+            } = request;
+            let value = record::encode(&worker);
             Done::Join {
-                outcome,
+                outcome: registrar
+                    .join(&worker, &value, overwrite, lease, deadline)
+                    .await,
                 value,
                 reply,
             }
@@ -373,7 +398,7 @@ impl Task {
                 self.session.handle(event, now);
             }
             Done::Repair(outcome) => match outcome {
-                Registered::InPlace { lease, .. } => self.in_place(lease, now),
+                Registered::InPlace { lease } => self.in_place(lease, now),
                 Registered::Displaced { lease, holder } => {
                     self.warn_of_foreign_lease(holder);
                     self.in_place(lease, now);
@@ -391,46 +416,23 @@ impl Task {
                 value,
                 reply,
             } => match outcome {
-                Registered::InPlace { lease, revision } => {
+                Ok((lease, revisions)) => {
                     self.value = value;
                     self.in_place(lease, now);
-                    let _ = reply.send(Ok(revision));
+                    let _ = reply.send(Ok(revisions));
                 }
-                Registered::Displaced { .. } | Registered::LeaseGone { .. } => {
-                    let _ = reply.send(Err(self.lease_too_short()));
-                    return self.join_failed(None);
-                }
-                Registered::Failed { lease, error } => {
+                Err((lease, error)) => {
+                    self.session.handle(Event::RegisterFailed { lease }, now);
+                    // Whatever was registered before still is; if nothing was, only the lease is left to be revoked.
+                    if self.value.is_empty() {
+                        return Next::End { error, reply };
+                    }
                     let _ = reply.send(Err(error));
-                    return self.join_failed(lease);
                 }
             },
             Done::OwnKeysWatchEnded => {}
         }
         Next::GoOn
-    }
-
-    /// Whatever was registered before still is; if nothing was, only the lease is left to be revoked.
-    fn join_failed(&mut self, lease: Option<Lease>) -> Next {
-        self.session
-            .handle(Event::RegisterFailed { lease }, Instant::now());
-        if self.value.is_empty() {
-            Next::End
-        } else {
-            Next::GoOn
-        }
-    }
-
-    fn lease_too_short(&self) -> Error {
-        Error::new(
-            ErrorKind::Unavailable,
-            format!(
-                "The lease of {} ended before its key could be written: the way to etcd takes longer than \
-                 alluxio.worker.failure.detection.timeout ({} s). Raise it, or bring etcd closer.",
-                self.registrar.identity,
-                self.registrar.ttl.as_secs()
-            ),
-        )
     }
 
     /// The keys were written: watch them from now on.
@@ -487,7 +489,9 @@ impl Task {
             match tokio::time::timeout_at(deadline, self.work.join_next()).await {
                 Ok(Some(Ok(Done::OwnKeysWatchEnded))) => {}
                 Ok(Some(Ok(done))) => {
-                    self.finished(done);
+                    if let Next::End { error, reply } = self.finished(done) {
+                        let _ = reply.send(Err(error));
+                    }
                 }
                 Ok(Some(Err(_))) => {}
                 Ok(None) | Err(_) => break,
@@ -502,10 +506,13 @@ impl Task {
     }
 }
 
-#[derive(PartialEq, Eq)]
 enum Next {
     GoOn,
-    End,
+    /// The first join failed: its caller is to be told.
+    End {
+        error: Error,
+        reply: oneshot::Sender<Result<KeyRevisions>>,
+    },
 }
 
 /// Never resolves while there is no watch.
@@ -528,37 +535,97 @@ async fn next_beat(host: &mut Option<watch::Receiver<Instant>>) -> Option<Instan
 }
 
 impl Registrar {
-    /// Writes the live key whoever holds it, as a worker that starts does.
-    async fn take_over(&self, value: &[u8], lease: Option<Lease>, deadline: Instant) -> Registered {
-        let mut lease = lease;
+    /// Writes both keys, as a worker that starts does.
+    async fn join(
+        &self,
+        worker: &Worker,
+        value: &[u8],
+        overwrite: bool,
+        lease: Option<Lease>,
+        deadline: Instant,
+    ) -> std::result::Result<(Lease, KeyRevisions), Unfinished> {
+        let on_ring = async {
+            if self.has_ring {
+                ring::register(&self.endpoints, &self.keys, worker, overwrite, deadline).await
+            } else {
+                Ok(0)
+            }
+        };
+        let granted = async {
+            match lease {
+                Some(lease) => Ok(lease),
+                None => self.grant(deadline).await,
+            }
+        };
+        // Side by side, since etcd brings each to disk.
+        let (on_ring, granted) = tokio::join!(on_ring, granted);
+        let ring = match on_ring {
+            Ok(revision) => revision,
+            Err(error) => {
+                let mut left = granted.map_or_else(|(lease, _)| lease, Some);
+                // Nobody is to see a lease of a worker that was refused.
+                if let Some(new) = left
+                    && lease.is_none()
+                    && self.revoke(new.id, deadline).await.is_ok()
+                {
+                    left = None;
+                }
+                return Err((left, error));
+            }
+        };
+        let (lease, live) = self.take_over(value, granted?, deadline).await?;
+        Ok((lease, KeyRevisions { ring, live }))
+    }
+
+    /// Writes the live key whoever holds it. Returns its revision, and the lease it is on: a new one if that which was
+    /// given has ended.
+    async fn take_over(
+        &self,
+        value: &[u8],
+        mut lease: Lease,
+        deadline: Instant,
+    ) -> std::result::Result<(Lease, i64), Unfinished> {
         for already_gone in 0..MAX_LEASES_PER_JOIN {
-            let current = match lease {
-                Some(lease) => lease,
-                None => match self.grant(deadline).await {
-                    Ok(lease) => lease,
-                    // The time is over, and the lease before is why.
-                    Err((_, error)) if already_gone > 0 && error.kind().is_retryable() => break,
-                    Err((lease, error)) => return Registered::Failed { lease, error },
-                },
+            // When the time is over, the lease before is why.
+            let explained = |(lease, error): Unfinished| match error.kind().is_retryable() {
+                true if already_gone > 0 => (lease, self.lease_too_short()),
+                _ => (lease, error),
             };
-            let put = Txn::new().and_then([self.put_live(value, current)]);
-            match self.commit_live(put, deadline).await {
-                Ok(Some(answer)) => {
-                    return Registered::InPlace {
-                        lease: current,
-                        revision: revision_of(answer.header()),
-                    };
-                }
-                Ok(None) => lease = None,
-                Err(error) => {
-                    return Registered::Failed {
-                        lease: Some(current),
-                        error,
-                    };
-                }
+            if already_gone > 0 {
+                lease = self.grant(deadline).await.map_err(explained)?;
+            }
+            let written = self.try_take_over(value, lease, deadline).await;
+            if let Some(revision) = written.map_err(explained)? {
+                return Ok((lease, revision));
             }
         }
-        Registered::LeaseGone { lease: 0 }
+        Err((None, self.lease_too_short()))
+    }
+
+    /// `None`: the lease does not exist.
+    async fn try_take_over(
+        &self,
+        value: &[u8],
+        lease: Lease,
+        deadline: Instant,
+    ) -> std::result::Result<Option<i64>, Unfinished> {
+        let put = Txn::new().and_then([self.put_live(value, lease)]);
+        match self.commit_live(put, deadline).await {
+            Ok(answer) => Ok(answer.map(|answer| revision_of(answer.header()))),
+            Err(error) => Err((Some(lease), error)),
+        }
+    }
+
+    fn lease_too_short(&self) -> Error {
+        Error::new(
+            ErrorKind::Unavailable,
+            format!(
+                "The lease of {} ended before its key could be written: the way to etcd takes longer than \
+                 alluxio.worker.failure.detection.timeout ({} s). Raise it, or bring etcd closer.",
+                self.identity,
+                self.ttl.as_secs()
+            ),
+        )
     }
 
     /// Writes the keys that are missing, and no other.
@@ -608,8 +675,7 @@ impl Registrar {
                 .map_or(lease.id, |kv| kv.lease())
         };
         if holder == lease.id {
-            let revision = revision_of(answer.header());
-            Registered::InPlace { lease, revision }
+            Registered::InPlace { lease }
         } else {
             Registered::Displaced { lease, holder }
         }
@@ -651,49 +717,22 @@ impl Registrar {
             .await
     }
 
-    /// Grants a lease of an id of our own choice, so that a try whose answer was lost can be repeated. In an error, the
-    /// lease that may have been granted.
-    async fn grant(&self, deadline: Instant) -> std::result::Result<Lease, (Option<Lease>, Error)> {
-        let id = rand::random_range(1..=i64::MAX);
-        let seconds = i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX);
-        let sent_at = Instant::now();
+    /// Grants a lease of an id of our own choice, so that a try whose answer was lost can be repeated.
+    async fn grant(&self, deadline: Instant) -> std::result::Result<Lease, Unfinished> {
         let asked_for = Lease {
-            id,
+            id: lease::new_id(),
             ttl: self.ttl,
-            sent_at,
+            sent_at: Instant::now(),
         };
-        let call = Call::new(format!("Creating Lease with ttl:{seconds}"), deadline);
-        let granted = self
-            .endpoints
-            .call(&call, |mut client| async move {
-                let options = LeaseGrantOptions::new().with_id(id);
-                match client.lease_grant(seconds, Some(options)).await {
-                    Ok(answer) => Ok(answer.ttl()),
-                    Err(error) if status::is_lease_exists(&error) => Ok(seconds),
-                    Err(error) => Err(error),
-                }
-            })
-            .await;
-        match granted {
-            Ok(ttl) => Ok(Lease {
-                ttl: u64::try_from(ttl).map_or(self.ttl, Duration::from_secs),
-                ..asked_for
-            }),
+        match lease::grant(&self.endpoints, asked_for.id, self.ttl, deadline).await {
+            Ok(ttl) => Ok(Lease { ttl, ..asked_for }),
             Err(error) if error.kind() == ErrorKind::Unavailable => Err((Some(asked_for), error)),
             Err(error) => Err((None, error)),
         }
     }
 
     async fn revoke(&self, lease: i64, deadline: Instant) -> Result<i64> {
-        let call = Call::new(format!("Revoking Lease:{lease}"), deadline);
-        self.endpoints
-            .call(&call, |mut client| async move {
-                match client.lease_revoke(lease).await {
-                    Ok(answer) => Ok(revision_of(answer.header())),
-                    Err(error) if status::is_lease_not_found(&error) => Ok(0),
-                    Err(error) => Err(error),
-                }
-            })
+        lease::revoke(&self.endpoints, lease, deadline)
             .await
             .map_err(|error| {
                 let text = error.cause().map_or("", |cause| cause.text.as_str());

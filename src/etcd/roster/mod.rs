@@ -1,5 +1,7 @@
 //! One cluster's workers, always in memory: listed once, watched from then on, checked against etcd all the time.
 
+mod counters;
+mod listing;
 mod tables;
 
 use std::sync::Arc;
@@ -15,23 +17,20 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
-use self::tables::{Pair, Range, Table, Tables};
+use self::counters::Counters;
+pub use self::counters::ViewCounters;
+use self::listing::Listing;
+pub(crate) use self::tables::Range;
+use self::tables::{Pair, Table, Tables};
 use super::endpoints::{Call, Endpoint, Endpoints, TRY_TIMEOUT, retry_delays};
 use super::keys::{Keys, range_end};
 use super::ring::{self, keys_only, revision_of};
 use super::status;
 use crate::error::{Cause, Error, ErrorKind, Result};
-use crate::view::ClusterView;
+use crate::jitter::jittered;
+use crate::view::{ClusterView, Confirmed};
 use crate::worker::WorkerIdentity;
 
-/// Keys in the first page of a listing: about 200 kB of ordinary records.
-const FIRST_PAGE: i64 = 500;
-const SMALLEST_PAGE: i64 = 100;
-/// About 1.5 MB of ordinary records.
-const LARGEST_PAGE: i64 = 4_000;
-/// Pages that take less are doubled, and pages that take twice as long are halved: a slow line carries a listing in
-/// small pages, where large ones would be given up and begun again and again.
-const QUICK_PAGE: Duration = Duration::from_millis(500);
 /// Largest answer to accept. etcd stores values of up to 1.5 MB, so that a page can be larger than gRPC's own 4 MB.
 const MAX_MESSAGE: usize = 64 << 20;
 /// How often etcd is asked whether the view is still its own.
@@ -68,6 +67,7 @@ struct Shared {
     changed: watch::Sender<()>,
     /// Asks for a check at once.
     check: Notify,
+    counters: Counters,
 }
 
 struct State {
@@ -132,6 +132,7 @@ impl Roster {
             fresh_at: AtomicU64::new(0),
             changed: watch::Sender::new(()),
             check: Notify::new(),
+            counters: Counters::default(),
         });
         let task = tokio::spawn(shared.clone().run()).abort_handle();
         Roster { shared, task }
@@ -190,7 +191,7 @@ impl Roster {
 
     /// The view of a moment after this call: proven by etcd to show everything written before.
     pub(crate) async fn linearizable(&self, deadline: Instant) -> Result<Arc<ClusterView>> {
-        // The first listing is a linearizable read itself, if it began after this call.
+        // There must be a view to compare with.
         self.cached(Duration::MAX, deadline).await?;
         let behind_since = Instant::now();
         loop {
@@ -226,82 +227,58 @@ impl Roster {
         }
     }
 
-    /// Waits until the live record written at `revision`, or a newer one, is in the view.
-    pub(crate) async fn saw_live(
+    /// Waits until the worker's record written at `revision`, or a newer one, is in the view.
+    pub(crate) async fn saw(
         &self,
+        range: Range,
         identity: &WorkerIdentity,
         revision: i64,
         deadline: Instant,
     ) {
-        let key = self.shared.keys.live_key(identity);
-        self.saw(deadline, |tables| {
-            tables.live.mod_revision(key.as_bytes()) >= Some(revision)
+        self.saw_key(range, identity, deadline, |mod_revision| {
+            mod_revision >= Some(revision)
         })
         .await;
     }
 
-    /// Waits until the ring record written at `revision`, or a newer one, is in the view.
-    pub(crate) async fn saw_ring(
+    /// Waits until a record of the worker written up to `revision` is gone from the view.
+    pub(crate) async fn saw_gone(
         &self,
+        range: Range,
         identity: &WorkerIdentity,
         revision: i64,
         deadline: Instant,
     ) {
-        let key = self.shared.keys.ring_key(identity);
-        self.saw(deadline, |tables| {
-            tables
-                .ring
-                .as_ref()
-                .is_none_or(|ring| ring.mod_revision(key.as_bytes()) >= Some(revision))
-        })
-        .await;
-    }
-
-    /// Waits until a live record written up to `revision` is gone from the view.
-    pub(crate) async fn saw_no_live(
-        &self,
-        identity: &WorkerIdentity,
-        revision: i64,
-        deadline: Instant,
-    ) {
-        let key = self.shared.keys.live_key(identity);
-        self.saw(deadline, |tables| {
-            tables
-                .live
-                .mod_revision(key.as_bytes())
-                .is_none_or(|at| at > revision)
-        })
-        .await;
-    }
-
-    /// Waits until a ring record written up to `revision` is gone from the view.
-    pub(crate) async fn saw_no_ring(
-        &self,
-        identity: &WorkerIdentity,
-        revision: i64,
-        deadline: Instant,
-    ) {
-        let key = self.shared.keys.ring_key(identity);
-        self.saw(deadline, |tables| {
-            tables
-                .ring
-                .as_ref()
-                .and_then(|ring| ring.mod_revision(key.as_bytes()))
-                .is_none_or(|at| at > revision)
+        self.saw_key(range, identity, deadline, |mod_revision| {
+            mod_revision.is_none_or(|at| at > revision)
         })
         .await;
     }
 
     /// Waits for this process's own write to come back by the watch, so that the next view it reads shows it. Bounded:
     /// the write itself has succeeded, whatever becomes of the watch.
-    async fn saw(&self, deadline: Instant, seen: impl Fn(&Tables) -> bool) {
+    async fn saw_key(
+        &self,
+        range: Range,
+        identity: &WorkerIdentity,
+        deadline: Instant,
+        seen: impl Fn(Option<i64>) -> bool,
+    ) {
+        let key = match range {
+            Range::Ring => self.shared.keys.ring_key(identity),
+            Range::Live => self.shared.keys.live_key(identity),
+        };
         let mut changed = self.shared.changed.subscribe();
         loop {
             changed.borrow_and_update();
             {
                 let state = self.shared.state.lock();
                 let unreadable = self.age().is_none() && state.last_error.is_some();
-                if unreadable || (!state.unpublished && seen(&state.tables)) {
+                let Some(table) = state.tables.table(range) else {
+                    return;
+                };
+                let seen = || seen(table.mod_revision(key.as_bytes()));
+                if unreadable || (!state.unpublished && seen()) {
                     return;
                 }
             }
@@ -309,6 +286,10 @@ impl Roster {
                 return;
             }
         }
+    }
+
+    pub(crate) fn counters(&self) -> ViewCounters {
+        self.shared.counters.get()
     }
 
     /// Why etcd cannot be asked at present.
@@ -377,7 +358,11 @@ impl Shared {
             return view;
         }
         let revision = state.tables.revision().max(state.verified);
-        let view = Arc::new(state.tables.view(version, revision));
+        let fresh_at = self.fresh_at.load(Ordering::Acquire).saturating_sub(1);
+        let view = Arc::new(ClusterView {
+            confirmed: Confirmed::at(self.started.into_std(), fresh_at),
+            ..state.tables.view(version, revision)
+        });
         self.view.store(Some(view.clone()));
         view
     }
@@ -395,16 +380,6 @@ impl Shared {
         if std::mem::take(&mut state.unpublished) {
             self.version.fetch_add(1, Ordering::AcqRel);
         }
-    }
-
-    fn call(&self, deadline: Instant) -> Call {
-        Call::new(
-            format!(
-                "Getting children for path:{}",
-                self.keys.live_prefix().trim_end_matches('/')
-            ),
-            deadline,
-        )
     }
 
     fn no_answer(&self) -> Error {
@@ -434,98 +409,33 @@ impl Shared {
         self.changed.send_replace(());
     }
 
-    /// The view was etcd's when a request sent at `asked_at` was answered.
-    fn fresh_as_of(&self, asked_at: Instant) {
+    /// The view was etcd's when a request sent at `asked_at` was answered. Under the lock, so that the view is this one.
+    fn fresh_as_of(&self, _state: &State, asked_at: Instant) {
         let millis = asked_at.saturating_duration_since(self.started).as_millis();
         let at = u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1;
         self.fresh_at.fetch_max(at, Ordering::AcqRel);
+        if let Some(view) = self.view.load_full()
+            && view.version() == self.version.load(Ordering::Acquire)
+        {
+            view.confirmed.again(at - 1);
+        }
         self.changed.send_replace(());
     }
 
     /// Reads both ranges, in pages that may take this long each, and replaces the tables.
     async fn list(&self, page_limit: Duration) -> Result<()> {
-        while !self.list_at_one_revision(page_limit).await? {
-            log::info!(
-                "Listing {} again: etcd was compacted between two pages",
-                self.keys.live_prefix()
-            );
-        }
+        let has_ring = self.state.lock().tables.ring.is_some();
+        let listing = listing::list(&self.endpoints, &self.keys, has_ring, page_limit).await?;
+        self.replace(listing);
         Ok(())
     }
 
-    /// False: the revision of the first page was compacted before the last.
-    async fn list_at_one_revision(&self, page_limit: Duration) -> Result<bool> {
-        let asked_at = Instant::now();
-        let has_ring = self.state.lock().tables.ring.is_some();
-        let prefixes: Vec<&str> = has_ring
-            .then_some(self.keys.ring_prefix())
-            .into_iter()
-            .chain([self.keys.live_prefix()])
-            .collect();
-        let page_call = || Call {
-            try_timeout: TRY_TIMEOUT * 2,
-            ..self.call(Instant::now() + page_limit)
-        };
-        let mut size = FIRST_PAGE;
-        let txn = Txn::new().and_then(
-            prefixes
-                .iter()
-                .map(|prefix| TxnOp::get(*prefix, Some(page_of(prefix, size))))
-                .collect::<Vec<_>>(),
-        );
-        let first = self
-            .endpoints
-            .call(&page_call(), |client| {
-                let txn = txn.clone();
-                async move { large(&client).txn(txn).await }
-            })
-            .await?;
-        size = next_size(size, asked_at.elapsed());
-        let revision = revision_of(first.header());
-        let mut tables = Vec::new();
-        for (prefix, answer) in prefixes.iter().zip(first.op_responses()) {
-            let TxnOpResponse::Get(mut answer) = answer else {
-                continue;
-            };
-            let mut more = answer.more();
-            let mut page = answer.take_kvs();
-            let mut table = Table::listed(prefix, page.iter().map(pair), revision);
-            while more && let Some(last) = page.last() {
-                let mut next = last.key().to_vec();
-                next.push(0);
-                let options = page_of(prefix, size).with_revision(revision);
-                let page_asked_at = Instant::now();
-                let answer = self
-                    .endpoints
-                    .call(&page_call(), |client| {
-                        let (next, options) = (next.clone(), options.clone());
-                        async move {
-                            match large(&client).get(next, Some(options)).await {
-                                Ok(answer) => Ok(Some(answer)),
-                                Err(error) if status::is_compacted(&error) => Ok(None),
-                                Err(error) => Err(error),
-                            }
-                        }
-                    })
-                    .await?;
-                let Some(mut answer) = answer else {
-                    return Ok(false);
-                };
-                size = next_size(size, page_asked_at.elapsed());
-                more = answer.more();
-                // Page by page, so that the renewals of this process never wait for all of them.
-                page = answer.take_kvs();
-                table.add_page(page.iter().map(pair));
-            }
-            tables.push(table);
-        }
-        let live = tables.pop().unwrap_or_default();
-        let ring = tables.pop();
-        self.replace(Tables { ring, live }, revision, asked_at);
-        Ok(true)
-    }
-
-    fn replace(&self, tables: Tables, revision: i64, asked_at: Instant) {
+    fn replace(&self, listing: Listing) {
+        let Listing {
+            tables,
+            revision,
+            asked_at,
+        } = listing;
         let mut state = self.state.lock();
         if revision < state.highest {
             log::warn!(
@@ -538,7 +448,7 @@ impl Shared {
         let changed = self.version.load(Ordering::Acquire) == 0
             || state.unpublished
             || !state.tables.same_listing(&tables);
-        *state = State {
+        let new = State {
             tables,
             order: Order::Unknown,
             unpublished: false,
@@ -546,11 +456,15 @@ impl Shared {
             highest: revision,
             last_error: None,
         };
+        let old = std::mem::replace(&mut *state, new);
         if changed {
             self.version.fetch_add(1, Ordering::AcqRel);
         }
+        self.counters.listings.count();
+        self.fresh_as_of(&state, asked_at);
         drop(state);
-        self.fresh_as_of(asked_at);
+        // Large tables take a while to drop: not under the lock.
+        drop(old);
     }
 
     /// Watches both ranges, on one endpoint after another, until a listing is needed.
@@ -630,6 +544,7 @@ impl Shared {
     }
 
     fn watches_are_open(&self, in_step: bool) {
+        self.counters.watches.count();
         let mut state = self.state.lock();
         if in_step {
             state.order = Order::InStep;
@@ -723,8 +638,12 @@ impl Shared {
             }
             let deadline = Instant::now() + TRY_TIMEOUT * 2;
             match self.verify(deadline).await {
-                Ok(Verdict::Fresh) => behind_since = None,
+                Ok(Verdict::Fresh) => {
+                    self.counters.checks.count();
+                    behind_since = None;
+                }
                 Ok(Verdict::Behind) => {
+                    self.counters.checks_behind.count();
                     if behind_since.get_or_insert_with(Instant::now).elapsed() > LATE_EVENTS {
                         return "the watch brings no events";
                     }
@@ -732,7 +651,10 @@ impl Shared {
                 Ok(Verdict::WentBack) => return "etcd's revision went back",
                 // This process was stopped meanwhile; that says nothing about etcd.
                 Err(_) if Instant::now() > deadline + TRY_TIMEOUT => self.check.notify_one(),
-                Err(error) => self.failed(error),
+                Err(error) => {
+                    self.counters.checks_failed.count();
+                    self.failed(error);
+                }
             }
         }
     }
@@ -740,7 +662,7 @@ impl Shared {
     /// Asks etcd whether the tables show everything. Costs one read of one key while nothing in etcd changes, whatever
     /// the number of workers, and one more small answer if something did.
     async fn verify(&self, deadline: Instant) -> Result<Verdict> {
-        let call = self.call(deadline);
+        let call = getting_children(&self.keys, deadline);
         let asked_at = Instant::now();
         // Taken before the request is sent: an event may overtake the answer.
         let (has_ring, highest) = {
@@ -824,8 +746,7 @@ impl Shared {
         if state.unpublished {
             return Verdict::Behind;
         }
-        drop(state);
-        self.fresh_as_of(asked_at);
+        self.fresh_as_of(&state, asked_at);
         Verdict::Fresh
     }
 
@@ -883,26 +804,9 @@ impl Burst {
     }
 }
 
-/// The first page of a range; later pages start at another key and have the same end.
-fn page_of(prefix: &str, size: i64) -> GetOptions {
-    GetOptions::new()
-        .with_range(range_end(prefix))
-        .with_limit(size)
-}
-
-/// How many keys the next page should have after one of this size took this long.
-fn next_size(size: i64, took: Duration) -> i64 {
-    if took < QUICK_PAGE {
-        (size * 2).min(LARGEST_PAGE)
-    } else if took > QUICK_PAGE * 2 {
-        (size / 2).max(SMALLEST_PAGE)
-    } else {
-        size
-    }
-}
-
-fn large(client: &Client) -> etcd_client::KvClient {
-    client.kv_client().max_decoding_message_size(MAX_MESSAGE)
+fn getting_children(keys: &Keys, deadline: Instant) -> Call {
+    let path = keys.live_prefix().trim_end_matches('/');
+    Call::new(format!("Getting children for path:{path}"), deadline)
 }
 
 fn pair(kv: &KeyValue) -> Pair<'_> {
@@ -911,9 +815,4 @@ fn pair(kv: &KeyValue) -> Pair<'_> {
         value: kv.value(),
         mod_revision: kv.mod_revision(),
     }
-}
-
-/// Up to a fifth more or less, so that many processes do not ask in step.
-fn jittered(duration: Duration) -> Duration {
-    duration.mul_f64(rand::random_range(0.8..=1.2))
 }

@@ -56,23 +56,16 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table of a listing of all keys with this prefix at `revision`, or of its first page.
-    pub(crate) fn listed<'a>(
-        prefix: &str,
-        pairs: impl Iterator<Item = Pair<'a>>,
-        revision: i64,
-    ) -> Self {
-        let prefix_len = prefix.len();
+    /// The table of a listing of all keys with this prefix at `revision`, whose pages are to be added.
+    pub(crate) fn new(prefix: &str, revision: i64) -> Self {
         Table {
-            prefix_len,
-            entries: pairs
-                .map(|pair| (pair.key.to_vec(), Entry::decode(pair, prefix_len)))
-                .collect(),
+            prefix_len: prefix.len(),
+            entries: BTreeMap::new(),
             applied: revision,
         }
     }
 
-    /// Adds a further page of the listing.
+    /// Adds a page of the listing.
     pub(crate) fn add_page<'a>(&mut self, pairs: impl Iterator<Item = Pair<'a>>) {
         let entries = pairs.map(|pair| (pair.key.to_vec(), Entry::decode(pair, self.prefix_len)));
         self.entries.extend(entries);
@@ -300,6 +293,7 @@ impl Tables {
             live,
             failed,
             skipped,
+            ..ClusterView::default()
         }
     }
 }

@@ -1,22 +1,42 @@
 //! STATIC membership: the workers of a hosts file.
 
+mod probes;
+
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
-use crate::config::StaticConfig;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use self::probes::Probes;
+
+use crate::config::{StaticConfig, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::view::{self, ClusterView, Member, MemberFilter};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 
-/// The members named by a hosts file, read once. All of them are live, as far as this class knows.
+/// The members named by a hosts file, read once. All of them count as live, unless their ports are probed.
 pub struct StaticHosts {
-    view: Arc<ClusterView>,
+    /// `None` before each worker has been probed once.
+    view: watch::Receiver<Option<Arc<ClusterView>>>,
+    /// Gone when they are stopped.
+    probes: Mutex<Option<Probes>>,
+    status: Status,
+}
+
+/// Where the statuses of the table come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Status {
+    NotKnown,
+    Probed,
 }
 
 impl StaticHosts {
     /// Reads the hosts file: a host on each line, taken as it is without the space around it. Empty lines and lines
-    /// that start with `#` are skipped, repeated hosts are listed once.
+    /// that start with `#` are skipped, repeated hosts are listed once. Starts the probes, if there are to be any: then
+    /// it must be called within a Tokio runtime.
     ///
     /// # Errors
     ///
@@ -35,39 +55,105 @@ impl StaticHosts {
                 ),
             })?;
         let mut seen = HashSet::new();
-        let mut members = Vec::new();
+        let mut workers = Vec::new();
         for host in hosts(&text) {
             if seen.insert(host) {
-                members.push(Member {
-                    worker: Arc::new(worker(host, config)),
-                    state: WorkerState::Live,
-                });
+                workers.push(Arc::new(worker(host, config)));
             } else {
                 log::warn!("Duplicate node hostname {host} found in {path}");
             }
         }
-        Ok(StaticHosts {
-            view: Arc::new(ClusterView {
-                version: 1,
-                all: members.clone(),
-                live: members,
-                ..ClusterView::default()
-            }),
+        Ok(match config.probe_interval {
+            None => StaticHosts {
+                view: watch::Sender::new(Some(Arc::new(all_live(workers)))).subscribe(),
+                probes: Mutex::new(None),
+                status: Status::NotKnown,
+            },
+            Some(interval) => {
+                let probes = Probes::start(workers, interval);
+                StaticHosts {
+                    view: probes.view(),
+                    probes: Mutex::new(Some(probes)),
+                    status: Status::Probed,
+                }
+            }
         })
     }
 
-    /// The members, in the order of the file.
-    pub fn view(&self) -> &Arc<ClusterView> {
-        &self.view
+    /// The members, in the order of the file; `None` before each of them has been probed once.
+    pub fn view(&self) -> Option<Arc<ClusterView>> {
+        self.view.borrow().clone()
     }
 
-    /// The text of `showAllMembers`: ids are made from addresses, and the status of a host is not known.
-    pub fn to_table(&self) -> String {
-        let members = self.view.members(MemberFilter::All);
-        view::table(members.iter().map(|member| {
+    /// Waits until each worker has been probed once, if they are probed at all.
+    pub(crate) async fn first_view(&self, deadline: Instant) -> Result<Arc<ClusterView>> {
+        self.newer_than(0, deadline).await.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "Not every worker of the hosts file has been probed yet; raise {} if the file is long",
+                    names::OPERATION_TIMEOUT
+                ),
+            )
+        })
+    }
+
+    /// Waits for a view of a greater version.
+    pub(crate) async fn newer_than(
+        &self,
+        version: u64,
+        deadline: Instant,
+    ) -> Option<Arc<ClusterView>> {
+        let mut view = self.view.clone();
+        let is_newer = |view: &Option<Arc<ClusterView>>| {
+            view.as_ref().is_some_and(|view| view.version() > version)
+        };
+        let newer = timeout_at(deadline, view.wait_for(is_newer)).await;
+        let newer = newer.map(|result| result.map(|view| view.clone()));
+        match newer {
+            Ok(Ok(view)) => view,
+            // Nothing will change any more: without probes the view is the last one.
+            Ok(Err(_)) => {
+                tokio::time::sleep_until(deadline).await;
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Ends the probes.
+    pub(crate) fn stop(&self) {
+        self.probes.lock().take();
+    }
+
+    /// The text of `showAllMembers` for a view: ids are made from addresses, and the status of a host is known if it is
+    /// probed.
+    pub fn table_of(&self, view: &ClusterView) -> String {
+        view::table(view.members(MemberFilter::All).iter().map(|member| {
             let worker = &*member.worker;
-            (worker.address.main_info_md5(), worker, "N/A")
+            let status = match (self.status, member.state) {
+                (Status::NotKnown, _) => "N/A",
+                (Status::Probed, WorkerState::Live) => "ONLINE",
+                (Status::Probed, WorkerState::Lost) => "OFFLINE",
+            };
+            (worker.address.main_info_md5(), worker, status)
         }))
+    }
+}
+
+fn all_live(workers: Vec<Arc<Worker>>) -> ClusterView {
+    let members: Vec<Member> = workers
+        .into_iter()
+        .map(|worker| Member {
+            worker,
+            state: WorkerState::Live,
+        })
+        .collect();
+    ClusterView {
+        version: 1,
+        all: members.clone(),
+        live: members,
+        ..ClusterView::default()
     }
 }
 
@@ -96,6 +182,7 @@ fn worker(host: &str, config: &StaticConfig) -> Worker {
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
+    use std::time::Duration;
 
     use super::*;
     use crate::record::golden::vectors;
@@ -109,6 +196,8 @@ mod tests {
             netty_data_port: 29997,
             web_port: 30000,
             http_server_port: 28080,
+            probe_interval: None,
+            operation_timeout: Duration::from_secs(10),
         }
     }
 
@@ -118,8 +207,12 @@ mod tests {
         StaticHosts::open(&config(file.path()))
     }
 
-    fn hosts_of(static_hosts: &StaticHosts) -> Vec<&str> {
-        let members = static_hosts.view().members(MemberFilter::All);
+    fn view_of(static_hosts: &StaticHosts) -> Arc<ClusterView> {
+        static_hosts.view().expect("nothing is probed")
+    }
+
+    fn hosts_of(view: &ClusterView) -> Vec<&str> {
+        let members = view.members(MemberFilter::All);
         members
             .iter()
             .map(|member| member.worker.address.host.as_deref().unwrap())
@@ -132,8 +225,9 @@ mod tests {
             "# comment\n\n  worker2  \nworker1\r\n\tworker2\n#worker3\nh1 # x\nh:123\n::1\nw\u{f6}rker",
         )
         .unwrap();
+        let view = view_of(&opened);
         assert_eq!(
-            hosts_of(&opened),
+            hosts_of(&view),
             [
                 "worker2",
                 "worker1",
@@ -143,7 +237,6 @@ mod tests {
                 "w\u{f6}rker"
             ]
         );
-        let view = opened.view();
         assert_eq!(view.version(), 1);
         assert_eq!(view.revision(), 0);
         assert_eq!(
@@ -179,15 +272,19 @@ mod tests {
     #[test]
     fn the_table_has_stock_ids_and_no_status() {
         let opened = open("worker1\n").unwrap();
-        let id = opened.view().members(MemberFilter::All)[0]
+        let id = view_of(&opened).members(MemberFilter::All)[0]
             .worker
             .address
             .main_info_md5();
         assert_eq!(
-            opened.to_table(),
+            opened.table_of(&view_of(&opened)),
             format!("WorkerId\tAddress\tStatus\n{id}\tworker1:29999\tN/A\n")
         );
-        assert_eq!(open("").unwrap().to_table(), "WorkerId\tAddress\tStatus\n");
+        let empty = open("").unwrap();
+        assert_eq!(
+            empty.table_of(&view_of(&empty)),
+            "WorkerId\tAddress\tStatus\n"
+        );
     }
 
     #[test]

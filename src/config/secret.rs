@@ -1,0 +1,33 @@
+//! Texts that nobody may see.
+
+use std::fmt;
+
+use zeroize::Zeroize;
+
+/// A password. It is in no debug output, and its memory is cleared when it is dropped.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text over; copies that the caller keeps are the caller's to clear.
+    pub fn new(text: String) -> Self {
+        Secret(text)
+    }
+
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}

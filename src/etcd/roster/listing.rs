@@ -1,0 +1,282 @@
+//! Reads everything once: both key ranges at one revision, in pages that suit the line.
+
+use std::time::Duration;
+
+use etcd_client::{Client, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::Instant;
+
+use super::tables::{Table, Tables};
+use super::{MAX_MESSAGE, getting_children, pair};
+use crate::error::{Error, ErrorKind, Result};
+use crate::etcd::endpoints::{Call, Endpoints, TRY_TIMEOUT};
+use crate::etcd::keys::{Keys, range_end};
+use crate::etcd::ring::revision_of;
+use crate::etcd::status;
+
+/// Keys of each range in the first page: about 500 kB of ordinary records for both.
+const FIRST_PAGE: i64 = 1_000;
+const SMALLEST_PAGE: i64 = 100;
+/// About 10 MB of ordinary records. etcd walks the whole range for each page, so that few large ones cost it less than
+/// many small ones.
+const LARGEST_PAGE: i64 = 32_000;
+/// What a page should take: a slow line carries a listing in small pages, where large ones would be given up and begun
+/// again and again.
+const PAGE_TIME: Duration = Duration::from_millis(400);
+
+/// Both ranges as they were at one revision.
+pub(super) struct Listing {
+    pub(super) tables: Tables,
+    pub(super) revision: i64,
+    /// When etcd was asked for the first page.
+    pub(super) asked_at: Instant,
+}
+
+/// Lists both ranges, or the live keys alone. Each page may take up to `page_limit`.
+pub(super) async fn list(
+    endpoints: &Endpoints,
+    keys: &Keys,
+    has_ring: bool,
+    page_limit: Duration,
+) -> Result<Listing> {
+    let pages = Pages {
+        endpoints,
+        keys,
+        limit: page_limit,
+        size: FIRST_PAGE,
+        largest: LARGEST_PAGE,
+    };
+    loop {
+        match pages.list(has_ring).await {
+            Ok(listing) => return Ok(listing),
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Compacted) => log::info!(
+                "Listing {} again: etcd was compacted between two pages",
+                keys.live_prefix()
+            ),
+        }
+    }
+}
+
+/// Why a listing ended early.
+enum Stop {
+    /// The revision of the first page is gone.
+    Compacted,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+/// Asks for the pages of a listing, one after another.
+#[derive(Clone, Copy)]
+struct Pages<'a> {
+    endpoints: &'a Endpoints,
+    keys: &'a Keys,
+    limit: Duration,
+    /// Keys in the next page.
+    size: i64,
+    largest: i64,
+}
+
+/// What etcd said when it was asked for a page.
+enum Answer<T> {
+    Page(T),
+    Compacted,
+    /// More than we accept in one message.
+    TooLarge,
+}
+
+impl Pages<'_> {
+    async fn list(mut self, has_ring: bool) -> std::result::Result<Listing, Stop> {
+        let asked_at = Instant::now();
+        let (ring_prefix, live_prefix) = (self.keys.ring_prefix(), self.keys.live_prefix());
+        let first = self
+            .ask(|client, size| {
+                let prefixes = has_ring
+                    .then_some(ring_prefix)
+                    .into_iter()
+                    .chain([live_prefix]);
+                let gets = prefixes.map(|prefix| TxnOp::get(prefix, Some(page_of(prefix, size))));
+                let txn = Txn::new().and_then(gets.collect::<Vec<_>>());
+                async move { large(&client).txn(txn).await }
+            })
+            .await?;
+        let revision = revision_of(first.header());
+        let mut pages = first.op_responses().into_iter();
+        let first_ring = has_ring.then(|| page_in(pages.next())).transpose()?;
+        let first_live = page_in(pages.next())?;
+        let ring = async {
+            match first_ring {
+                Some(first) => self.rest_of(ring_prefix, first, revision).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let live = self.rest_of(live_prefix, first_live, revision);
+        let (ring, live) = tokio::try_join!(ring, live)?;
+        Ok(Listing {
+            tables: Tables { ring, live },
+            revision,
+            asked_at,
+        })
+    }
+
+    /// The table of a range whose first page is here.
+    async fn rest_of(
+        mut self,
+        prefix: &str,
+        first: GetResponse,
+        revision: i64,
+    ) -> std::result::Result<Table, Stop> {
+        let mut page = first;
+        let mut table = Table::new(prefix, revision);
+        loop {
+            let pairs = page.take_kvs();
+            let next = pairs.last().filter(|_| page.more()).map(key_after);
+            // Beside the reading of the next page.
+            let decoding = Decoding::start(table, pairs);
+            let Some(next) = next else {
+                return Ok(decoding.end().await?);
+            };
+            page = self
+                .ask(|client, size| {
+                    let (next, options) = (next.clone(), page_of(prefix, size));
+                    async move {
+                        let options = options.with_revision(revision);
+                        large(&client).get(next, Some(options)).await
+                    }
+                })
+                .await?;
+            table = decoding.end().await?;
+        }
+    }
+
+    /// Asks for a page, for smaller and smaller ones while its message is too large.
+    async fn ask<T, F, Fut>(&mut self, request: F) -> std::result::Result<T, Stop>
+    where
+        F: Fn(Client, i64) -> Fut,
+        Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
+    {
+        loop {
+            let asked_at = Instant::now();
+            let size = self.size;
+            let call = Call {
+                try_timeout: TRY_TIMEOUT * 2,
+                ..getting_children(self.keys, asked_at + self.limit)
+            };
+            let answer = self
+                .endpoints
+                .call(&call, |client| {
+                    let answer = request(client, size);
+                    async move {
+                        match answer.await {
+                            Ok(page) => Ok(Answer::Page(page)),
+                            Err(error) if status::is_compacted(&error) => Ok(Answer::Compacted),
+                            Err(error) if size > 1 && status::is_answer_too_large(&error) => {
+                                Ok(Answer::TooLarge)
+                            }
+                            Err(error) => Err(error),
+                        }
+                    }
+                })
+                .await?;
+            match answer {
+                Answer::Page(page) => {
+                    self.size = next_size(size, asked_at.elapsed()).min(self.largest);
+                    return Ok(page);
+                }
+                Answer::Compacted => return Err(Stop::Compacted),
+                Answer::TooLarge => {
+                    self.size = (size / 4).max(1);
+                    self.largest = self.size * 2;
+                }
+            }
+        }
+    }
+}
+
+/// A page on its way into a table.
+enum Decoding {
+    Done(Table),
+    /// On a thread of its own, where it never delays the renewals of this process.
+    Beside(JoinHandle<Table>),
+}
+
+impl Decoding {
+    fn start(mut table: Table, pairs: Vec<KeyValue>) -> Self {
+        let is_small = pairs.len() <= FIRST_PAGE as usize;
+        let add = move || {
+            table.add_page(pairs.iter().map(pair));
+            table
+        };
+        if is_small {
+            Decoding::Done(add())
+        } else {
+            Decoding::Beside(spawn_blocking(add))
+        }
+    }
+
+    async fn end(self) -> Result<Table> {
+        match self {
+            Decoding::Done(table) => Ok(table),
+            Decoding::Beside(task) => task.await.map_err(|error| {
+                Error::new(
+                    ErrorKind::Internal,
+                    format!("Reading a page of workers was interrupted: {error}"),
+                )
+            }),
+        }
+    }
+}
+
+fn page_in(answer: Option<TxnOpResponse>) -> Result<GetResponse> {
+    match answer {
+        Some(TxnOpResponse::Get(page)) => Ok(page),
+        _ => Err(Error::new(
+            ErrorKind::Internal,
+            "etcd left a range out of its answer to a transaction",
+        )),
+    }
+}
+
+/// Options for the first page of a range; later pages start at another key and have the same end.
+fn page_of(prefix: &str, size: i64) -> GetOptions {
+    GetOptions::new()
+        .with_range(range_end(prefix))
+        .with_limit(size)
+}
+
+fn key_after(last: &KeyValue) -> Vec<u8> {
+    let mut key = last.key().to_vec();
+    key.push(0);
+    key
+}
+
+/// How many keys the next page should have after one of this size took this long: at most eight times as many.
+fn next_size(size: i64, took: Duration) -> i64 {
+    let factor = (PAGE_TIME.as_secs_f64() / took.as_secs_f64()).clamp(0.25, 8.0);
+    ((size as f64 * factor) as i64).clamp(SMALLEST_PAGE, LARGEST_PAGE)
+}
+
+fn large(client: &Client) -> etcd_client::KvClient {
+    client.kv_client().max_decoding_message_size(MAX_MESSAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_suit_the_line() {
+        let millis = Duration::from_millis;
+        assert_eq!(next_size(500, Duration::ZERO), 4_000);
+        assert_eq!(next_size(20_000, millis(20)), LARGEST_PAGE);
+        assert_eq!(next_size(1_000, millis(400)), 1_000);
+        assert_eq!(next_size(1_000, millis(800)), 500);
+        assert_eq!(next_size(1_000, millis(10_000)), 250);
+        assert_eq!(next_size(200, millis(10_000)), SMALLEST_PAGE);
+    }
+}

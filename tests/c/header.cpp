@@ -1,0 +1,115 @@
+/* The C++ header on a STATIC cluster of two hosts.
+ * Usage: header HOSTS_FILE */
+#include <alluxio_membership.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <future>
+#include <type_traits>
+
+namespace am = alluxio::membership;
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            std::fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+            std::abort(); \
+        } \
+    } while (0)
+
+/* Whether a worker can be found in a temporary snapshot, and then be used after its end. */
+template <typename Snapshot, typename = void> struct finds : std::false_type {};
+template <typename Snapshot>
+struct finds<Snapshot, std::void_t<decltype(std::declval<Snapshot>().find(std::string()))>> : std::true_type {};
+static_assert(finds<const am::Snapshot &>::value && !finds<am::Snapshot>::value, "find");
+static_assert(!std::is_copy_constructible<am::Membership>::value, "one owner");
+static_assert(std::is_nothrow_move_constructible<am::Membership>::value, "which may change");
+
+template <typename Call> static int32_t code_of(Call call)
+{
+    try {
+        call();
+    } catch (const am::Error &error) {
+        CHECK(std::string(error.what()).size() > 0);
+        return error.code();
+    }
+    return 0;
+}
+
+static am::Config config(const std::string &hosts_file)
+{
+    am::Config config;
+    config.set("alluxio.worker.membership.manager.type", "STATIC")
+        .set("alluxio.worker.static.membership.manager.config.file", hosts_file);
+    return config;
+}
+
+static void errors(const std::string &hosts_file)
+{
+    CHECK(code_of([] { am::Config().load_file("/does/not/exist"); }) == AXM_ERROR_NOT_FOUND);
+    CHECK(code_of([] { am::Membership membership((am::Config())); }) != 0);
+    const am::Membership membership(config(hosts_file));
+    CHECK(code_of([&] { membership.list().size(); }) == 0);
+    CHECK(code_of([&] {
+              const am::Snapshot all = membership.list();
+              all.find("nobody");
+          }) == AXM_ERROR_INVALID_ARGUMENT);
+    bool refused = false;
+    try {
+        am::Config().set("key", std::string("a\0b", 3));
+    } catch (const std::invalid_argument &) {
+        refused = true;
+    }
+    CHECK(refused);
+}
+
+static void snapshots(const std::string &hosts_file)
+{
+    std::optional<am::Snapshot> kept;
+    {
+        am::Membership first(config(hosts_file));
+        am::Membership membership(std::move(first));
+        const am::Snapshot all = membership.list();
+        CHECK(all.version() > 0 && all.revision() == 0 && all.age().count() == 0);
+        CHECK(membership.version() == all.version());
+        CHECK(!membership.wait_for_change(all.version(), std::chrono::milliseconds(1)));
+        CHECK(membership.wait_for_change(0, std::chrono::milliseconds(1))->size() == 2);
+        CHECK(membership.show().find("host1:29999") != std::string::npos);
+        membership.stop_heartbeat("worker-1");
+        kept = all;
+        membership.close();
+        membership.close();
+        CHECK(code_of([&] { membership.list(); }) == AXM_ERROR_CLOSED);
+    }
+    CHECK(kept->size() == 2);
+    const auto host1 = [](const am::Member &member) { return member.host() == "host1"; };
+    const auto found = std::find_if(kept->begin(), kept->end(), host1);
+    CHECK(found != kept->end() && (*found).is_live() && (*found).rpc_port() == 29999);
+    CHECK(kept->find((*found).identity())->host() == "host1");
+    CHECK(!kept->find("worker-7"));
+}
+
+static void subscriptions(const std::string &hosts_file)
+{
+    const am::Membership membership(config(hosts_file));
+    std::promise<std::size_t> both;
+    std::size_t added = 0;
+    const am::Subscription subscription =
+        membership.subscribe([&](int32_t event, const am::Member &member, const am::Snapshot &all) {
+            CHECK(event == AXM_EVENT_ADDED && !member.host().empty());
+            if (++added == 2) {
+                both.set_value(all.size());
+            }
+        });
+    CHECK(both.get_future().get() == 2);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2);
+    errors(argv[1]);
+    snapshots(argv[1]);
+    subscriptions(argv[1]);
+    return 0;
+}

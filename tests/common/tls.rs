@@ -1,0 +1,118 @@
+//! Certificates for the tests, made as they are needed.
+
+use std::fs;
+use std::path::PathBuf;
+
+use pkcs8::pkcs5::pbes2::Parameters;
+use pkcs8::{LineEnding, PrivateKeyInfo, SecretDocument};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, date_time_ymd,
+};
+use tempfile::TempDir;
+
+/// A certificate authority, and a folder with its file and those of what it signs. All files are in PEM format.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+/// The files of a certificate and its private key.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Issued {
+    pub fn certificate(&self) -> &str {
+        self.certificate.to_str().expect("a path in UTF-8")
+    }
+
+    pub fn key(&self) -> &str {
+        self.key.to_str().expect("a path in UTF-8")
+    }
+
+    /// Puts the contents of other files into these.
+    pub fn replace_by(&self, other: &Issued) {
+        fs::copy(&other.certificate, &self.certificate).expect("replace a certificate");
+        fs::copy(&other.key, &self.key).expect("replace a key");
+    }
+
+    /// Encrypts the key in its file.
+    pub fn encrypt_key(&self, password: &str) {
+        let pem = fs::read_to_string(&self.key).expect("read the key");
+        let (_, key) = SecretDocument::from_pem(&pem).expect("a key in PEM format");
+        let key = PrivateKeyInfo::try_from(key.as_bytes()).expect("a PKCS#8 key");
+        let parameters = Parameters::pbkdf2_sha256_aes256cbc(1000, b"some salt", &[7; 16]);
+        let encrypted = key
+            .encrypt_with_params(parameters.expect("good parameters"), password)
+            .expect("encrypt");
+        encrypted
+            .write_pem_file(&self.key, "ENCRYPTED PRIVATE KEY", LineEnding::LF)
+            .expect("write the key");
+    }
+}
+
+impl Authority {
+    pub fn new() -> Authority {
+        let mut params = params("authority", &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("make a key");
+        let authority = Authority {
+            issuer: CertifiedIssuer::self_signed(params, key).expect("make an authority"),
+            folder: tempfile::tempdir().expect("make a folder for certificates"),
+        };
+        fs::write(authority.file(), authority.issuer.pem()).expect("write the authority");
+        authority
+    }
+
+    /// The authority's own certificate.
+    pub fn file(&self) -> String {
+        let file = self.folder.path().join("authority.pem");
+        file.to_str().expect("a path in UTF-8").to_owned()
+    }
+
+    /// A certificate for these host names and addresses.
+    pub fn issue(&self, common_name: &str, hosts: &[&str]) -> Issued {
+        self.sign(params(common_name, hosts))
+    }
+
+    /// A certificate that has not been valid since the end of 2021.
+    pub fn issue_expired(&self, common_name: &str, hosts: &[&str]) -> Issued {
+        let mut params = params(common_name, hosts);
+        params.not_after = date_time_ymd(2021, 12, 31);
+        self.sign(params)
+    }
+
+    fn sign(&self, mut params: CertificateParams) -> Issued {
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().expect("make a key");
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .expect("sign a certificate");
+        let number = fs::read_dir(self.folder.path()).map_or(0, Iterator::count);
+        let file = |name: &str| self.folder.path().join(format!("{number}-{name}.pem"));
+        let issued = Issued {
+            certificate: file("certificate"),
+            key: file("key"),
+        };
+        fs::write(&issued.certificate, certificate.pem()).expect("write a certificate");
+        fs::write(&issued.key, key.serialize_pem()).expect("write a key");
+        issued
+    }
+}
+
+fn params(common_name: &str, hosts: &[&str]) -> CertificateParams {
+    let hosts: Vec<String> = hosts.iter().map(|host| host.to_string()).collect();
+    let mut params = CertificateParams::new(hosts).expect("good host names");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2099, 12, 31);
+    params
+}

@@ -1,0 +1,176 @@
+//! What keeps connections, and where they lead: pings, and names whose addresses change or cannot be found out.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::toxiproxy::Toxiproxy;
+use crate::common::{Etcd, EtcdVersion, eventually, free_ports, on_every_etcd, spawn};
+use crate::recorder::Recorder;
+use crate::scene::{Fault, LONG, join, lease_of, lists, open};
+
+const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
+const IDENTITY: &str = "worker-1";
+/// Set for the process of [`lookup_process`].
+const LOOKUP: &str = "AXM_TEST_LOOKUP";
+
+/// The local ports of all open connections to this port.
+fn connections_to(port: u16) -> HashSet<String> {
+    let remote = format!(":{port:04X}");
+    let table = fs::read_to_string("/proc/self/net/tcp").expect("read the connections");
+    let rows = table
+        .lines()
+        .map(|row| row.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row.len() > 3 && row[2].ends_with(&remote) && row[3] == "01")
+        .map(|row| row[1].to_owned())
+        .collect()
+}
+
+async fn pings_are_not_too_many(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let member = open(&[etcd.endpoint()], &[]);
+    let linearizable = [("alluxio.membership.native.read.mode", "LINEARIZABLE")];
+    let reader = open(&[etcd.endpoint()], &linearizable);
+    join(&member, 1).await;
+    assert!(lists(&member, &[1]).await && lists(&reader, &[1]).await);
+    let lease = lease_of(&etcd, 1).await;
+    let fault = Fault::new("1 min of idleness, 1 min of listings", version);
+    // Requests, watches and renewals of the member, requests and watches of the reader.
+    let mut before = HashSet::new();
+    eventually("all are connected", LONG, || {
+        before = connections_to(etcd.port());
+        let connected = before.len() == 5;
+        async move { connected }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let active = Instant::now();
+    let mut listings = 0;
+    while active.elapsed() < Duration::from_secs(60) {
+        assert!(lists(&reader, &[1]).await);
+        listings += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let after = connections_to(etcd.port());
+    assert!(before.is_subset(&after), "{before:?} {after:?}");
+    assert_eq!(lease_of(&etcd, 1).await, lease);
+    fault.outcome(format!("the same connections after {listings} listings"));
+}
+
+/// Runs a shell command, and then a program, with a name service of its own.
+fn with_own_names(script: &str, network: bool, files: &[&Path], program: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount"]);
+    if network {
+        command.arg("--net");
+    }
+    command
+        .args(["sh", "-c", script, "sh"])
+        .args(files)
+        .args(program);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+async fn a_name_gets_another_address(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let port = free_ports(1)[0];
+    let old = toxiproxy.between(&format!("127.0.0.2:{port}"), etcd.port());
+    let folder = tempfile::tempdir().expect("a folder");
+    let hosts = folder.path().join("hosts");
+    fs::write(&hosts, "127.0.0.2 etcd.test\n").expect("write hosts");
+    let endpoint = format!("alluxio.etcd.endpoints=http://etcd.test:{port}");
+    let script = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
+    let properties = [
+        "-D",
+        "alluxio.worker.membership.manager.type=ETCD",
+        "-D",
+        "alluxio.worker.failure.detection.timeout=8s",
+        "-D",
+        &endpoint,
+    ];
+    let join = ["join", "--id", IDENTITY, "--host", "h", "--rpc-port", "1"];
+    let program = [&[TOOL], &properties[..], &join[..]].concat();
+    let mut worker =
+        spawn(with_own_names(script, false, &[&hosts], &program)).expect("unshare runs");
+    eventually("joined", LONG, || async {
+        lease_of(&etcd, 1).await.is_some()
+    })
+    .await;
+    let lease = lease_of(&etcd, 1).await;
+    let recorder = Recorder::start(&etcd).await;
+
+    let fault = Fault::new(
+        "etcd's name gets another address, the old one is dead",
+        version,
+    );
+    let new = toxiproxy.between(&format!("127.0.0.3:{port}"), etcd.port());
+    // In place: the file is mounted.
+    fs::write(&hosts, "127.0.0.3 etcd.test\n").expect("write hosts");
+    old.cut();
+    // Longer than the lease lasts unless it is renewed.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!(lease_of(&etcd, 1).await, lease);
+    assert_eq!(recorder.changes(), 0);
+    fault.outcome("followed; same lease");
+    drop(new);
+    worker.kill().expect("kill the worker");
+    worker.wait().expect("reap the worker");
+}
+
+on_every_etcd!(
+    #[ignore = "slow: run by make test-faults"]
+    pings_are_not_too_many,
+    a_name_gets_another_address,
+);
+
+#[test]
+#[ignore = "slow: run by make test-faults"]
+fn a_name_server_that_does_not_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let resolver = folder.path().join("resolv.conf");
+    fs::write(&resolver, "nameserver 127.0.0.1\n").expect("write resolv.conf");
+    let script =
+        "ip link set lo up && mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
+    let this = std::env::current_exe().expect("this program");
+    let this = this.to_str().expect("UTF-8");
+    let program = [
+        this,
+        "--exact",
+        "connections::lookup_process",
+        "--nocapture",
+    ];
+    let status = with_own_names(script, true, &[&resolver], &program)
+        .env(LOOKUP, "1")
+        .status()
+        .expect("unshare runs");
+    assert!(status.success(), "{status}");
+}
+
+/// Where the only name server never answers.
+#[test]
+fn lookup_process() {
+    if std::env::var_os(LOOKUP).is_none() {
+        return;
+    }
+    let _silent = UdpSocket::bind("127.0.0.1:53").expect("the port of name servers");
+    let start = Instant::now();
+    let output = Command::new(TOOL)
+        .args(["-D", "alluxio.worker.membership.manager.type=ETCD"])
+        .args(["-D", "alluxio.etcd.endpoints=http://etcd.test:2379"])
+        .args(["--timeout", "3s", "nodes"])
+        .output()
+        .expect("the tool runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{error}");
+    assert!(error.contains("etcd.test:2379"), "{error}");
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
+}

@@ -17,6 +17,7 @@ import alluxio.exception.status.AlreadyExistsException;
 import alluxio.exception.status.InvalidArgumentException;
 import alluxio.membership.testing.Await;
 import alluxio.membership.testing.EtcdServer;
+import alluxio.membership.testing.SharedEtcd;
 import alluxio.membership.testing.TestCluster;
 import alluxio.wire.WorkerIdentity;
 import alluxio.wire.WorkerInfo;
@@ -26,9 +27,8 @@ import alluxio.wire.WorkerState;
 import io.etcd.jetcd.ByteSequence;
 import io.etcd.jetcd.Client;
 import io.etcd.jetcd.KeyValue;
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.function.Executable;
 
 import java.io.IOException;
@@ -47,19 +47,10 @@ import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Collectors;
 
 class EtcdMembershipManagerTest {
-  private static EtcdServer sEtcd;
+  @RegisterExtension
+  static final SharedEtcd ETCD = new SharedEtcd();
 
-  private final TestCluster mCluster = new TestCluster(sEtcd, "ETCD");
-
-  @BeforeAll
-  static void startEtcd() throws Exception {
-    sEtcd = EtcdServer.start();
-  }
-
-  @AfterAll
-  static void stopEtcd() throws Exception {
-    sEtcd.close();
-  }
+  private final TestCluster mCluster = new TestCluster(ETCD.server(), "ETCD");
 
   private static WorkerInfo worker(String host) {
     return new WorkerInfo().setIdentity(WorkerIdentity.ParserV1.INSTANCE.fromUUID(UUID.randomUUID()))
@@ -130,8 +121,8 @@ class EtcdMembershipManagerTest {
               .setSecureRpcPort(9);
           byte[] expected = new WorkerServiceEntity(identity, address).serialize();
           manager.join(new WorkerInfo().setIdentity(identity).setAddress(address));
-          KeyValue ring = sEtcd.get(mCluster.ringKey(identity.toString())).get(mCluster.ringKey(identity.toString()));
-          KeyValue live = sEtcd.get(mCluster.liveKey(identity.toString())).get(mCluster.liveKey(identity.toString()));
+          KeyValue ring = ETCD.server().get(mCluster.ringKey(identity.toString())).get(mCluster.ringKey(identity.toString()));
+          KeyValue live = ETCD.server().get(mCluster.liveKey(identity.toString())).get(mCluster.liveKey(identity.toString()));
           assertNotNull(ring);
           assertNotNull(live);
           assertArrayEquals(expected, ring.getValue().getBytes(), identity + " " + names[i]);
@@ -154,7 +145,7 @@ class EtcdMembershipManagerTest {
       byte[] expected = new WorkerServiceEntity(worker.getIdentity(), worker.getAddress()).serialize();
       for (String key : Arrays.asList(mCluster.ringKey(worker.getIdentity().toString()),
           mCluster.liveKey(worker.getIdentity().toString()))) {
-        assertArrayEquals(expected, sEtcd.get(key).get(key).getValue().getBytes());
+        assertArrayEquals(expected, ETCD.server().get(key).get(key).getValue().getBytes());
       }
     }
   }
@@ -193,7 +184,7 @@ class EtcdMembershipManagerTest {
   void corruptRecordStopsTheJoin() throws Exception {
     WorkerInfo worker = worker("h");
     String key = mCluster.ringKey(worker.getIdentity().toString());
-    sEtcd.put(key, "garbage{".getBytes(StandardCharsets.UTF_8));
+    ETCD.server().put(key, "garbage{".getBytes(StandardCharsets.UTF_8));
     try (MembershipManager manager = open()) {
       IOException error = assertThrows(IOException.class, () -> manager.join(worker));
       assertSame(IOException.class, error.getClass());
@@ -214,7 +205,7 @@ class EtcdMembershipManagerTest {
       manager.stopHeartBeat(onlyIdentity);
       manager.decommission(onlyIdentity);
       assertTrue(manager.getAllMembers().isEmpty());
-      assertTrue(sEtcd.get(mCluster.ringKey("")).isEmpty());
+      assertTrue(ETCD.server().get(mCluster.ringKey("")).isEmpty());
     }
   }
 

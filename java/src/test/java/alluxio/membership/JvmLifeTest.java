@@ -6,60 +6,65 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import alluxio.membership.testing.Await;
 import alluxio.membership.testing.ChildJvm;
-import alluxio.membership.testing.EtcdServer;
-import alluxio.membership.testing.MembershipProgram;
+import alluxio.membership.testing.Peer;
+import alluxio.membership.testing.SharedEtcd;
 import alluxio.membership.testing.TestCluster;
+import alluxio.membership.testing.Workers;
 
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 
 import java.util.Arrays;
 import java.util.Collections;
-import java.util.List;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.function.Function;
 
 /** How JVMs with our jar end, and what the cluster sees of it. */
 class JvmLifeTest {
   private static final String ID = "worker-33333333-3333-3333-3333-333333333333";
 
-  private static EtcdServer sEtcd;
+  @RegisterExtension
+  static final SharedEtcd ETCD = new SharedEtcd();
 
-  private final TestCluster mCluster = new TestCluster(sEtcd, "ETCD");
+  private Function<Object[], String> mPeer;
+  private final TestCluster mCluster = new TestCluster(ETCD.server(), "ETCD");
 
-  @BeforeAll
-  static void startEtcd() throws Exception {
-    sEtcd = EtcdServer.start();
-  }
-
-  @AfterAll
-  static void stopEtcd() throws Exception {
-    sEtcd.close();
+  private ChildJvm start(String... options) throws Exception {
+    return ChildJvm.start(ChildJvm.ourClassPath(), mCluster.properties(), Arrays.asList(options), Peer.class);
   }
 
   private ChildJvm startJoined(String... options) throws Exception {
-    ChildJvm jvm = ChildJvm.start(ChildJvm.ourClassPath(), mCluster.properties(), Arrays.asList(options),
-        MembershipProgram.class);
-    for (String command : new String[] {"join " + ID + " h 1000", "all"}) {
-      jvm.send(command);
-      String answer = jvm.awaitLine(command, line -> line.startsWith("ok ") || line.startsWith("error "));
-      assertTrue(answer.startsWith("ok "), answer);
-    }
+    ChildJvm jvm = start(options);
+    mPeer = Peer.remote(jvm);
+    assertEquals("alluxio.membership.EtcdMembershipManager", ask("open"));
+    assertEquals("", ask("join"));
+    assertTrue(ask("all").contains(ID));
     assertTrue(isLive());
     return jvm;
   }
 
+  /** The configuration is Alluxio's global one, from the system properties. */
+  private String ask(String operation) {
+    Map<String, String> worker = new HashMap<>();
+    worker.put(Peer.IDENTITY, ID);
+    worker.put("Host", "h");
+    worker.put("RpcPort", "1000");
+    return mPeer.apply(new Object[] {operation, "m", operation.equals("open") ? Collections.emptyMap() : worker});
+  }
+
   private boolean isLive() throws Exception {
-    return !sEtcd.get(mCluster.liveKey(ID)).isEmpty();
+    return !ETCD.server().get(mCluster.liveKey(ID)).isEmpty();
   }
 
   private boolean isRegistered() throws Exception {
-    return !sEtcd.get(mCluster.ringKey(ID)).isEmpty();
+    return !ETCD.server().get(mCluster.ringKey(ID)).isEmpty();
   }
 
   @Test
   void exitsWhenMainReturnsAndLeaves() throws Exception {
     try (ChildJvm jvm = startJoined()) {
-      jvm.send("return");
+      jvm.send(Peer.RETURN);
       assertEquals(0, jvm.awaitExit());
       assertFalse(isLive());
       assertTrue(isRegistered());
@@ -69,7 +74,7 @@ class JvmLifeTest {
   @Test
   void exitsFromSystemExitAndLeaves() throws Exception {
     try (ChildJvm jvm = startJoined()) {
-      jvm.send("exit");
+      jvm.send(Peer.EXIT);
       assertEquals(0, jvm.awaitExit());
       assertFalse(isLive());
     }
@@ -99,25 +104,22 @@ class JvmLifeTest {
   void aKilledWorkerIsLostAfterItsTtl() throws Exception {
     mCluster.with("alluxio.worker.failure.detection.timeout", "3s");
     try (ChildJvm jvm = startJoined(); MembershipManager reader = MembershipManager.Factory.create(mCluster.conf())) {
-      assertEquals(ID + "=h:1000/LIVE", MembershipProgram.text(reader.getAllMembers()));
+      assertEquals(ID + "=h:1000/LIVE", Workers.text(reader.getAllMembers()));
       jvm.kill();
       jvm.awaitExit();
       Await.until("the worker is lost", 30,
-          () -> MembershipProgram.text(reader.getAllMembers()).equals(ID + "=h:1000/LOST"));
-      assertEquals(ID + "=h:1000/LOST", MembershipProgram.text(reader.getFailedMembers()));
+          () -> Workers.text(reader.getAllMembers()).equals(ID + "=h:1000/LOST"));
+      assertEquals(ID + "=h:1000/LOST", Workers.text(reader.getFailedMembers()));
     }
   }
 
   @Test
   void isCleanUnderCheckJni() throws Exception {
     try (ChildJvm jvm = startJoined("-Xcheck:jni")) {
-      List<String> commands = Arrays.asList("live", "failed", "show", "decommission " + ID, "stop " + ID, "all", "close",
-          "all");
-      for (String command : commands) {
-        jvm.send(command);
-        jvm.awaitLine(command, line -> line.startsWith("ok ") || line.startsWith("error "));
+      for (String operation : Arrays.asList("live", "failed", "show", "decommission", "stop", "all", "close", "all")) {
+        ask(operation);
       }
-      jvm.send("return");
+      jvm.send(Peer.RETURN);
       assertEquals(0, jvm.awaitExit());
       assertFalse(jvm.output().contains("WARNING in native method"), jvm.output());
       assertFalse(jvm.output().contains("WARNING: JNI"), jvm.output());
@@ -132,7 +134,7 @@ class JvmLifeTest {
           () -> jvm.output().matches("(?s).* INFO alluxio\\.membership\\.native\\.\\S+ - \\S.*"));
     }
     try (ChildJvm jvm = startJoined("-Dtest.log.level=off")) {
-      jvm.send("return");
+      jvm.send(Peer.RETURN);
       assertEquals(0, jvm.awaitExit());
       assertFalse(jvm.output().contains("alluxio.membership.native"), jvm.output());
     }
@@ -141,13 +143,13 @@ class JvmLifeTest {
   @Test
   void thePasswordIsNotLogged() throws Exception {
     mCluster.with("alluxio.etcd.username", "root").with("alluxio.etcd.password", "s3cr3t-passw0rd");
-    try (ChildJvm jvm = ChildJvm.start(ChildJvm.ourClassPath(), mCluster.properties(),
-        Collections.singletonList("-Dtest.log.level=trace"), MembershipProgram.class)) {
-      for (String command : new String[] {"all", "show", "close"}) {
-        jvm.send(command);
-        jvm.awaitLine(command, line -> line.startsWith("ok ") || line.startsWith("error "));
+    try (ChildJvm jvm = start("-Dtest.log.level=trace")) {
+      mPeer = Peer.remote(jvm);
+      for (String operation : new String[] {"open", "all", "show", "close"}) {
+        String answer = ask(operation);
+        assertFalse(answer.contains("s3cr3t"), answer);
       }
-      jvm.send("return");
+      jvm.send(Peer.RETURN);
       jvm.awaitExit();
       assertFalse(jvm.output().contains("s3cr3t"), jvm.output());
     }

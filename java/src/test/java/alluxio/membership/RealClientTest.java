@@ -7,8 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import alluxio.membership.testing.AlluxioWorld;
 import alluxio.membership.testing.ClientPeer;
 import alluxio.membership.testing.EtcdServer;
-import alluxio.membership.testing.MembershipProgram;
 import alluxio.membership.testing.TestCluster;
+import alluxio.membership.testing.Workers;
 
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -48,9 +48,9 @@ class RealClientTest {
       TestCluster cluster = new TestCluster(etcd, "ETCD");
       MembershipManager workers = MembershipManager.Factory.create(cluster.conf());
       for (int i = 1; i <= 5; i++) {
-        workers.join(MembershipProgram.worker("worker-0000000" + i + "-0000-4000-8000-000000000000", "h" + i, 1000));
+        workers.join(Workers.worker("worker-0000000" + i + "-0000-4000-8000-000000000000", "h" + i, 1000));
       }
-      workers.stopHeartBeat(MembershipProgram.worker("worker-00000003-0000-4000-8000-000000000000", "h3", 1000));
+      workers.stopHeartBeat(Workers.worker("worker-00000003-0000-4000-8000-000000000000", "h3", 1000));
       for (String ring : new String[] {"true", "false"}) {
         Map<String, String> properties = clientProperties(cluster.properties());
         properties.put("alluxio.user.dynamic.consistent.hash.ring.enabled", ring);

@@ -7,8 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import alluxio.conf.InstancedConfiguration;
 import alluxio.exception.runtime.NotFoundRuntimeException;
-import alluxio.membership.testing.MembershipProgram;
 import alluxio.membership.testing.TestCluster;
+import alluxio.membership.testing.Workers;
 import alluxio.wire.WorkerIdentity;
 import alluxio.wire.WorkerInfo;
 import alluxio.wire.WorkerState;
@@ -78,13 +78,13 @@ class StaticMembershipManagerTest {
   @Test
   void joiningDoesNotChangeTheOthers() throws Exception {
     try (MembershipManager manager = StaticMembershipManager.create(conf(hosts("h1\nh2\n")))) {
-      manager.join(MembershipProgram.worker("worker-" + UUID.randomUUID(), "h1", 5000));
+      manager.join(Workers.worker("worker-" + UUID.randomUUID(), "h1", 5000));
       for (WorkerInfo worker : manager.getAllMembers()) {
         if (worker.getAddress().getHost().equals("h2")) {
           assertEquals(1001, worker.getAddress().getRpcPort());
         }
       }
-      manager.stopHeartBeat(MembershipProgram.worker("worker-7", "h1", 1));
+      manager.stopHeartBeat(Workers.worker("worker-7", "h1", 1));
     }
   }
 

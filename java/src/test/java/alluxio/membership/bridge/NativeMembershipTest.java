@@ -10,11 +10,11 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import alluxio.membership.testing.Await;
 import alluxio.membership.testing.EtcdServer;
+import alluxio.membership.testing.SharedEtcd;
 import alluxio.membership.testing.TestCluster;
 
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.function.Executable;
 
 import java.util.ArrayList;
@@ -34,19 +34,10 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
 
 class NativeMembershipTest {
-  private static EtcdServer sEtcd;
+  @RegisterExtension
+  static final SharedEtcd ETCD = new SharedEtcd();
 
-  private final TestCluster mCluster = new TestCluster(sEtcd, "ETCD");
-
-  @BeforeAll
-  static void startEtcd() throws Exception {
-    sEtcd = EtcdServer.start();
-  }
-
-  @AfterAll
-  static void stopEtcd() throws Exception {
-    sEtcd.close();
-  }
+  private final TestCluster mCluster = new TestCluster(ETCD.server(), "ETCD");
 
   private static Worker worker(String host) {
     return Worker.newBuilder("worker-" + UUID.randomUUID()).setHost(host).setRpcPort(29999).build();
@@ -222,7 +213,7 @@ class NativeMembershipTest {
   void brokenRecordsAreSkippedAndNamed() throws Exception {
     Worker worker = worker("h");
     String broken = mCluster.ringKey("worker-" + UUID.randomUUID());
-    sEtcd.put(broken, new byte[] {'{', '}'});
+    ETCD.server().put(broken, new byte[] {'{', '}'});
     try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
       member.join(worker);
       assertEquals(Collections.singletonList(live(worker)), member.view().getAllMembers());
@@ -300,7 +291,7 @@ class NativeMembershipTest {
     assertEquals(ErrorKind.MISSING_CONFIG, missing.getKind());
     assertEquals("No value set for configuration key alluxio.etcd.endpoints", missing.getMessage());
 
-    properties.put("alluxio.etcd.endpoints", sEtcd.endpoint());
+    properties.put("alluxio.etcd.endpoints", ETCD.server().endpoint());
     properties.put("alluxio.worker.failure.detection.timeout", "soon");
     MembershipException bad = assertThrows(MembershipException.class, () -> NativeMembership.open(properties));
     assertEquals(ErrorKind.INVALID_CONFIG, bad.getKind());

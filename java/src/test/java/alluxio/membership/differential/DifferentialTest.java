@@ -1,20 +1,14 @@
 package alluxio.membership.differential;
 
-import static org.junit.jupiter.api.Assertions.assertEquals;
-
 import alluxio.membership.testing.AlluxioWorld;
-import alluxio.membership.testing.EtcdServer;
 
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.TestFactory;
 
-import java.util.HashMap;
-import java.util.LinkedHashSet;
 import java.util.Map;
-import java.util.Objects;
-import java.util.Set;
+import java.util.Random;
 import java.util.stream.Stream;
 
 /**
@@ -22,25 +16,18 @@ import java.util.stream.Stream;
  * can be seen. What may differ is in {@link KnownDifferences}, and nothing else.
  */
 class DifferentialTest {
-  private static EtcdServer sStockEtcd;
-  private static EtcdServer sOurEtcd;
-  private static final Map<String, Side[]> SIDES = new HashMap<>();
+  private static final int SEQUENCES = Integer.getInteger("sequences", 6);
+
+  private static Comparison sComparison;
 
   @BeforeAll
   static void start() throws Exception {
-    sStockEtcd = EtcdServer.start();
-    sOurEtcd = EtcdServer.start();
+    sComparison = Comparison.start();
   }
 
   @AfterAll
   static void stop() throws Exception {
-    for (Side[] sides : SIDES.values()) {
-      for (Side side : sides) {
-        side.close();
-      }
-    }
-    sStockEtcd.close();
-    sOurEtcd.close();
+    sComparison.close();
   }
 
   @TestFactory
@@ -64,39 +51,47 @@ class DifferentialTest {
   }
 
   @TestFactory
+  Stream<DynamicTest> staticHostsWith311() {
+    return tests(StaticScenarios.all(), "311");
+  }
+
+  @TestFactory
   Stream<DynamicTest> staticHostsWith308() {
     return tests(StaticScenarios.all(), "308");
   }
 
-  private static Stream<DynamicTest> tests(Map<String, Scenario> scenarios, String version) {
-    return scenarios.entrySet().stream().map(scenario -> DynamicTest.dynamicTest(scenario.getKey() + ", " + version,
-        () -> compare(scenario.getKey(), scenario.getValue(), version)));
+  @TestFactory
+  Stream<DynamicTest> randomOperations() {
+    return randomOperations(AlluxioWorld.CURRENT, SEQUENCES);
   }
 
-  private static void compare(String name, Scenario scenario, String version) throws Exception {
-    Side[] sides = SIDES.computeIfAbsent(version,
-        any -> new Side[] {new Side(version, false, sStockEtcd), new Side(version, true, sOurEtcd)});
-    KnownDifferences known = new KnownDifferences(name, version);
+  @TestFactory
+  Stream<DynamicTest> randomOperationsWith311() {
+    return randomOperations("311", SEQUENCES / 2);
+  }
 
-    sides[0].begin((label, text) -> !label.endsWith(" by other reader") || known.allows(label, text, false)
-        || text.equals(sides[0].seen(label.replace("other reader", "reader"))));
-    scenario.run(sides[0]);
-    Map<String, String> stock = sides[0].end();
+  @TestFactory
+  Stream<DynamicTest> randomOperationsWith308() {
+    return randomOperations("308", SEQUENCES / 2);
+  }
 
-    sides[1].begin((label, text) -> known.allows(label, text, true) || text.equals(stock.get(label)));
-    scenario.run(sides[1]);
-    Map<String, String> ours = sides[1].end();
+  private static Stream<DynamicTest> randomOperations(String version, int sequences) {
+    Long given = Long.getLong("seed");
+    return new Random().longs(given == null ? sequences : 1, 0, 1_000_000_000).mapToObj(random -> {
+      long seed = given == null ? random : given;
+      String again = "-Dseed=" + seed + ", " + version;
+      return DynamicTest.dynamicTest(again, () -> {
+        try {
+          sComparison.compare("random operations", new RandomOperations(seed), version);
+        } catch (AssertionError e) {
+          throw new AssertionError("With " + again + ": " + e.getMessage(), e);
+        }
+      });
+    });
+  }
 
-    known.removeFrom(stock, ours);
-    StringBuilder differences = new StringBuilder();
-    Set<String> labels = new LinkedHashSet<>(stock.keySet());
-    labels.addAll(ours.keySet());
-    for (String label : labels) {
-      if (!Objects.equals(stock.get(label), ours.get(label))) {
-        differences.append("\n--- ").append(label).append("\nstock: ").append(stock.get(label)).append("\nours:  ")
-            .append(ours.get(label));
-      }
-    }
-    assertEquals("", differences.toString());
+  private static Stream<DynamicTest> tests(Map<String, Scenario> scenarios, String version) {
+    return scenarios.entrySet().stream().map(scenario -> DynamicTest.dynamicTest(scenario.getKey() + ", " + version,
+        () -> sComparison.compare(scenario.getKey(), scenario.getValue(), version)));
   }
 }

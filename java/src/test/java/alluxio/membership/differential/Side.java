@@ -23,6 +23,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BiPredicate;
 import java.util.function.Function;
@@ -38,6 +39,7 @@ final class Side implements AutoCloseable {
   /** The second process. */
   static final String B = "b";
 
+  private static final Object[] END = {"end", null, null};
   private static final long PATIENCE_NANOS = TimeUnit.SECONDS.toNanos(10);
 
   private final boolean mOurs;
@@ -49,6 +51,7 @@ final class Side implements AutoCloseable {
   private final String mVersion;
   private Map<String, String> mSeen = new LinkedHashMap<>();
   private BiPredicate<String, String> mExpected;
+  private long mPatienceNanos;
 
   /**
    * @param version the version of Alluxio
@@ -69,23 +72,24 @@ final class Side implements AutoCloseable {
   void begin(BiPredicate<String, String> expected) throws Exception {
     mSeen = new LinkedHashMap<>();
     mExpected = expected;
+    mPatienceNanos = PATIENCE_NANOS;
     wipe();
   }
 
-  /**
-   * Ends a scenario, and its processes.
-   *
-   * @return what was seen, by label
-   */
-  Map<String, String> end() {
+  /** Ends the processes of a scenario. */
+  void end() {
     for (String name : new ArrayList<>(mMortals.keySet())) {
       mMortals.remove(name).close();
       mPeers.remove(name);
       mStarted.remove(name);
     }
-    for (String name : new ArrayList<>(mStarted)) {
-      end(name);
-    }
+    // The stock classes take their time.
+    new ArrayList<>(mStarted).parallelStream().forEach(name -> mPeers.get(name).apply(END));
+    mStarted.clear();
+  }
+
+  /** What was seen in this scenario, by label. */
+  Map<String, String> seen() {
     return mSeen;
   }
 
@@ -99,6 +103,11 @@ final class Side implements AutoCloseable {
 
   String version() {
     return mVersion;
+  }
+
+  /** Whether the version is one before 312: the stock classes then have leases of 2 s, whatever is configured. */
+  boolean isOld() {
+    return !mVersion.equals(AlluxioWorld.CURRENT);
   }
 
   EtcdServer etcd() {
@@ -134,7 +143,7 @@ final class Side implements AutoCloseable {
   /** Ends a process in order. */
   void end(String process) {
     mStarted.remove(process);
-    mPeers.get(process).apply(new Object[] {"end", null, null});
+    mPeers.get(process).apply(END);
   }
 
   /** Opens the manager of a process that can be killed. */
@@ -176,9 +185,14 @@ final class Side implements AutoCloseable {
 
   /** Records what is seen as soon as it is what was expected, and at the latest after a while. */
   void sees(String label, Callable<String> look) throws Exception {
-    long deadline = System.nanoTime() + PATIENCE_NANOS;
+    long deadline = System.nanoTime() + mPatienceNanos;
     String text = look.call();
-    while (!mExpected.test(label, text) && System.nanoTime() < deadline) {
+    while (!mExpected.test(label, text)) {
+      if (System.nanoTime() > deadline) {
+        // The test has failed; what follows may differ for the same reason.
+        mPatienceNanos = 0;
+        break;
+      }
       Thread.sleep(10);
       text = look.call();
     }
@@ -225,8 +239,30 @@ final class Side implements AutoCloseable {
 
   /** Lets the lease of a worker that nobody renews run out. */
   void expire(String identity) throws Exception {
-    for (KeyValue live : mEtcd.get("/ServiceDiscovery/" + CLUSTER + "/" + identity).values()) {
-      mEtcd.client().getLeaseClient().revoke(live.getLease()).get(10, TimeUnit.SECONDS);
+    expire(lease(identity));
+  }
+
+  /** Before 312 a lease is of 2 s, and nobody can join while it lasts: this ends it at one time on both sides. */
+  void expireIfOld(String identity) throws Exception {
+    if (isOld()) {
+      expire(identity);
+    }
+  }
+
+  /** The lease of a worker's live key; 0 if there is no such key. */
+  long lease(String identity) throws Exception {
+    KeyValue live = mEtcd.get(liveKey(identity)).get(liveKey(identity));
+    return live == null ? 0 : live.getLease();
+  }
+
+  /** Lets a lease run out that nobody renews, if it has not. */
+  void expire(long lease) throws Exception {
+    try {
+      mEtcd.client().getLeaseClient().revoke(lease).get(10, TimeUnit.SECONDS);
+    } catch (ExecutionException e) {
+      if (!e.getMessage().contains("lease not found")) {
+        throw e;
+      }
     }
   }
 
@@ -239,8 +275,7 @@ final class Side implements AutoCloseable {
         value = Arrays.toString(kv.getValue().getBytes());
       }
       String lease = kv.getLease() == 0 ? "no lease" : "lease";
-      if (kv.getLease() != 0 && mVersion.equals(AlluxioWorld.CURRENT)) {
-        // Before 312 the stock classes have 2 s, whatever is configured.
+      if (kv.getLease() != 0 && !isOld()) {
         lease += " of " + mEtcd.client().getLeaseClient().timeToLive(kv.getLease(), LeaseOption.DEFAULT)
             .get(10, TimeUnit.SECONDS).getGrantedTTL() + " s";
       }
@@ -250,7 +285,7 @@ final class Side implements AutoCloseable {
   }
 
   @Override
-  public void close() throws Exception {
+  public void close() throws IOException {
     end();
     for (AlluxioWorld world : mWorlds.values()) {
       world.close();

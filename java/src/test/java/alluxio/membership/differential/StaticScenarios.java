@@ -89,6 +89,10 @@ final class StaticScenarios {
       look(side, text);
     }
     side.saw("not UTF-8", open(side, new byte[] {'h', (byte) 0xe4, '\n'}));
+    Path documented = Files.createTempFile("hosts", "");
+    side.saw("the documented name", side.call(A, "open", map("alluxio.worker.membership.manager.type", "STATIC",
+        "alluxio.worker.static.config.file", documented.toString())));
+    Files.delete(documented);
     side.saw("no file", side.call(A, "open", map("alluxio.worker.membership.manager.type", "STATIC", FILE,
         "/no/such/file")));
     side.saw("directory", side.call(A, "open", map("alluxio.worker.membership.manager.type", "STATIC", FILE, "/tmp")));

@@ -60,8 +60,8 @@ public final class ChildJvm implements AutoCloseable {
     List<String> command = new ArrayList<>();
     String home = System.getProperty("test.child.java.home", System.getProperty("java.home"));
     command.add(Paths.get(home, "bin", "java").toString());
-    command.addAll(options);
     command.add("-Dfile.encoding=UTF-8");
+    command.addAll(options);
     properties.forEach((name, value) -> command.add("-D" + name + "=" + value));
     command.add("-cp");
     command.add(classPath);
@@ -134,6 +134,13 @@ public final class ChildJvm implements AutoCloseable {
   /** Sends SIGKILL. */
   public void kill() {
     mProcess.destroyForcibly();
+  }
+
+  /**
+   * @return whether it has not ended
+   */
+  public boolean isAlive() {
+    return mProcess.isAlive();
   }
 
   /**

@@ -13,6 +13,7 @@ import java.net.URL;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.Comparator;
 import java.util.Map;
 import java.util.TreeMap;
@@ -27,14 +28,19 @@ public final class EtcdServer implements AutoCloseable {
   private final Path mDirectory;
   private final int mClientPort;
   private final int mPeerPort;
+  private final int mTlsPort;
+  private final Certificates mCertificates;
   private Process mProcess;
   private Client mClient;
 
-  private EtcdServer() throws IOException {
+  private EtcdServer(Certificates certificates) throws IOException {
+    mCertificates = certificates;
     mDirectory = Files.createTempDirectory("axm-etcd-");
-    try (ServerSocket client = new ServerSocket(0); ServerSocket peer = new ServerSocket(0)) {
+    try (ServerSocket client = new ServerSocket(0); ServerSocket peer = new ServerSocket(0);
+        ServerSocket tls = new ServerSocket(0)) {
       mClientPort = client.getLocalPort();
       mPeerPort = peer.getLocalPort();
+      mTlsPort = tls.getLocalPort();
     }
   }
 
@@ -42,10 +48,22 @@ public final class EtcdServer implements AutoCloseable {
    * @return a server that answers
    */
   public static EtcdServer start() throws Exception {
+    return startWith(null);
+  }
+
+  /**
+   * @param certificates its own, and the one it asks clients for
+   * @return a server that answers, also by TLS
+   */
+  public static EtcdServer startWithTls(Certificates certificates) throws Exception {
+    return startWith(certificates);
+  }
+
+  private static EtcdServer startWith(Certificates certificates) throws Exception {
     Exception last = null;
     // The ports were free a moment ago; another process may have taken one of them since.
     for (int attempt = 0; attempt < 3; attempt++) {
-      EtcdServer server = new EtcdServer();
+      EtcdServer server = new EtcdServer(certificates);
       try {
         server.startProcess();
         return server;
@@ -62,12 +80,18 @@ public final class EtcdServer implements AutoCloseable {
     String clientUrl = endpoint();
     String peerUrl = "http://127.0.0.1:" + mPeerPort;
     File log = mDirectory.resolve("etcd.log").toFile();
+    String listenUrls = mCertificates == null ? clientUrl : clientUrl + "," + tlsEndpoint();
     ProcessBuilder builder = new ProcessBuilder(binary(), "--name", "test", "--data-dir",
-        mDirectory.resolve("data").toString(), "--listen-client-urls", clientUrl, "--advertise-client-urls", clientUrl,
+        mDirectory.resolve("data").toString(), "--listen-client-urls", listenUrls, "--advertise-client-urls", clientUrl,
         "--listen-peer-urls", peerUrl, "--initial-advertise-peer-urls", peerUrl, "--initial-cluster", "test=" + peerUrl,
         // Short, since the shortest lease is 1.5 times the election timeout.
         "--heartbeat-interval", "50", "--election-timeout", "500")
             .redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(log));
+    if (mCertificates != null) {
+      builder.command().addAll(Arrays.asList("--cert-file", mCertificates.serverCertificate().toString(), "--key-file",
+          mCertificates.serverKey().toString(), "--client-cert-auth", "--trusted-ca-file",
+          mCertificates.clientCertificate().toString()));
+    }
     builder.environment().keySet().removeIf(name -> name.startsWith("ETCD_"));
     mProcess = builder.start();
     try {
@@ -98,6 +122,13 @@ public final class EtcdServer implements AutoCloseable {
    */
   public String endpoint() {
     return "http://127.0.0.1:" + mClientPort;
+  }
+
+  /**
+   * @return the URL for clients that speak TLS
+   */
+  public String tlsEndpoint() {
+    return "https://127.0.0.1:" + mTlsPort;
   }
 
   /**

@@ -22,10 +22,10 @@ import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.Base64;
 import java.util.Comparator;
-import java.util.HashMap;
 import java.util.Map;
 import java.util.Objects;
 import java.util.UUID;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Function;
 
 /**
@@ -36,14 +36,19 @@ public final class Peer implements Function<Object[], String> {
   /** The field of a worker that is no field of its address. */
   public static final String IDENTITY = "identity";
 
+  /** A line for the standard input of a process of its own: its {@code main} returns. */
+  public static final String RETURN = "return";
+  /** A line for the standard input of a process of its own: it calls {@code System.exit}. */
+  public static final String EXIT = "exit";
+
   private static final String READY = "peer is ready";
   private static final String ANSWER = "answer ";
 
-  private final Map<String, MembershipManager> mManagers = new HashMap<>();
-  private final Map<String, InstancedConfiguration> mConfs = new HashMap<>();
+  private final Map<String, MembershipManager> mManagers = new ConcurrentHashMap<>();
+  private final Map<String, InstancedConfiguration> mConfs = new ConcurrentHashMap<>();
 
   /**
-   * Serves a process of its own: see {@link #remote}.
+   * Serves a process of its own: see {@link #remote}. Ends at {@link #RETURN} and at the end of the input.
    *
    * @param args none
    */
@@ -52,6 +57,12 @@ public final class Peer implements Function<Object[], String> {
     System.out.println(READY);
     BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.US_ASCII));
     for (String line = in.readLine(); line != null; line = in.readLine()) {
+      if (line.equals(RETURN)) {
+        return;
+      }
+      if (line.equals(EXIT)) {
+        System.exit(0);
+      }
       try (ObjectInputStream input = new ObjectInputStream(new ByteArrayInputStream(Base64.getDecoder().decode(line)))) {
         String answer = peer.apply((Object[]) input.readObject());
         // Not UTF-8, which has no lone surrogates.
@@ -83,7 +94,7 @@ public final class Peer implements Function<Object[], String> {
 
   @Override
   @SuppressWarnings("unchecked")
-  public synchronized String apply(Object[] input) {
+  public String apply(Object[] input) {
     try {
       return run((String) input[0], (String) input[1], (Map<String, String>) input[2]);
     } catch (Throwable t) {

@@ -1,0 +1,80 @@
+package alluxio.membership.differential;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import alluxio.membership.testing.EtcdServer;
+
+import java.io.IOException;
+import java.util.HashMap;
+import java.util.LinkedHashSet;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Set;
+
+/** Two etcds: on one the stock classes do what a scenario says, on the other ours. */
+final class Comparison implements AutoCloseable {
+  private final EtcdServer mStockEtcd;
+  private final EtcdServer mOurEtcd;
+  private final Map<String, Side[]> mSides = new HashMap<>();
+
+  private Comparison(EtcdServer stockEtcd, EtcdServer ourEtcd) {
+    mStockEtcd = stockEtcd;
+    mOurEtcd = ourEtcd;
+  }
+
+  static Comparison start() throws Exception {
+    return new Comparison(EtcdServer.start(), EtcdServer.start());
+  }
+
+  /**
+   * Runs a scenario on both sides.
+   *
+   * @param name its name in {@link KnownDifferences}
+   * @param scenario what to do
+   * @param version the version of Alluxio
+   * @throws AssertionError if they differ other than they are known to
+   */
+  void compare(String name, Scenario scenario, String version) throws Exception {
+    Side[] sides = mSides.computeIfAbsent(version,
+        any -> new Side[] {new Side(version, false, mStockEtcd), new Side(version, true, mOurEtcd)});
+    KnownDifferences known = new KnownDifferences(name, version);
+
+    sides[0].begin((label, text) -> !label.endsWith(" by other reader") || known.allows(label, text, false)
+        || text.equals(sides[0].seen(label.replace("other reader", "reader"))));
+    Map<String, String> stock = run(scenario, sides[0]);
+    sides[1].begin((label, text) -> known.allows(label, text, true) || text.equals(stock.get(label)));
+    Map<String, String> ours = run(scenario, sides[1]);
+
+    known.removeFrom(stock, ours);
+    StringBuilder differences = new StringBuilder();
+    Set<String> labels = new LinkedHashSet<>(stock.keySet());
+    labels.addAll(ours.keySet());
+    for (String label : labels) {
+      if (!Objects.equals(stock.get(label), ours.get(label))) {
+        differences.append("\n--- ").append(label).append("\nstock: ").append(stock.get(label)).append("\nours:  ")
+            .append(ours.get(label));
+      }
+    }
+    assertEquals("", differences.toString());
+  }
+
+  private static Map<String, String> run(Scenario scenario, Side side) throws Exception {
+    try {
+      scenario.run(side);
+    } finally {
+      side.end();
+    }
+    return side.seen();
+  }
+
+  @Override
+  public void close() throws IOException {
+    for (Side[] sides : mSides.values()) {
+      for (Side side : sides) {
+        side.close();
+      }
+    }
+    mStockEtcd.close();
+    mOurEtcd.close();
+  }
+}

@@ -1,0 +1,45 @@
+package alluxio.membership.differential;
+
+import alluxio.membership.testing.AlluxioWorld;
+
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
+
+/**
+ * Like {@link DifferentialTest}, with an etcd that does not answer, or refuses. The stock classes try for most of a
+ * minute, so the tests run beside one another.
+ */
+@Execution(ExecutionMode.CONCURRENT)
+class FaultDifferentialTest {
+  @Test
+  void downAtOpen() throws Exception {
+    compare("etcd is down at open", FaultScenarios::downAtOpen);
+  }
+
+  @Test
+  void downUnderWay() throws Exception {
+    compare("etcd goes down under way", FaultScenarios::downUnderWay);
+  }
+
+  @Test
+  void noSuchPort() throws Exception {
+    compare("a port that does not exist", FaultScenarios::noSuchPort);
+  }
+
+  @Test
+  void twelveThousandWorkers() throws Exception {
+    compare("twelve thousand workers", FaultScenarios::twelveThousandWorkers);
+  }
+
+  @Test
+  void auth() throws Exception {
+    compare("etcd asks for credentials", FaultScenarios::auth);
+  }
+
+  private static void compare(String name, Scenario scenario) throws Exception {
+    try (Comparison comparison = Comparison.start()) {
+      comparison.compare(name, scenario, AlluxioWorld.CURRENT);
+    }
+  }
+}

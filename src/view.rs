@@ -55,29 +55,30 @@ pub(crate) struct Confirmed(Option<Arc<Confirmation>>);
 
 #[derive(Debug)]
 struct Confirmation {
-    start: Instant,
-    /// Milliseconds after the start.
-    at: AtomicU64,
+    first: Instant,
+    /// Milliseconds after the first.
+    latest: AtomicU64,
 }
 
 impl Confirmed {
-    /// This many milliseconds after the start.
-    pub(crate) fn at(start: Instant, millis: u64) -> Self {
-        let at = millis.into();
-        Confirmed(Some(Arc::new(Confirmation { start, at })))
+    pub(crate) fn as_of(first: Instant) -> Self {
+        let latest = AtomicU64::new(0);
+        Confirmed(Some(Arc::new(Confirmation { first, latest })))
     }
 
     /// Once more.
-    pub(crate) fn again(&self, millis: u64) {
+    pub(crate) fn again(&self, at: Instant) {
         if let Some(confirmation) = &self.0 {
-            confirmation.at.fetch_max(millis, Ordering::AcqRel);
+            let after = at.saturating_duration_since(confirmation.first).as_millis();
+            let after = u64::try_from(after).unwrap_or(u64::MAX);
+            confirmation.latest.fetch_max(after, Ordering::AcqRel);
         }
     }
 
     pub(crate) fn age(&self) -> Duration {
         self.0.as_ref().map_or(Duration::ZERO, |confirmation| {
-            let at = Duration::from_millis(confirmation.at.load(Ordering::Acquire));
-            confirmation.start.elapsed().saturating_sub(at)
+            let after = Duration::from_millis(confirmation.latest.load(Ordering::Acquire));
+            confirmation.first.elapsed().saturating_sub(after)
         })
     }
 }

@@ -24,6 +24,11 @@ pub(crate) fn revision_of(header: Option<&etcd_client::ResponseHeader>) -> i64 {
     header.map_or(0, |header| header.revision())
 }
 
+/// The term of the leader, as the answering member knew it. A cluster's never goes back.
+pub(crate) fn term_of(header: Option<&etcd_client::ResponseHeader>) -> u64 {
+    header.map_or(0, |header| header.raft_term())
+}
+
 /// Puts the worker on the ring, or finds that it is there already.
 ///
 /// On Kubernetes (`overwrite`) the record of an earlier pod is replaced, since a pod comes back under another address.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::state::Verdict;
+
 /// What was done to keep a view up to date, counted since its first listing began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ViewCounters {
@@ -16,6 +18,11 @@ pub struct ViewCounters {
     pub checks_behind: u64,
     /// Comparisons that etcd did not answer.
     pub checks_failed: u64,
+    /// Comparisons that showed that etcd had lost data: it was wiped, or restored from a backup.
+    pub other_histories: u64,
+    /// Keys that a new listing showed otherwise than they were known, though etcd had said that nothing was missing.
+    /// Never anything but 0, unless etcd or this library has a defect.
+    pub drift: u64,
 }
 
 #[derive(Default)]
@@ -25,14 +32,16 @@ pub(super) struct Counters {
     pub(super) checks: Counter,
     pub(super) checks_behind: Counter,
     pub(super) checks_failed: Counter,
+    pub(super) other_histories: Counter,
+    pub(super) drift: Counter,
 }
 
 #[derive(Default)]
 pub(super) struct Counter(AtomicU64);
 
 impl Counter {
-    pub(super) fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {
@@ -41,6 +50,16 @@ impl Counter {
 }
 
 impl Counters {
+    /// A comparison ended.
+    pub(super) fn count(&self, verdict: Verdict) {
+        let counter = match verdict {
+            Verdict::Fresh => &self.checks,
+            Verdict::Behind | Verdict::Doubtful => &self.checks_behind,
+            Verdict::OtherHistory => &self.other_histories,
+        };
+        counter.add(1);
+    }
+
     pub(super) fn get(&self) -> ViewCounters {
         ViewCounters {
             listings: self.listings.get(),
@@ -48,6 +67,8 @@ impl Counters {
             checks: self.checks.get(),
             checks_behind: self.checks_behind.get(),
             checks_failed: self.checks_failed.get(),
+            other_histories: self.other_histories.get(),
+            drift: self.drift.get(),
         }
     }
 }

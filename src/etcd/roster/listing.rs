@@ -6,12 +6,13 @@ use etcd_client::{Client, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpRe
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
+use super::state::Listed;
 use super::tables::{Table, Tables};
 use super::{MAX_MESSAGE, getting_children, pair};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::endpoints::{Call, Endpoints, TRY_TIMEOUT};
 use crate::etcd::keys::{Keys, range_end};
-use crate::etcd::ring::revision_of;
+use crate::etcd::ring::{revision_of, term_of};
 use crate::etcd::status;
 
 /// Keys of each range in the first page: about 500 kB of ordinary records for both.
@@ -24,21 +25,13 @@ const LARGEST_PAGE: i64 = 32_000;
 /// again and again.
 const PAGE_TIME: Duration = Duration::from_millis(400);
 
-/// Both ranges as they were at one revision.
-pub(super) struct Listing {
-    pub(super) tables: Tables,
-    pub(super) revision: i64,
-    /// When etcd was asked for the first page.
-    pub(super) asked_at: Instant,
-}
-
 /// Lists both ranges, or the live keys alone. Each page may take up to `page_limit`.
 pub(super) async fn list(
     endpoints: &Endpoints,
     keys: &Keys,
     has_ring: bool,
     page_limit: Duration,
-) -> Result<Listing> {
+) -> Result<Listed> {
     let pages = Pages {
         endpoints,
         keys,
@@ -48,7 +41,7 @@ pub(super) async fn list(
     };
     loop {
         match pages.list(has_ring).await {
-            Ok(listing) => return Ok(listing),
+            Ok(listed) => return Ok(listed),
             Err(Stop::Failed(error)) => return Err(error),
             Err(Stop::Compacted) => log::info!(
                 "Listing {} again: etcd was compacted between two pages",
@@ -91,7 +84,7 @@ enum Answer<T> {
 }
 
 impl Pages<'_> {
-    async fn list(mut self, has_ring: bool) -> std::result::Result<Listing, Stop> {
+    async fn list(mut self, has_ring: bool) -> std::result::Result<Listed, Stop> {
         let asked_at = Instant::now();
         let (ring_prefix, live_prefix) = (self.keys.ring_prefix(), self.keys.live_prefix());
         let first = self
@@ -105,7 +98,7 @@ impl Pages<'_> {
                 async move { large(&client).txn(txn).await }
             })
             .await?;
-        let revision = revision_of(first.header());
+        let (revision, term) = (revision_of(first.header()), term_of(first.header()));
         let mut pages = first.op_responses().into_iter();
         let first_ring = has_ring.then(|| page_in(pages.next())).transpose()?;
         let first_live = page_in(pages.next())?;
@@ -117,9 +110,10 @@ impl Pages<'_> {
         };
         let live = self.rest_of(live_prefix, first_live, revision);
         let (ring, live) = tokio::try_join!(ring, live)?;
-        Ok(Listing {
+        Ok(Listed {
             tables: Tables { ring, live },
             revision,
+            term,
             asked_at,
         })
     }

@@ -2,10 +2,14 @@
 
 mod counters;
 mod listing;
+mod progress;
+#[cfg(test)]
+mod simulation;
+mod state;
 mod tables;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -13,35 +17,31 @@ use etcd_client::{
     Client, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions,
     WatchResponse, WatchStream,
 };
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use self::counters::Counters;
 pub use self::counters::ViewCounters;
-use self::listing::Listing;
+use self::state::{Answer, Claim, Event, Kind, Message, Next, Question, Relist, State, Verdict};
 pub(crate) use self::tables::Range;
-use self::tables::{Pair, Table, Tables};
+use self::tables::{Pair, Stamp};
 use super::endpoints::{Call, Endpoint, Endpoints, TRY_TIMEOUT, retry_delays};
 use super::keys::{Keys, range_end};
-use super::ring::{self, keys_only, revision_of};
+use super::ring::{self, keys_only, revision_of, term_of};
 use super::status;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::jitter::jittered;
-use crate::view::{ClusterView, Confirmed};
+use crate::view::ClusterView;
 use crate::worker::WorkerIdentity;
 
 /// Largest answer to accept. etcd stores values of up to 1.5 MB, so that a page can be larger than gRPC's own 4 MB.
 const MAX_MESSAGE: usize = 64 << 20;
-/// How often etcd is asked whether the view is still its own.
-const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long events that etcd has and the watch has not brought may be on their way.
-const LATE_EVENTS: Duration = Duration::from_secs(3);
-/// How long etcd may take to count a watch as synced that has nothing to catch up on: it looks every 100 ms.
-const CATCH_UP: Duration = Duration::from_millis(300);
-/// Everything is listed anew this often, though each check proves that nothing is missing: an etcd that was wiped and
-/// has grown beyond its old revision since can look complete.
+/// Everything is listed anew this often, though each check proves that nothing is missing: defects of etcd or of this
+/// library would be found.
 const RELIST_INTERVAL: Duration = Duration::from_secs(3600);
+/// Between two checks.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// Time for each page of the first try of a listing; each failed one doubles it, for networks that are slow but work.
 const FIRST_PAGE_LIMIT: Duration = Duration::from_secs(4);
 const LONGEST_PAGE_LIMIT: Duration = Duration::from_secs(30);
@@ -56,57 +56,23 @@ struct Shared {
     endpoints: Arc<Endpoints>,
     keys: Keys,
     state: Mutex<State>,
-    /// Of the tables; 0 before the first listing. Grows with each change.
+    /// Why etcd could not be asked, since it last could.
+    last_error: Mutex<Option<Error>>,
+    /// The state's own, to be read without its lock: the version, 0 before the first listing,
     version: AtomicU64,
-    /// The view of a version, built when somebody asks.
+    /// the view of a version, once it was built,
     view: ArcSwapOption<ClusterView>,
-    started: Instant,
-    /// Milliseconds after `started`, plus 1, at which the view was last known to be etcd's; 0 for never.
+    /// and when the view was last known to be etcd's: milliseconds after `started`, plus 1; 0 for never.
     fresh_at: AtomicU64,
-    /// Changes with everything that may end somebody's wait: the version, the revisions, an error.
+    started: Instant,
+    /// Changes with everything that may end somebody's wait: the state, an error.
     changed: watch::Sender<()>,
     /// Asks for a check at once.
     check: Notify,
+    /// Asks the watch for its progress, where the server's word can be trusted.
+    ask_progress: Notify,
+    tells_progress: AtomicBool,
     counters: Counters,
-}
-
-struct State {
-    tables: Tables,
-    order: Order,
-    /// The tables have changes that the view does not show yet.
-    unpublished: bool,
-    /// The revision up to which the tables are proven to be complete.
-    verified: i64,
-    /// The highest revision etcd was ever seen at. Going back means that it lost data.
-    highest: i64,
-    /// Why etcd could not be asked, since it last could.
-    last_error: Option<Error>,
-}
-
-/// Whether the two watches bring their events in one order.
-///
-/// They do once etcd counts both as synced, since they share a stream. While one of them is still catching up, the other
-/// may be ahead: a view of that moment would show workers as live that are not registered, or as lost that are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// Every event is published at once.
-    InStep,
-    /// Nothing is published before etcd has proven, in an answer to a question of this time or later, that the tables
-    /// are complete.
-    InStepAfter(Instant),
-    /// Nothing is published: the watches are not open yet.
-    Unknown,
-}
-
-/// What a comparison with etcd found.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// The view is etcd's.
-    Fresh,
-    /// etcd has changes that the watch has not brought yet.
-    Behind,
-    /// etcd's revision went back: it lost data or was restored.
-    WentBack,
 }
 
 impl Roster {
@@ -115,23 +81,16 @@ impl Roster {
         let shared = Arc::new(Shared {
             endpoints,
             keys,
-            state: Mutex::new(State {
-                tables: Tables {
-                    ring: has_ring.then(Table::default),
-                    live: Table::default(),
-                },
-                order: Order::Unknown,
-                unpublished: false,
-                verified: 0,
-                highest: 0,
-                last_error: None,
-            }),
+            state: Mutex::new(State::new(has_ring)),
+            last_error: Mutex::default(),
             version: AtomicU64::new(0),
             view: ArcSwapOption::empty(),
-            started: Instant::now(),
             fresh_at: AtomicU64::new(0),
+            started: Instant::now(),
             changed: watch::Sender::new(()),
             check: Notify::new(),
+            ask_progress: Notify::new(),
+            tells_progress: AtomicBool::new(false),
             counters: Counters::default(),
         });
         let task = tokio::spawn(shared.clone().run()).abort_handle();
@@ -191,24 +150,24 @@ impl Roster {
 
     /// The view of a moment after this call: proven by etcd to show everything written before.
     pub(crate) async fn linearizable(&self, deadline: Instant) -> Result<Arc<ClusterView>> {
-        // There must be a view to compare with.
+        let question = self.shared.state.lock().question(Instant::now());
+        // There must be a view to compare with. If it was listed just now, that is all.
         self.cached(Duration::MAX, deadline).await?;
-        let behind_since = Instant::now();
-        loop {
-            let mut changed = self.shared.changed.subscribe();
+        while !self.shared.settles(&question, Instant::now()).await {
             match self.shared.verify(deadline).await? {
-                Verdict::Fresh => {
-                    return self.view().ok_or_else(|| self.shared.no_answer());
-                }
-                Verdict::Behind if behind_since.elapsed() < LATE_EVENTS => {}
-                Verdict::Behind | Verdict::WentBack => self.shared.check.notify_one(),
+                Verdict::Fresh => break,
+                Verdict::Behind => {}
+                Verdict::OtherHistory | Verdict::Doubtful => self.shared.check.notify_one(),
             }
             let pause = deadline.min(Instant::now() + Duration::from_millis(100));
-            let _ = timeout_at(pause, changed.changed()).await;
+            if self.shared.settles(&question, pause).await {
+                break;
+            }
             if Instant::now() >= deadline {
                 return Err(self.shared.no_answer());
             }
         }
+        self.view().ok_or_else(|| self.shared.no_answer())
     }
 
     /// Waits for a view of a greater version.
@@ -271,16 +230,10 @@ impl Roster {
         let mut changed = self.shared.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            {
-                let state = self.shared.state.lock();
-                let unreadable = self.age().is_none() && state.last_error.is_some();
-                let Some(table) = state.tables.table(range) else {
-                    return;
-                };
-                let seen = || seen(table.mod_revision(key.as_bytes()));
-                if unreadable || (!state.unpublished && seen()) {
-                    return;
-                }
+            let unreadable = self.age().is_none() && self.error(true).is_some();
+            let shown = self.shared.state.lock().shown(range, key.as_bytes());
+            if unreadable || shown.is_some_and(&seen) {
+                return;
             }
             if !matches!(timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
                 return;
@@ -299,7 +252,7 @@ impl Roster {
 
     /// Why etcd could not be asked: always for errors that waiting does not mend, else only if `also_passing`.
     fn error(&self, also_passing: bool) -> Option<Error> {
-        let error = self.shared.state.lock().last_error.clone()?;
+        let error = self.shared.last_error.lock().clone()?;
         (also_passing || !error.kind().is_retryable()).then_some(error)
     }
 }
@@ -337,49 +290,30 @@ impl Shared {
 
     fn view(&self) -> Option<Arc<ClusterView>> {
         let version = self.version.load(Ordering::Acquire);
-        if version == 0 {
-            return None;
-        }
         if let Some(view) = self.view.load_full()
             && view.version() == version
         {
             return Some(view);
         }
-        Some(self.build_view(&self.state.lock()))
-    }
-
-    /// The view of the current version. Under the lock, the version belongs to the tables unless they are unpublished;
-    /// then the view was built before.
-    fn build_view(&self, state: &State) -> Arc<ClusterView> {
-        let version = self.version.load(Ordering::Acquire);
-        if let Some(view) = self.view.load_full()
-            && view.version() == version
-        {
-            return view;
-        }
-        let revision = state.tables.revision().max(state.verified);
-        let fresh_at = self.fresh_at.load(Ordering::Acquire).saturating_sub(1);
-        let view = Arc::new(ClusterView {
-            confirmed: Confirmed::at(self.started.into_std(), fresh_at),
-            ..state.tables.view(version, revision)
-        });
-        self.view.store(Some(view.clone()));
+        let mut state = self.state.lock();
+        let view = state.view();
+        self.view.store(view.clone());
         view
     }
 
-    /// From now on, changes are kept back.
-    fn keep_back(&self, state: &mut State, order: Order) {
-        if !state.unpublished {
-            self.build_view(state);
+    /// Changes the state, shows what can be seen without its lock, and wakes everybody who waits.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        self.version.store(state.version(), Ordering::Release);
+        if let Some(fresh_at) = state.fresh_at() {
+            let millis = fresh_at.saturating_duration_since(self.started).as_millis();
+            let at = u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1;
+            self.fresh_at.store(at, Ordering::Release);
         }
-        state.order = order;
-    }
-
-    /// Shows what was kept back.
-    fn publish(&self, state: &mut State) {
-        if std::mem::take(&mut state.unpublished) {
-            self.version.fetch_add(1, Ordering::AcqRel);
-        }
+        drop(state);
+        self.changed.send_replace(());
+        result
     }
 
     fn no_answer(&self) -> Error {
@@ -397,74 +331,44 @@ impl Shared {
     }
 
     fn failed(&self, error: Error) {
-        let mut state = self.state.lock();
-        if state.last_error.is_none() {
+        let before = self.last_error.lock().replace(error.clone());
+        if before.is_none() {
             log::warn!(
                 "The workers of {} cannot be read: {error}",
                 self.keys.live_prefix()
             );
         }
-        state.last_error = Some(error);
-        drop(state);
         self.changed.send_replace(());
     }
 
-    /// The view was etcd's when a request sent at `asked_at` was answered. Under the lock, so that the view is this one.
-    fn fresh_as_of(&self, _state: &State, asked_at: Instant) {
-        let millis = asked_at.saturating_duration_since(self.started).as_millis();
-        let at = u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1;
-        self.fresh_at.fetch_max(at, Ordering::AcqRel);
-        if let Some(view) = self.view.load_full()
-            && view.version() == self.version.load(Ordering::Acquire)
-        {
-            view.confirmed.again(at - 1);
-        }
-        self.changed.send_replace(());
+    /// etcd answered.
+    fn worked(&self) {
+        self.last_error.lock().take();
     }
 
     /// Reads both ranges, in pages that may take this long each, and replaces the tables.
     async fn list(&self, page_limit: Duration) -> Result<()> {
-        let has_ring = self.state.lock().tables.ring.is_some();
-        let listing = listing::list(&self.endpoints, &self.keys, has_ring, page_limit).await?;
-        self.replace(listing);
-        Ok(())
-    }
-
-    fn replace(&self, listing: Listing) {
-        let Listing {
-            tables,
-            revision,
-            asked_at,
-        } = listing;
-        let mut state = self.state.lock();
-        if revision < state.highest {
-            log::warn!(
-                "etcd at {} went back from revision {} to {revision}: it was wiped or restored from a backup",
-                self.endpoints,
-                state.highest
+        let has_ring = self.state.lock().has_ring();
+        let listed = listing::list(&self.endpoints, &self.keys, has_ring, page_limit).await?;
+        self.worked();
+        let revision = listed.revision;
+        let (replaced, _old) = self.change(|state| state.listed(listed));
+        self.counters.listings.add(1);
+        self.counters.drift.add(replaced.drift);
+        if replaced.drift > 0 {
+            log::error!(
+                "A new listing of {} at revision {revision} differs in {} keys from what was proven to be complete",
+                self.keys.live_prefix(),
+                replaced.drift
             );
         }
-        // What was kept back is in the old tables and not in the view.
-        let changed = self.version.load(Ordering::Acquire) == 0
-            || state.unpublished
-            || !state.tables.same_listing(&tables);
-        let new = State {
-            tables,
-            order: Order::Unknown,
-            unpublished: false,
-            verified: revision,
-            highest: revision,
-            last_error: None,
-        };
-        let old = std::mem::replace(&mut *state, new);
-        if changed {
-            self.version.fetch_add(1, Ordering::AcqRel);
+        if let Some(before) = replaced.went_back_from {
+            log::warn!(
+                "etcd at {} went back from revision {before} to {revision}",
+                self.endpoints,
+            );
         }
-        self.counters.listings.count();
-        self.fresh_as_of(&state, asked_at);
-        drop(state);
-        // Large tables take a while to drop: not under the lock.
-        drop(old);
+        Ok(())
     }
 
     /// Watches both ranges, on one endpoint after another, until a listing is needed.
@@ -495,17 +399,33 @@ impl Shared {
         &self,
         endpoint: &Arc<Endpoint>,
     ) -> std::result::Result<&'static str, String> {
-        let from = {
-            let mut state = self.state.lock();
-            self.keep_back(&mut state, Order::Unknown);
-            [Range::Live, Range::Ring].map(|range| state.watch_from(range))
-        };
+        self.tells_progress.store(false, Ordering::Release);
+        let from = self.change(State::watch_opens);
         let mut stream = self.open_watch(endpoint, from).await?;
-        let mut to_be_created = from.iter().flatten().count();
-        let mut in_step = true;
-        let mut burst = Burst::default();
+        let version = progress::told_by(endpoint);
+        tokio::pin!(version);
+        let mut version_is_known = false;
+        let mut is_open = false;
         loop {
-            let message = match stream.message().await {
+            let show_at = self.state.lock().show_at();
+            let message = tokio::select! {
+                biased;
+                message = stream.message() => message,
+                () = sleep_until(show_at) => {
+                    self.change(|state| state.show(Instant::now()));
+                    continue;
+                }
+                tells = &mut version, if !version_is_known => {
+                    version_is_known = true;
+                    self.tells_progress.store(tells, Ordering::Release);
+                    continue;
+                }
+                () = self.ask_progress.notified() => {
+                    stream.request_progress().await.map_err(|error| status::describe(&error))?;
+                    continue;
+                }
+            };
+            let message = match message {
                 Ok(Some(message)) => message,
                 Ok(None) => return Err("etcd closed the watch".into()),
                 Err(error) => return Err(status::describe(&error)),
@@ -520,41 +440,48 @@ impl Shared {
                 }
                 return Err(format!("canceled: {reason}"));
             }
-            let revision = revision_of(message.header());
-            // A member that lags behind says so here too; the check asks the cluster.
-            if revision < self.state.lock().highest {
-                self.check.notify_one();
+            let is_progress = message.watch_id() == progress::OF_ALL_WATCHES
+                && self.tells_progress.load(Ordering::Acquire);
+            let message = Message {
+                kind: match message.created() {
+                    true => Kind::Created,
+                    false if is_progress => Kind::Progress,
+                    false => Kind::Events,
+                },
+                revision: revision_of(message.header()),
+                events: self.events(&message),
+            };
+            let now = Instant::now();
+            let (ask, is_open_now) =
+                self.change(|state| (state.message(&message, now), state.watch_is_open()));
+            if is_open_now && !std::mem::replace(&mut is_open, true) {
+                self.counters.watches.add(1);
             }
-            if message.created() {
-                // Created before anything it could have missed was written: etcd counts it as synced at once.
-                in_step &= from.iter().flatten().all(|from| revision < *from);
-                to_be_created = to_be_created.saturating_sub(1);
-                if to_be_created == 0 {
-                    self.watches_are_open(in_step);
-                }
-            }
-            self.apply(&message);
-            if burst.overflows() {
-                let mut state = self.state.lock();
-                let order = state.order.not_before(Instant::now());
-                self.keep_back(&mut state, order);
+            if ask {
                 self.check.notify_one();
             }
         }
     }
 
-    fn watches_are_open(&self, in_step: bool) {
-        self.counters.watches.count();
-        let mut state = self.state.lock();
-        if in_step {
-            state.order = Order::InStep;
-            self.publish(&mut state);
-        } else {
-            state.order = Order::InStepAfter(Instant::now() + CATCH_UP);
-            self.check.notify_one();
-        }
-        drop(state);
-        self.changed.send_replace(());
+    fn events<'a>(&self, message: &'a WatchResponse) -> Vec<Event<'a>> {
+        let events = message.events().iter();
+        events
+            .filter_map(|event| {
+                let kv = event.kv()?;
+                let range = if kv.key().starts_with(self.keys.live_prefix().as_bytes()) {
+                    Range::Live
+                } else {
+                    Range::Ring
+                };
+                let is_put = event.event_type() == EventType::Put;
+                Some(Event {
+                    range,
+                    key: kv.key(),
+                    value: is_put.then(|| kv.value()),
+                    stamp: stamp(kv),
+                })
+            })
+            .collect()
     }
 
     async fn open_watch(
@@ -590,69 +517,44 @@ impl Shared {
             .map_err(|error| error.cause.text)
     }
 
-    fn apply(&self, message: &WatchResponse) {
-        if message.events().is_empty() {
-            return;
-        }
-        let mut state = self.state.lock();
-        let mut changed = false;
-        for event in message.events() {
-            let Some(kv) = event.kv() else { continue };
-            let range = if kv.key().starts_with(self.keys.live_prefix().as_bytes()) {
-                Range::Live
-            } else {
-                Range::Ring
-            };
-            let Some(table) = state.tables.table_mut(range) else {
-                continue;
-            };
-            changed |= match event.event_type() {
-                EventType::Put => table.put(pair(kv)),
-                EventType::Delete => table.delete(kv.key(), kv.mod_revision()),
-            };
-        }
-        state.highest = state.highest.max(state.tables.revision());
-        state.unpublished |= changed;
-        if state.order == Order::InStep {
-            self.publish(&mut state);
-        }
-        drop(state);
-        self.changed.send_replace(());
-    }
-
     /// Compares with etcd again and again; ends when a listing is needed.
     async fn keep_checking(&self) -> &'static str {
-        let mut behind_since: Option<Instant> = None;
+        let mut last = None;
         loop {
-            let order = self.state.lock().order;
-            let interval = match order {
-                Order::InStepAfter(when) => when
-                    .saturating_duration_since(Instant::now())
-                    .max(Duration::from_millis(100)),
-                _ if behind_since.is_some() => Duration::from_millis(200),
-                _ => jittered(CHECK_INTERVAL),
-            };
+            let now = Instant::now();
+            let pause = self.state.lock().check_in(now);
             tokio::select! {
-                () = tokio::time::sleep(interval) => {}
-                () = self.check.notified() => {}
+                () = tokio::time::sleep(jittered(pause)) => {}
+                () = async {
+                    if let Some(last) = last {
+                        tokio::time::sleep_until(last + SHORTEST_PAUSE).await;
+                    }
+                    self.check.notified().await;
+                } => {}
             }
+            last = Some(Instant::now());
             let deadline = Instant::now() + TRY_TIMEOUT * 2;
             match self.verify(deadline).await {
-                Ok(Verdict::Fresh) => {
-                    self.counters.checks.count();
-                    behind_since = None;
-                }
-                Ok(Verdict::Behind) => {
-                    self.counters.checks_behind.count();
-                    if behind_since.get_or_insert_with(Instant::now).elapsed() > LATE_EVENTS {
-                        return "the watch brings no events";
+                Ok(verdict) => {
+                    self.counters.count(verdict);
+                    match self.change(|state| state.checked(verdict, Instant::now())) {
+                        None => {}
+                        Some(Relist::NoEvents) => return "the watch brings no events",
+                        Some(Relist::Doubtful) => return "etcd may have lost data",
+                        Some(Relist::OtherHistory) => {
+                            log::warn!(
+                                "etcd at {} has another history than before: it was wiped or restored from a backup",
+                                self.endpoints
+                            );
+                            return "etcd has another history";
+                        }
                     }
                 }
-                Ok(Verdict::WentBack) => return "etcd's revision went back",
                 // This process was stopped meanwhile; that says nothing about etcd.
                 Err(_) if Instant::now() > deadline + TRY_TIMEOUT => self.check.notify_one(),
                 Err(error) => {
-                    self.counters.checks_failed.count();
+                    self.counters.checks_failed.add(1);
+                    self.change(State::check_failed);
                     self.failed(error);
                 }
             }
@@ -663,91 +565,75 @@ impl Shared {
     /// the number of workers, and one more small answer if something did.
     async fn verify(&self, deadline: Instant) -> Result<Verdict> {
         let call = getting_children(&self.keys, deadline);
-        let asked_at = Instant::now();
-        // Taken before the request is sent: an event may overtake the answer.
-        let (has_ring, highest) = {
-            let state = self.state.lock();
-            (state.tables.ring.is_some(), state.highest)
-        };
-        let probed_key = if has_ring {
-            self.keys.ring_prefix()
-        } else {
-            self.keys.live_prefix()
-        };
+        let question = self.state.lock().question(Instant::now());
+        let any_key = self.keys.live_prefix().as_bytes();
+        let key = question.witness.as_ref().map_or(any_key, |it| &it.key);
         let answer = self
             .endpoints
             .call(&call, |mut client| async move {
-                client.get(probed_key, keys_only()).await
+                client.get(key, keys_only()).await
             })
             .await?;
-        let revision = revision_of(answer.header());
-        let tables: Vec<(&str, i64, usize)> = {
-            let mut state = self.state.lock();
-            if revision < highest {
-                return Ok(Verdict::WentBack);
-            }
-            state.highest = state.highest.max(revision);
-            state.last_error = None;
-            if revision == state.verified {
-                return Ok(self.complete(state, revision, asked_at));
-            }
-            [Range::Ring, Range::Live]
-                .into_iter()
-                .filter_map(|range| {
-                    let table = state.tables.table(range)?;
-                    Some((self.prefix(range), table.applied(), table.len()))
-                })
-                .collect()
+        self.worked();
+        let found = answer.kvs().first().map(stamp);
+        let answer = Answer {
+            revision: revision_of(answer.header()),
+            term: term_of(answer.header()),
+            found,
         };
-        // Something was written somewhere. No key of a range is newer than the table and both have equally many: then
-        // each key was last written when the table already had it, and none is missing.
-        let proof = Txn::new().and_then(
-            tables
-                .iter()
-                .map(|(prefix, applied, _)| {
-                    let newer = GetOptions::new()
-                        .with_range(range_end(prefix))
-                        .with_min_mod_revision(applied + 1)
-                        .with_limit(1)
-                        .with_keys_only();
-                    TxnOp::get(*prefix, Some(newer))
-                })
-                .collect::<Vec<_>>(),
-        );
-        let answer = ring::commit(&self.endpoints, &call, proof).await?;
-        let complete = answer.op_responses().into_iter().zip(&tables).all(
-            |(answer, (_, _, len))| match answer {
-                TxnOpResponse::Get(answer) => {
-                    answer.kvs().is_empty() && usize::try_from(answer.count()) == Ok(*len)
+        match self.change(|state| state.answered(&question, answer)) {
+            Next::Done(verdict) => Ok(verdict),
+            Next::Compare => {
+                if self.tells_progress.load(Ordering::Acquire) {
+                    self.ask_progress.notify_one();
+                    let patience = deadline.min(Instant::now() + progress::PATIENCE);
+                    if self.settles(&question, patience).await {
+                        return Ok(Verdict::Fresh);
+                    }
                 }
-                _ => false,
-            },
-        );
-        if !complete {
-            return Ok(Verdict::Behind);
+                let claims = self.state.lock().claims();
+                let (all, revision) = self.prove(&call, &claims).await?;
+                Ok(self.change(|state| state.proven(&question, all, revision)))
+            }
         }
-        let revision = revision_of(answer.header());
-        Ok(self.complete(self.state.lock(), revision, asked_at))
     }
 
-    /// The tables were complete at `revision`, when etcd answered a question asked at `asked_at`.
-    fn complete(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        revision: i64,
-        asked_at: Instant,
-    ) -> Verdict {
-        state.verified = state.verified.max(revision);
-        state.highest = state.highest.max(revision);
-        if matches!(state.order, Order::InStepAfter(when) if asked_at >= when) {
-            state.order = Order::InStep;
-            self.publish(&mut state);
+    /// Waits until the view is etcd's of the time of the question; false if it is not until then.
+    async fn settles(&self, question: &Question, until: Instant) -> bool {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if self.state.lock().is_settled(question) {
+                return true;
+            }
+            if !matches!(timeout_at(until, changed.changed()).await, Ok(Ok(()))) {
+                return false;
+            }
         }
-        if state.unpublished {
-            return Verdict::Behind;
-        }
-        self.fresh_as_of(&state, asked_at);
-        Verdict::Fresh
+    }
+
+    /// Whether all claims hold, and at which revision.
+    async fn prove(&self, call: &Call, claims: &[Claim]) -> Result<(bool, i64)> {
+        let newer = |claim: &Claim| {
+            let prefix = self.prefix(claim.range);
+            let options = GetOptions::new()
+                .with_range(range_end(prefix))
+                .with_min_mod_revision(claim.applied + 1)
+                .with_limit(1)
+                .with_keys_only();
+            TxnOp::get(prefix, Some(options))
+        };
+        let proof = Txn::new().and_then(claims.iter().map(newer).collect::<Vec<_>>());
+        let answer = ring::commit(&self.endpoints, call, proof).await?;
+        let answers = answer.op_responses().into_iter().zip(claims);
+        let all = answers.into_iter().all(|(answer, claim)| match answer {
+            // The count is of all keys of the range.
+            TxnOpResponse::Get(answer) => {
+                answer.kvs().is_empty() && usize::try_from(answer.count()) == Ok(claim.len)
+            }
+            _ => false,
+        });
+        Ok((all, revision_of(answer.header())))
     }
 
     fn prefix(&self, range: Range) -> &str {
@@ -758,49 +644,11 @@ impl Shared {
     }
 }
 
-impl Order {
-    /// Needs a proof of this time or later.
-    fn not_before(self, time: Instant) -> Order {
-        match self {
-            Order::InStep => Order::InStepAfter(time),
-            Order::InStepAfter(when) => Order::InStepAfter(when.max(time)),
-            Order::Unknown => Order::Unknown,
-        }
-    }
-}
-
-impl State {
-    /// From which revision the watch of a range, if there is one, has to start: the latest change once more unless it is
-    /// proven to be complete, since the rest of it may have been lost with the connection.
-    fn watch_from(&self, range: Range) -> Option<i64> {
-        let applied = self.tables.table(range)?.applied();
-        Some(if self.verified >= applied {
-            self.verified + 1
-        } else {
-            applied
-        })
-    }
-}
-
-/// Counts messages that come without a pause.
-///
-/// etcd buffers 128 messages of a stream. What does not fit is sent later, and one watch may then overtake the other.
-#[derive(Default)]
-struct Burst {
-    count: u32,
-    last: Option<Instant>,
-}
-
-impl Burst {
-    const PAUSE: Duration = Duration::from_millis(10);
-    const LIMIT: u32 = 64;
-
-    /// Notes a message; true if etcd's buffer may have been full.
-    fn overflows(&mut self) -> bool {
-        let paused = self.last.is_none_or(|last| last.elapsed() > Self::PAUSE);
-        self.count = if paused { 1 } else { self.count + 1 };
-        self.last = Some(Instant::now());
-        self.count >= Self::LIMIT
+/// Never resolves without a time.
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -813,6 +661,13 @@ fn pair(kv: &KeyValue) -> Pair<'_> {
     Pair {
         key: kv.key(),
         value: kv.value(),
+        stamp: stamp(kv),
+    }
+}
+
+fn stamp(kv: &KeyValue) -> Stamp {
+    Stamp {
         mod_revision: kv.mod_revision(),
+        lease: kv.lease(),
     }
 }

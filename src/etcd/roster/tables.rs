@@ -16,10 +16,17 @@ pub(crate) enum Range {
     Live,
 }
 
+/// When a key was last written, and on which lease (0 for none).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) mod_revision: i64,
+    pub(super) lease: i64,
+}
+
 /// A key and what stands under it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
-    mod_revision: i64,
+    stamp: Stamp,
     record: Record,
     /// Whether the key is named after the identity in the record, as it should be.
     own_name: bool,
@@ -43,13 +50,13 @@ enum Record {
 pub(crate) struct Pair<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
-    pub(crate) mod_revision: i64,
+    pub(super) stamp: Stamp,
 }
 
 /// All keys of one range.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Table {
-    prefix_len: usize,
+    prefix: Vec<u8>,
     entries: BTreeMap<Vec<u8>, Entry>,
     /// The revision of the listing or of the latest change: earlier changes are in, and of this one at least a part.
     applied: i64,
@@ -59,7 +66,7 @@ impl Table {
     /// The table of a listing of all keys with this prefix at `revision`, whose pages are to be added.
     pub(crate) fn new(prefix: &str, revision: i64) -> Self {
         Table {
-            prefix_len: prefix.len(),
+            prefix: prefix.into(),
             entries: BTreeMap::new(),
             applied: revision,
         }
@@ -67,7 +74,7 @@ impl Table {
 
     /// Adds a page of the listing.
     pub(crate) fn add_page<'a>(&mut self, pairs: impl Iterator<Item = Pair<'a>>) {
-        let entries = pairs.map(|pair| (pair.key.to_vec(), Entry::decode(pair, self.prefix_len)));
+        let entries = pairs.map(|pair| (pair.key.to_vec(), Entry::decode(pair, self.prefix.len())));
         self.entries.extend(entries);
     }
 
@@ -81,16 +88,17 @@ impl Table {
 
     /// The revision at which the key was last written, if it exists.
     pub(crate) fn mod_revision(&self, key: &[u8]) -> Option<i64> {
-        self.entries.get(key).map(|entry| entry.mod_revision)
+        self.entries.get(key).map(|entry| entry.stamp.mod_revision)
     }
 
     /// Applies a put; true if the listing changes. Repeated and outdated events change nothing.
     pub(crate) fn put(&mut self, pair: Pair<'_>) -> bool {
-        if !self.is_news(pair.key, pair.mod_revision) {
+        let mod_revision = pair.stamp.mod_revision;
+        if !self.is_news(pair.key, mod_revision) {
             return false;
         }
-        self.applied = pair.mod_revision;
-        let entry = Entry::decode(pair, self.prefix_len);
+        self.applied = mod_revision;
+        let entry = Entry::decode(pair, self.prefix.len());
         let old = self.entries.insert(pair.key.to_vec(), entry.clone());
         old.is_none_or(|old| old.record != entry.record)
     }
@@ -109,6 +117,27 @@ impl Table {
             && self
                 .mod_revision(key)
                 .is_none_or(|known| mod_revision > known)
+    }
+
+    /// The key that was not written for the longest time.
+    fn oldest(&self) -> Option<(&[u8], Stamp)> {
+        let entries = self.entries.iter();
+        entries
+            .min_by_key(|(_, entry)| entry.stamp.mod_revision)
+            .map(|(key, entry)| (key.as_slice(), entry.stamp))
+    }
+
+    /// How many keys are otherwise in a newer listing of `revision`, though nothing was missing here up to `verified`.
+    fn drift(&self, newer: &Table, verified: i64, revision: i64) -> usize {
+        let written = newer.entries.iter().filter(|(key, entry)| {
+            let mod_revision = entry.stamp.mod_revision;
+            mod_revision <= verified && self.mod_revision(key) != Some(mod_revision)
+        });
+        let deleted = self.entries.keys().filter(|key| {
+            // Later ones may have been deleted since.
+            verified == revision && !newer.entries.contains_key(*key)
+        });
+        written.count() + deleted.count()
     }
 
     /// Whether the listings are the same, whatever revisions they were written at.
@@ -152,18 +181,16 @@ impl Table {
 
     /// Whether the identity is listed under its own name.
     fn has(&self, identity: &WorkerIdentity) -> bool {
-        let Some(prefix) = self
-            .entries
-            .keys()
-            .next()
-            .map(|key| &key[..self.prefix_len])
-        else {
-            return false;
-        };
-        let own_key = [prefix, identity.to_string().as_bytes()].concat();
+        let own_key = [&self.prefix, identity.to_string().as_bytes()].concat();
         self.entries
             .get(&own_key)
             .is_some_and(|entry| entry.own_name)
+    }
+
+    /// Whether there is a key of this name after the prefix.
+    fn has_name(&self, name: &[u8]) -> bool {
+        let key = [&self.prefix, name].concat();
+        self.entries.contains_key(&key)
     }
 }
 
@@ -176,7 +203,7 @@ impl Entry {
             Record::Unusable { .. } => false,
         };
         Entry {
-            mod_revision: pair.mod_revision,
+            stamp: pair.stamp,
             record,
             own_name,
         }
@@ -218,6 +245,41 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
+    pub(super) fn empty(has_ring: bool) -> Self {
+        Tables {
+            ring: has_ring.then(Table::default),
+            live: Table::default(),
+        }
+    }
+
+    /// The live key, or else the ring key, that was not written for the longest time.
+    pub(super) fn oldest(&self) -> Option<(&[u8], Stamp)> {
+        let ring = || self.ring.as_ref().and_then(Table::oldest);
+        self.live.oldest().or_else(ring)
+    }
+
+    /// Whether a key of one range is the only one of its worker.
+    pub(super) fn is_half(&self, range: Range, key: &[u8]) -> bool {
+        let Some(ring) = &self.ring else {
+            return false;
+        };
+        let (table, other) = match range {
+            Range::Ring => (ring, &self.live),
+            Range::Live => (&self.live, ring),
+        };
+        let name = key.get(table.prefix.len()..).unwrap_or_default();
+        !other.has_name(name)
+    }
+
+    /// See [`Table::drift`].
+    pub(super) fn drift(&self, newer: &Tables, verified: i64, revision: i64) -> u64 {
+        let ring = match (&self.ring, &newer.ring) {
+            (Some(ring), Some(newer)) => ring.drift(newer, verified, revision),
+            _ => 0,
+        };
+        (ring + self.live.drift(&newer.live, verified, revision)) as u64
+    }
+
     pub(crate) fn table(&self, range: Range) -> Option<&Table> {
         match range {
             Range::Ring => self.ring.as_ref(),

@@ -1,0 +1,61 @@
+//! Whether a server's word for the progress of its watches can be trusted.
+//!
+//! Asked for it, a server answers once everything up to a revision has been sent on all watches of the stream. Older ones
+//! answer at once, without looking at the watches (etcd issues 15220 and 17507).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::Client;
+
+use crate::etcd::endpoints::{Endpoint, TRY_TIMEOUT};
+
+/// The watch id of an answer about all watches of a stream.
+pub(super) const OF_ALL_WATCHES: i64 = -1;
+/// How long the answer may take; etcd is asked in another way then.
+pub(super) const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Whether the member behind this endpoint can be asked. If it does not tell its version, it cannot.
+pub(super) async fn told_by(endpoint: &Arc<Endpoint>) -> bool {
+    let status = endpoint.attempt(TRY_TIMEOUT, |client: Client| async move {
+        client.maintenance_client().status().await
+    });
+    match status.await {
+        Ok(status) => can_be_trusted(status.version()),
+        Err(_) => false,
+    }
+}
+
+fn can_be_trusted(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|number| number.parse().ok());
+    let mut next = || numbers.next().flatten().unwrap_or(0u32);
+    let version = (next(), next(), next());
+    match version {
+        (3, 4, patch) => patch >= 31,
+        (3, 5, patch) => patch >= 13,
+        version => version >= (3, 6, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_not_trusted() {
+        for version in ["3.4.23", "3.4.30", "3.5.12", "3.3.27", "2.3.8", "", "x"] {
+            assert!(!can_be_trusted(version), "{version}");
+        }
+        for version in [
+            "3.4.31",
+            "3.5.13",
+            "3.5.21",
+            "3.6.0",
+            "3.6.16",
+            "3.7.0-alpha.0",
+            "4.0.0",
+        ] {
+            assert!(can_be_trusted(version), "{version}");
+        }
+    }
+}

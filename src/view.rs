@@ -29,7 +29,7 @@ pub struct Member {
 }
 
 /// A key under the cluster's prefixes that is not listed, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SkippedRecord {
     /// The etcd key; bytes that are not UTF-8 are replaced.
     pub key: String,

@@ -20,6 +20,9 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 /// How long one endpoint may take to answer a small request before another one is asked.
 pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long an endpoint that was set aside may take to answer, after it did not in less.
+const LONGEST_PROBE: Duration = Duration::from_secs(30);
+
 /// What a call does, and how long it may take.
 pub(crate) struct Call {
     /// In the words of Alluxio's etcd client, e.g. `Getting children for path:/DHT/c/AUTHORIZED/`.
@@ -137,7 +140,7 @@ impl Endpoints {
     {
         let mut backoff = retry_delays();
         let mut tries: u32 = 0;
-        let mut token_refused = false;
+        let mut refused_tokens: Vec<Arc<Endpoint>> = Vec::new();
         loop {
             let endpoint = self.pick();
             // Longer with each round, for networks that are slow but work.
@@ -156,8 +159,11 @@ impl Endpoints {
             );
             let pause = match error.failure {
                 // A new token is fetched by the next try; a second refusal is an answer.
-                Failure::Token if endpoint.connection.has_credentials() && !token_refused => {
-                    token_refused = true;
+                Failure::Token
+                    if endpoint.connection.has_credentials()
+                        && !refused_tokens.iter().any(|it| Arc::ptr_eq(it, &endpoint)) =>
+                {
+                    refused_tokens.push(endpoint);
                     false
                 }
                 Failure::Endpoint => self.all_failed(),
@@ -325,6 +331,7 @@ impl Endpoint {
 
 /// Ends when the endpoint answered or is no longer used.
 async fn probe_until_healthy(endpoint: Weak<Endpoint>) {
+    let mut limit = TRY_TIMEOUT;
     for delay in retry_delays() {
         tokio::time::sleep(delay).await;
         let Some(endpoint) = endpoint.upgrade() else {
@@ -335,7 +342,7 @@ async fn probe_until_healthy(endpoint: Weak<Endpoint>) {
         }
         // A linearizable read: a member that is cut off from the others must not count as healthy. No token is
         // needed, since a refusal is an answer too.
-        let answered = timeout(TRY_TIMEOUT, async {
+        let answered = timeout(limit, async {
             let mut client = endpoint.connection.client().await?;
             client
                 .get("/", Some(GetOptions::new().with_keys_only()))
@@ -345,7 +352,12 @@ async fn probe_until_healthy(endpoint: Weak<Endpoint>) {
         let healthy = match answered {
             Ok(Ok(_)) => true,
             Ok(Err(error)) => status::classify(&error) != Failure::Endpoint,
-            Err(_) => false,
+            Err(_) => {
+                // The connection may be dead without a word, or the network slow.
+                endpoint.connection.connect_anew();
+                limit = (limit * 2).min(LONGEST_PROBE);
+                false
+            }
         };
         if healthy {
             endpoint.health.lock().failed_at = None;
@@ -371,11 +383,12 @@ impl Call {
     /// The error of a call after its last try.
     pub(crate) fn failed(&self, tries: u32, error: TryError) -> Error {
         let kind = match error.failure {
-            Failure::Endpoint | Failure::Busy | Failure::NoSpace => ErrorKind::Unavailable,
+            Failure::Endpoint | Failure::Busy | Failure::NoSpace | Failure::Request => {
+                ErrorKind::Unavailable
+            }
             Failure::Token | Failure::Credentials => ErrorKind::Unauthenticated,
             Failure::Permission => ErrorKind::PermissionDenied,
             Failure::TooLarge => ErrorKind::InvalidArgument,
-            Failure::Request => ErrorKind::Internal,
         };
         let advice = match error.failure {
             Failure::Token | Failure::Credentials => {

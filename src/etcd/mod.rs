@@ -5,6 +5,7 @@ mod endpoints;
 mod inspect;
 mod keys;
 mod lease;
+mod login;
 mod registration;
 mod ring;
 mod roster;
@@ -36,8 +37,6 @@ use crate::worker::{Worker, WorkerIdentity, WorkerState};
 /// How long a cluster that no manager uses any more is kept: Alluxio's client closes and reopens its manager on every
 /// refresh of its configuration.
 const LINGER: Duration = Duration::from_secs(30);
-/// How long a write waits to come back by the watch.
-const OWN_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The clusters a process is connected to. Managers opened on the same `Clusters` share connections, views and
 /// registrations where their configuration names the same etcd and the same cluster.
@@ -233,7 +232,6 @@ impl Cluster {
         slot.joined_by.insert(manager);
         drop(slot);
         if let Some(roster) = self.roster.get() {
-            let deadline = own_write_deadline(deadline);
             roster
                 .saw(Range::Ring, &worker.identity, revisions.ring, deadline)
                 .await;
@@ -296,12 +294,7 @@ impl Cluster {
         let revision = left?;
         if let Some(roster) = self.roster.get() {
             roster
-                .saw_gone(
-                    Range::Live,
-                    identity,
-                    revision,
-                    own_write_deadline(deadline),
-                )
+                .saw_gone(Range::Live, identity, revision, deadline)
                 .await;
         }
         Ok(())
@@ -325,12 +318,7 @@ impl Cluster {
         self.stop_heartbeat(identity, deadline).await?;
         let revision = ring::remove(&self.endpoints, &self.keys, identity, deadline).await?;
         self.roster()
-            .saw_gone(
-                Range::Ring,
-                identity,
-                revision,
-                own_write_deadline(deadline),
-            )
+            .saw_gone(Range::Ring, identity, revision, deadline)
             .await;
         Ok(())
     }
@@ -386,8 +374,4 @@ impl Cluster {
 fn slot_is_empty(slot: &tokio::sync::Mutex<Slot>) -> bool {
     slot.try_lock()
         .is_ok_and(|slot| slot.registration.is_none())
-}
-
-fn own_write_deadline(deadline: Instant) -> Instant {
-    deadline.min(Instant::now() + OWN_WRITE_TIMEOUT)
 }

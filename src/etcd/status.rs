@@ -44,6 +44,12 @@ fn classify_message(code: Code, message: &str) -> Failure {
     if is_token_message(message) {
         return Failure::Token;
     }
+    // A learner that is not a member yet, a member of an older version, or something that is no etcd at all: another
+    // endpoint may serve.
+    let is_etcds = message.starts_with("etcdserver:");
+    if message.contains("learner") || message.contains("not capable") {
+        return Failure::Endpoint;
+    }
     match code {
         Code::Unauthenticated => Failure::Token,
         Code::PermissionDenied => Failure::Permission,
@@ -52,6 +58,9 @@ fn classify_message(code: Code, message: &str) -> Failure {
         Code::ResourceExhausted if message.contains("too many requests") => Failure::Busy,
         Code::InvalidArgument if message.contains("request is too large") => Failure::TooLarge,
         Code::ResourceExhausted if message.contains("larger than max") => Failure::TooLarge,
+        Code::NotFound | Code::FailedPrecondition | Code::Unimplemented if !is_etcds => {
+            Failure::Endpoint
+        }
         Code::InvalidArgument
         | Code::NotFound
         | Code::AlreadyExists
@@ -193,6 +202,21 @@ mod tests {
                 Code::InvalidArgument,
                 "etcdserver: request is too large",
                 Failure::TooLarge,
+            ),
+            (
+                Code::FailedPrecondition,
+                "etcdserver: rpc not supported for learner",
+                Failure::Endpoint,
+            ),
+            (
+                Code::Unimplemented,
+                "unknown service etcdserverpb.KV",
+                Failure::Endpoint,
+            ),
+            (
+                Code::NotFound,
+                "etcdserver: requested lease not found",
+                Failure::Request,
             ),
         ];
         for (code, message, expected) in cases {

@@ -1,10 +1,11 @@
 //! Which workers of a hosts file accept connections: TCP probes of their RPC ports.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
@@ -13,6 +14,8 @@ use crate::jitter::jittered;
 use crate::view::{ClusterView, Member};
 use crate::worker::{Worker, WorkerState};
 
+/// How long the name service may take; what it said before counts on if it takes longer.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a worker may take to accept a connection.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A live worker is lost when it fails this often in a row: one lost packet says nothing about it.
@@ -98,15 +101,17 @@ impl Drop for Probes {
 
 impl Shared {
     async fn probe(self: Arc<Self>, place: usize, interval: Duration) {
+        let mut addresses = Vec::new();
         loop {
             let began = Instant::now();
-            let accepted = self.accepts(&self.workers[place]).await;
+            let accepted = self.accepts(&self.workers[place], &mut addresses).await;
             let pause = self.note(place, accepted).pause(interval);
             tokio::time::sleep_until(began + jittered(pause)).await;
         }
     }
 
-    async fn accepts(&self, worker: &Worker) -> bool {
+    /// `addresses`: the last ones of the host that are known.
+    async fn accepts(&self, worker: &Worker, addresses: &mut Vec<SocketAddr>) -> bool {
         let Ok(_permit) = self.permits.acquire().await else {
             return false;
         };
@@ -116,7 +121,12 @@ impl Shared {
         ) else {
             return false;
         };
-        match timeout(PROBE_TIMEOUT, TcpStream::connect((host, port))).await {
+        match timeout(LOOKUP_TIMEOUT, lookup_host((host, port))).await {
+            Ok(Ok(found)) => *addresses = found.collect(),
+            Ok(Err(error)) => log::debug!("The address of {host} cannot be looked up: {error}"),
+            Err(_) => log::debug!("The address of {host} is not found within {LOOKUP_TIMEOUT:?}"),
+        }
+        match timeout(PROBE_TIMEOUT, TcpStream::connect(addresses.as_slice())).await {
             Ok(Ok(_)) => true,
             Ok(Err(error)) => {
                 log::debug!("{host}:{port} does not accept a connection: {error}");

@@ -58,6 +58,7 @@ pub(crate) async fn renew(
     if let Ok(renewal) = timeout(patience, &mut exchange).await {
         return renewal;
     }
+    endpoint.connection.renew_on_another_connection();
     endpoint.set_aside();
     timeout(limit.saturating_sub(patience), exchange)
         .await

@@ -8,6 +8,7 @@ mod simulation;
 mod state;
 mod tables;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use etcd_client::{
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use self::counters::Counters;
@@ -32,7 +34,7 @@ use super::ring::{self, keys_only, revision_of, term_of};
 use super::status;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::jitter::jittered;
-use crate::view::ClusterView;
+use crate::view::{ClusterView, SkippedRecord};
 use crate::worker::WorkerIdentity;
 
 /// Largest answer to accept. etcd stores values of up to 1.5 MB, so that a page can be larger than gRPC's own 4 MB.
@@ -73,6 +75,8 @@ struct Shared {
     ask_progress: Notify,
     tells_progress: AtomicBool,
     counters: Counters,
+    /// The bad records that were logged.
+    logged: Mutex<HashSet<SkippedRecord>>,
 }
 
 impl Roster {
@@ -92,8 +96,9 @@ impl Roster {
             ask_progress: Notify::new(),
             tells_progress: AtomicBool::new(false),
             counters: Counters::default(),
+            logged: Mutex::default(),
         });
-        let task = tokio::spawn(shared.clone().run()).abort_handle();
+        let task = tokio::spawn(keep_running(shared.clone())).abort_handle();
         Roster { shared, task }
     }
 
@@ -235,8 +240,13 @@ impl Roster {
             if unreadable || shown.is_some_and(&seen) {
                 return;
             }
-            if !matches!(timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
-                return;
+            let pause = deadline.min(Instant::now() + Duration::from_millis(500));
+            if timeout_at(pause, changed.changed()).await.is_err() {
+                if Instant::now() >= deadline {
+                    return;
+                }
+                // Perhaps the watch is dead.
+                self.shared.check.notify_one();
             }
         }
     }
@@ -260,6 +270,23 @@ impl Roster {
 impl Drop for Roster {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// A defect must not freeze the view: what stopped is begun again.
+async fn keep_running(shared: Arc<Shared>) {
+    let mut delays = retry_delays();
+    loop {
+        // Ends its task when it is dropped.
+        let mut task = JoinSet::new();
+        task.spawn(shared.clone().run());
+        if let Some(Err(error)) = task.join_next().await {
+            log::error!(
+                "A defect stopped the watching of {}: {error}",
+                shared.keys.live_prefix()
+            );
+        }
+        tokio::time::sleep(delays.next().unwrap_or_default()).await;
     }
 }
 
@@ -295,10 +322,31 @@ impl Shared {
         {
             return Some(view);
         }
-        let mut state = self.state.lock();
-        let view = state.view();
-        self.view.store(view.clone());
+        let view = {
+            let mut state = self.state.lock();
+            let view = state.view();
+            self.view.store(view.clone());
+            view
+        };
+        if let Some(view) = &view {
+            self.log_skipped(view);
+        }
         view
+    }
+
+    /// Each bad record once.
+    fn log_skipped(&self, view: &ClusterView) {
+        let mut logged = self.logged.lock();
+        if view.skipped().is_empty() && logged.is_empty() {
+            return;
+        }
+        let before = std::mem::take(&mut *logged);
+        for skipped in view.skipped() {
+            if !before.contains(skipped) {
+                log::warn!("{} is not listed: {}", skipped.key, skipped.reason);
+            }
+            logged.insert(skipped.clone());
+        }
     }
 
     /// Changes the state, shows what can be seen without its lock, and wakes everybody who waits.
@@ -520,6 +568,7 @@ impl Shared {
     /// Compares with etcd again and again; ends when a listing is needed.
     async fn keep_checking(&self) -> &'static str {
         let mut last = None;
+        let mut limit = TRY_TIMEOUT * 2;
         loop {
             let now = Instant::now();
             let pause = self.state.lock().check_in(now);
@@ -533,9 +582,10 @@ impl Shared {
                 } => {}
             }
             last = Some(Instant::now());
-            let deadline = Instant::now() + TRY_TIMEOUT * 2;
+            let deadline = Instant::now() + limit;
             match self.verify(deadline).await {
                 Ok(verdict) => {
+                    limit = TRY_TIMEOUT * 2;
                     self.counters.count(verdict);
                     match self.change(|state| state.checked(verdict, Instant::now())) {
                         None => {}
@@ -554,6 +604,8 @@ impl Shared {
                 Err(_) if Instant::now() > deadline + TRY_TIMEOUT => self.check.notify_one(),
                 Err(error) => {
                     self.counters.checks_failed.add(1);
+                    // For networks that are slow but work.
+                    limit = (limit * 2).min(LONGEST_PAGE_LIMIT);
                     self.change(State::check_failed);
                     self.failed(error);
                 }

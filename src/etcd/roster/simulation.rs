@@ -609,27 +609,22 @@ impl World {
             FromServer::Progress(revision) => (Kind::Progress, *revision, &none),
             FromServer::Events(revision, changes) => (Kind::Events, *revision, changes),
         };
-        let owned: Vec<(Range, Vec<u8>, Option<Vec<u8>>, Stamp)> = changes
+        let owned: Vec<OwnedEvent> = changes
             .iter()
             .map(|(mod_revision, key, value)| {
                 let deleted = Stamp {
                     mod_revision: *mod_revision,
                     lease: 0,
                 };
-                let stamp = value.map_or(deleted, |value| value.stamp);
-                let value = value.map(|value| bytes_of(*key, &value));
-                (range_of(*key), name_of(*key), value, stamp)
+                OwnedEvent {
+                    range: range_of(*key),
+                    key: name_of(*key),
+                    value: value.map(|value| bytes_of(*key, &value)),
+                    stamp: value.map_or(deleted, |value| value.stamp),
+                }
             })
             .collect();
-        let events = owned
-            .iter()
-            .map(|(range, key, value, stamp)| Event {
-                range: *range,
-                key,
-                value: value.as_deref(),
-                stamp: *stamp,
-            })
-            .collect();
+        let events = owned.iter().map(OwnedEvent::as_event).collect();
         let message = Message {
             kind,
             revision,

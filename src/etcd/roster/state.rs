@@ -164,11 +164,30 @@ pub(super) struct Event<'a> {
     pub(super) stamp: Stamp,
 }
 
+/// The same, kept.
+pub(super) struct OwnedEvent {
+    pub(super) range: Range,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) stamp: Stamp,
+}
+
+impl OwnedEvent {
+    pub(super) fn as_event(&self) -> Event<'_> {
+        Event {
+            range: self.range,
+            key: &self.key,
+            value: self.value.as_deref(),
+            stamp: self.stamp,
+        }
+    }
+}
+
 /// The events of a message that waits.
 struct Held {
     revision: i64,
     until: Instant,
-    events: Vec<(Range, Vec<u8>, Option<Vec<u8>>, Stamp)>,
+    events: Vec<OwnedEvent>,
 }
 
 /// What was listed.
@@ -457,9 +476,11 @@ impl State {
     }
 
     fn hold(&mut self, message: &Message<'_>, now: Instant) {
-        let owned = |event: &Event<'_>| {
-            let value = event.value.map(<[u8]>::to_vec);
-            (event.range, event.key.to_vec(), value, event.stamp)
+        let owned = |event: &Event<'_>| OwnedEvent {
+            range: event.range,
+            key: event.key.to_vec(),
+            value: event.value.map(<[u8]>::to_vec),
+            stamp: event.stamp,
         };
         self.held = Some(Held {
             revision: message.revision,
@@ -489,12 +510,7 @@ impl State {
         let Some(held) = self.held.take() else {
             return;
         };
-        let events = held.events.iter().map(|(range, key, value, stamp)| Event {
-            range: *range,
-            key,
-            value: value.as_deref(),
-            stamp: *stamp,
-        });
+        let events = held.events.iter().map(OwnedEvent::as_event);
         self.apply(&events.collect::<Vec<_>>());
     }
 

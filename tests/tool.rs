@@ -765,6 +765,16 @@ fn the_configuration_comes_from_where_alluxio_has_it() {
         2,
         "Unrecognized worker identity string: me",
     );
+    for wrong in ["--host=", "--host= ", "--rpc-port=0"] {
+        let mut command = tool();
+        command.args(["join", "--id", ID1, wrong]);
+        let other = match wrong {
+            "--rpc-port=0" => "--host=h",
+            _ => "--rpc-port=1",
+        };
+        let option = wrong.split('=').next().expect("an option");
+        fails(command.arg(other), 2, option);
+    }
 
     let on_static = |arguments: &[&str]| run(tool().args(arguments).arg("--conf").arg(&site));
     assert_eq!(on_static(&["remove", "worker-1"]).0, Some(1));

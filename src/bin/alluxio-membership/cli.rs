@@ -113,10 +113,10 @@ pub struct JoinOptions {
     #[command(flatten)]
     pub identity: IdentityOptions,
     /// Host name or IP address of the worker's services
-    #[arg(long)]
+    #[arg(long, value_parser = host)]
     pub host: String,
     /// Port of the RPC service
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub rpc_port: u16,
     /// Port of the data service
     #[arg(long, value_name = "PORT", default_value_t = 0)]
@@ -178,6 +178,14 @@ fn timeout(text: &str) -> Result<String, String> {
 
 fn identity(text: &str) -> Result<WorkerIdentity, String> {
     WorkerIdentity::parse(text.trim()).map_err(|error| error.to_string())
+}
+
+/// Whoever lists the workers could not reach one without a host.
+fn host(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("expected a host name or an IP address".to_owned()),
+        host => Ok(host.to_owned()),
+    }
 }
 
 #[cfg(test)]

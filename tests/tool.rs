@@ -4,6 +4,8 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,7 +15,7 @@ use std::time::Duration;
 use alluxio_membership::record;
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 use common::tls::Authority;
-use common::{Etcd, EtcdOptions, EtcdVersion, on_every_etcd};
+use common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
 use serde_json::Value;
 
 const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
@@ -466,6 +468,93 @@ async fn remove_asks_on_a_terminal() {
         "{output}"
     );
     assert!(!output.contains('\u{1b}'), "no colours");
+}
+
+#[tokio::test]
+async fn a_hangup_is_a_signal_unless_it_is_ignored() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let endpoint = etcd.endpoint();
+    let mut worker = join(&endpoint, ID1, "host1");
+    worker.signal(libc::SIGHUP);
+    assert_eq!(
+        worker.line(),
+        format!("Left after SIGHUP: {ID1} at host1:29999")
+    );
+    assert_eq!(worker.end().code(), Some(0));
+
+    let mut nohup = Command::new("nohup");
+    nohup.arg(TOOL).args(options(&endpoint));
+    nohup.args([
+        "join",
+        "--id",
+        ID1,
+        "--host",
+        "host1",
+        "--rpc-port",
+        "29999",
+    ]);
+    let mut worker = Running::start(nohup.stdin(Stdio::null()));
+    worker.line();
+    worker.signal(libc::SIGHUP);
+    worker.signal(libc::SIGTERM);
+    assert_eq!(
+        worker.line(),
+        format!("Left after SIGTERM: {ID1} at host1:29999")
+    );
+    assert_eq!(worker.end().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_a_slow_etcd() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let mut command = on_etcd(&etcd.endpoint());
+    command.args(["join", "--id", ID1, "--host", "h", "--rpc-port", "1"]);
+    command.args(["--timeout", "1h"]);
+    let mut worker = Running::start(command.stderr(Stdio::piped()));
+    worker.line();
+    etcd.pause();
+    worker.signal(libc::SIGTERM);
+    // Whichever of the two comes to be the second. etcd would have an hour.
+    worker.signal(libc::SIGINT);
+    assert_eq!(worker.end().code(), Some(1));
+    let mut errors = String::new();
+    let mut stderr = worker.child.stderr.take().expect("a pipe");
+    stderr.read_to_string(&mut errors).expect("UTF-8");
+    assert!(errors.contains(" while leaving: "), "{errors}");
+}
+
+#[tokio::test]
+async fn watching_ends_on_a_signal_while_its_reader_stalls() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    for number in 0..50 {
+        let worker = Worker {
+            identity: WorkerIdentity::V0(number),
+            address: WorkerNetAddress::new("h".repeat(2_000)),
+        };
+        let key = format!("/DHT/c/AUTHORIZED/{}", worker.identity);
+        etcd.put(&key, record::encode(&worker)).await;
+    }
+    let mut command = on_etcd(&etcd.endpoint());
+    command.args(["nodes", "--watch"]).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("the tool runs");
+    let pipe = child.stdout.take().expect("a pipe");
+    let (_, lines) = mpsc::channel();
+    let mut watch = Running { child, lines };
+    eventually("the pipe is full", LIMIT, || async {
+        let mut waiting: libc::c_int = 0;
+        // SAFETY: the pipe is open, and FIONREAD writes one int.
+        let (size, told) = unsafe {
+            (
+                libc::fcntl(pipe.as_raw_fd(), libc::F_GETPIPE_SZ),
+                libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &mut waiting),
+            )
+        };
+        assert_eq!(told, 0);
+        waiting == size
+    })
+    .await;
+    watch.signal(libc::SIGTERM);
+    assert_eq!(watch.end().code(), Some(0));
 }
 
 #[tokio::test]

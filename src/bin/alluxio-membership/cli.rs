@@ -61,7 +61,10 @@ pub enum Command {
     Nodes(NodesOptions),
     /// Remove a lost worker from the cluster
     Remove(RemoveOptions),
-    /// Register a worker and keep it registered until SIGTERM or SIGINT
+    /// Register a worker and keep it registered until SIGTERM, SIGINT or SIGHUP
+    ///
+    /// The signal ends the registration; a second one ends the program although etcd has not answered yet. A signal that is
+    /// ignored when the program starts stays ignored, as SIGHUP under nohup.
     Join(JoinOptions),
     /// Look at etcd and at the records of the cluster
     Check(CheckOptions),
@@ -93,7 +96,7 @@ pub struct NodesOptions {
     /// All ports, the time left of each lease, and how old the list is
     #[arg(long, conflicts_with_all = ["json", "watch"])]
     pub wide: bool,
-    /// Print the workers that are there, then every change as it comes, until SIGINT or SIGTERM
+    /// Print the workers that are there, then every change as it comes, until SIGINT, SIGTERM or SIGHUP
     #[arg(long)]
     pub watch: bool,
 }

@@ -8,6 +8,7 @@ mod manual;
 mod nodes;
 mod output;
 mod remove;
+mod signals;
 mod watch;
 
 use std::path::PathBuf;

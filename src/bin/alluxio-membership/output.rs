@@ -108,6 +108,17 @@ pub fn print(bytes: impl AsRef<[u8]>) -> Result<(), Stop> {
     })
 }
 
+/// The same on a thread of its own, for commands that must notice a signal while the reader stalls. A write that is
+/// given up goes on until the program ends.
+pub async fn print_aside(text: String) -> Result<(), Stop> {
+    match tokio::task::spawn_blocking(move || print(text)).await {
+        Ok(printed) => printed,
+        Err(error) => {
+            Err(Failure::new(Outcome::Failed, format!("standard output: {error}")).into())
+        }
+    }
+}
+
 /// Prints a JSON value in a line of its own.
 pub fn print_json(value: &Value) -> Result<(), Stop> {
     print(format!("{value}\n"))

@@ -393,18 +393,23 @@ async fn terminals_get_no_control_characters() {
 
 /// Runs the tool on a terminal of its own and types this.
 fn on_terminal(command: &Command, input: &str) -> (Option<i32>, String) {
+    line_on_terminal(&line_of(command), input)
+}
+
+/// The command as a shell wants it.
+fn line_of(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let line: Vec<String> = words
-        .map(|word| format!("'{}'", word.to_str().expect("UTF-8")))
-        .collect();
+    let quoted = words.map(|word| format!("'{}'", word.to_str().expect("UTF-8")));
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+fn line_on_terminal(line: &str, input: &str) -> (Option<i32>, String) {
     let mut script = Command::new("script")
-        .args([
-            "--quiet",
-            "--return",
-            "--command",
-            &line.join(" "),
-            "/dev/null",
-        ])
+        .args(["--quiet", "--return", "--command", line, "/dev/null"])
+        .env("SHELL", "/bin/sh")
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .env_remove("CLICOLOR")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -447,6 +452,13 @@ async fn remove_asks_on_a_terminal() {
             output.contains(&question) && output.contains("Nothing was removed."),
             "{output}"
         );
+    }
+    // Wherever the rest goes, the question goes to the terminal.
+    for elsewhere in ["2>/dev/null", ">/dev/null 2>&1"] {
+        let line = format!("{} {elsewhere}", line_of(&remove));
+        let (status, output) = line_on_terminal(&line, "n\n");
+        assert_eq!(status, Some(1), "{output}");
+        assert!(output.contains(&question), "{output}");
     }
     let (status, output) = on_terminal(&remove, "y\n");
     assert_eq!(status, Some(0), "{output}");

@@ -60,6 +60,8 @@ pub enum Command {
     /// List the workers, as "alluxio info nodes" does
     Nodes(NodesOptions),
     /// Remove a lost worker from the cluster
+    ///
+    /// Asks on the terminal if standard input is one, wherever the output goes.
     Remove(RemoveOptions),
     /// Register a worker and keep it registered until SIGTERM, SIGINT or SIGHUP
     ///

@@ -90,6 +90,22 @@ impl Connection {
         self.transport.session()
     }
 
+    /// The configured user.
+    pub(crate) fn user(&self) -> Option<&str> {
+        let credentials = self.credentials.as_ref()?;
+        Some(&credentials.username)
+    }
+
+    /// Whether etcd gave a token for the credentials; it does not where it works without users.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.lock().is_some()
+    }
+
+    /// The way to the endpoint, for a connection beside these that leaves no trace here.
+    pub(super) fn transport_apart(&self) -> Transport {
+        self.transport.apart()
+    }
+
     /// A client that carries a token if there are credentials. The caller limits the time.
     ///
     /// Credentials that were refused are not shown to etcd again at once: every caller gets the same answer for a

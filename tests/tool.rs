@@ -257,10 +257,18 @@ async fn wide_and_json_show_what_there_is(version: EtcdVersion) {
     );
 
     etcd.put("/DHT/c/AUTHORIZED/broken", "{").await;
-    let (status, output, error) = run(on_etcd(&endpoint).args(["nodes", "--json"]));
-    assert_eq!((status, error.as_str()), (Some(0), ""));
-    let json: Value = serde_json::from_str(&output).expect("JSON");
+    let json = |arguments: &[&str]| -> Value {
+        let output = ok(on_etcd(&endpoint).args(arguments));
+        serde_json::from_str(&output).expect("JSON")
+    };
+    let lease = &json(&["nodes", "--json", "--wide"])["workers"][0]["lease"];
+    assert_eq!(lease["grantedSeconds"], 120);
+    let left = lease["leftSeconds"].as_i64().expect("a number");
+    assert!((1..=120).contains(&left), "{left}");
+    let json = json(&["nodes", "--json"]);
+    assert!(json["ageMs"].is_u64(), "{json}");
     let worker = &json["workers"][0];
+    assert!(worker.get("lease").is_none(), "each would cost a request");
     assert_eq!(worker["id"], ID1);
     assert_eq!(worker["status"], "ONLINE");
     let ports = [

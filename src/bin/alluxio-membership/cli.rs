@@ -92,11 +92,11 @@ pub struct NodesOptions {
     /// Only workers that are lost
     #[arg(long, conflicts_with = "watch")]
     pub failed: bool,
-    /// One JSON object; with --watch, one in each line
+    /// One JSON object, with --wide with the leases; with --watch, one in each line
     #[arg(long)]
     pub json: bool,
     /// All ports, the time left of each lease, and how old the list is
-    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    #[arg(long, conflicts_with = "watch")]
     pub wide: bool,
     /// Print the workers that are there, then every change as it comes, until SIGINT, SIGTERM or SIGHUP
     #[arg(long)]

@@ -70,7 +70,10 @@ async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), cli::NAME, &mut script);
-            output::print(&script)?;
+            // For bash it takes the hyphen in the name for the way to a subcommand (clap-rs/clap#6421).
+            let script = String::from_utf8_lossy(&script)
+                .replace("alluxio__subcmd__membership", "alluxio__membership");
+            output::print(script)?;
             Ok(Outcome::Done)
         }
         Command::Man { folder } => match manual::write(&folder) {

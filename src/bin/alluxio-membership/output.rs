@@ -78,9 +78,18 @@ pub fn outcome_of(kind: ErrorKind) -> Outcome {
     }
 }
 
+/// Why something failed. Around that, the words of Alluxio's etcd client say how the library came to ask; operators did
+/// not ask for that.
+pub fn reason(error: &Error) -> String {
+    match error.cause() {
+        Some(cause) if error.message().starts_with("Exhausted retry for (") => cause.text.clone(),
+        _ => error.to_string(),
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure::new(outcome_of(error.kind()), error.to_string())
+        Failure::new(outcome_of(error.kind()), reason(&error))
     }
 }
 

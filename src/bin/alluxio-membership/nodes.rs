@@ -142,7 +142,7 @@ fn wide_row(member: &Member, lease: Option<Option<LeaseTime>>) -> Vec<String> {
     vec![
         member.worker.identity.to_string(),
         output::address(member),
-        member.state.status().to_owned(),
+        output::status(member.state),
         lease,
         port(address.data_port),
         port(address.netty_data_port),

@@ -5,6 +5,10 @@ use std::time::SystemTime;
 
 use alluxio_membership::error::{Error, ErrorKind};
 use alluxio_membership::view::Member;
+use alluxio_membership::worker::WorkerState;
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use crate::cli::NAME;
@@ -133,13 +137,41 @@ pub fn print_json(value: &Value) -> Result<(), Stop> {
     print(format!("{value}\n"))
 }
 
-/// Prints Alluxio's own table: as it is to programs, without what moves the cursor to terminals.
+/// Prints Alluxio's own table: as it is to programs; to terminals without what moves the cursor, and in colours.
 pub fn print_table(table: &str) -> Result<(), Stop> {
-    if io::stdout().is_terminal() {
-        print(visible(table, &['\n', '\t']))
-    } else {
-        print(table)
+    if !io::stdout().is_terminal() {
+        return print(table);
     }
+    let mut text = String::new();
+    for line in visible(table, &['\n', '\t']).lines() {
+        let shown = [WorkerState::Live, WorkerState::Lost]
+            .into_iter()
+            .find_map(|state| Some((line.strip_suffix(state.status())?, state)))
+            .filter(|(rest, _)| rest.ends_with('\t'));
+        match shown {
+            Some((rest, state)) => text.push_str(&format!("{rest}{}\n", status(state))),
+            None => text.push_str(&format!("{line}\n")),
+        }
+    }
+    print(text)
+}
+
+/// A worker's status, in its colour.
+pub fn status(state: WorkerState) -> String {
+    let colour = match state {
+        WorkerState::Live => AnsiColor::Green,
+        WorkerState::Lost => AnsiColor::Red,
+    };
+    in_colour(state.status(), colour)
+}
+
+/// A word for standard output: in a colour if that is a terminal that shows colours, and if they are wanted.
+pub fn in_colour(word: &str, colour: AnsiColor) -> String {
+    if AutoStream::choice(&io::stdout()) == ColorChoice::Never {
+        return word.to_owned();
+    }
+    let style = Style::new().fg_color(Some(colour.into()));
+    format!("{style}{word}{style:#}")
 }
 
 /// A text that somebody else stored, with control characters spelled out but for these.
@@ -215,18 +247,20 @@ pub fn address(member: &Member) -> String {
 
 /// Pads all cells but the last of each row.
 pub fn aligned(rows: &[Vec<String>]) -> String {
+    let width_of = |cell: &str| strip_str(cell).to_string().chars().count();
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         widths.resize(widths.len().max(row.len()), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(width_of(cell));
         }
     }
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:width$}  "));
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - width_of(cell) + 2));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -250,6 +284,12 @@ mod tests {
         assert_eq!(
             aligned(&[row(&["a", "ü", "x"]), row(&["long", "b", ""])]),
             "a     ü  x\nlong  b\n"
+        );
+        let red = "\u{1b}[31mred\u{1b}[0m";
+        assert_eq!(
+            aligned(&[row(&[red, "x"]), row(&["four", "y"])]),
+            format!("{red}   x\nfour  y\n"),
+            "colours have no width"
         );
     }
 }

@@ -58,7 +58,8 @@ fn lines(
             json!({"time": now, "change": what, "revision": revision, "worker": worker}).to_string()
         } else {
             let identity = member.worker.identity;
-            let (address, status) = (output::address(member), member.state.status());
+            let address = output::address(member);
+            let status = output::status(member.state);
             format!("{now}\t{what}\t{identity}\t{address}\t{status}")
         });
         text.push('\n');

@@ -30,6 +30,7 @@ fn tool() -> Command {
     command
         .env_remove("ALLUXIO_HOME")
         .env_remove("ALLUXIO_CONF_DIR")
+        .env_remove("CLICOLOR_FORCE")
         .stdin(Stdio::null());
     command
 }
@@ -359,7 +360,19 @@ async fn a_reader_that_goes_away_ends_it_quietly() {
             Some(0),
             "{arguments:?}: {errors}"
         );
-        assert_eq!(errors, "");
+        // A machine that is slow for a moment is a warning.
+        let unexpected = errors.lines().find(|line| !line.contains(": warn: "));
+        assert_eq!(unexpected, None, "{arguments:?}");
+    }
+    // What was found counts, and not who has read it.
+    for (endpoint, status) in [(etcd.endpoint().as_str(), 0), ("http://127.0.0.1:1", 4)] {
+        let mut child = on_etcd(endpoint)
+            .arg("check")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the tool runs");
+        drop(child.stdout.take());
+        assert_eq!(child.wait().expect("wait").code(), Some(status));
     }
     let full = fs::File::create("/dev/full").expect("/dev/full");
     let status = on_etcd(&etcd.endpoint())
@@ -389,7 +402,7 @@ async fn terminals_get_no_control_characters() {
     let (status, output) = on_terminal(&tool(&["nodes"]), "");
     assert_eq!(status, Some(0));
     assert!(output.contains("evil\\u{1b}[2J"), "{output:?}");
-    assert!(!output.contains('\u{1b}'), "{output:?}");
+    assert!(!output.contains("\u{1b}[2J"), "{output:?}");
     assert!(run(&mut tool(&["nodes"])).1.contains("evil\u{1b}[2J"));
     for arguments in [&["nodes", "--wide"][..], &["nodes", "--json"], &["check"]] {
         let (_, output, error) = run(&mut tool(arguments));
@@ -433,6 +446,40 @@ fn line_on_terminal(line: &str, input: &str) -> (Option<i32>, String) {
         output.status.code(),
         String::from_utf8(output.stdout).expect("UTF-8"),
     )
+}
+
+#[tokio::test]
+async fn only_terminals_get_colours() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let endpoint = etcd.endpoint();
+    let worker = Worker {
+        identity: WorkerIdentity::V0(1),
+        address: WorkerNetAddress::new("host1"),
+    };
+    etcd.put("/DHT/c/AUTHORIZED/worker-1", record::encode(&worker))
+        .await;
+    let lost = "\u{1b}[31mOFFLINE\u{1b}[0m";
+    let ok = "\u{1b}[32mok\u{1b}[0m    workers: 0 live, 1 lost";
+    for (arguments, coloured) in [
+        (&["nodes"][..], lost),
+        (&["nodes", "--wide"], lost),
+        (&["check"], ok),
+        (&["nodes", "--help"], "\u{1b}["),
+    ] {
+        let mut tool = on_etcd(&endpoint);
+        let line = line_of(tool.args(arguments));
+        let (_, output) = line_on_terminal(&line, "");
+        assert!(output.contains(coloured), "{arguments:?}: {output:?}");
+        for line in [
+            format!("NO_COLOR=1 {line}"),
+            format!("TERM=dumb {line}"),
+            format!("{line} | cat"),
+        ] {
+            let (_, output) = line_on_terminal(&line, "");
+            assert!(!output.contains('\u{1b}'), "{line}: {output:?}");
+            assert!(!output.is_empty(), "{line}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -647,12 +694,18 @@ async fn leaving_can_be_left_out() {
     assert_eq!(etcd.keys("/ServiceDiscovery/").await.len(), 1);
 }
 
-/// Verdicts and subjects of `check --json`.
-fn check(command: &mut Command) -> (i32, Vec<(String, String, String)>) {
+/// Exit status, and what `check --json` prints.
+fn check_json(command: &mut Command) -> (i32, Value) {
     let (status, output, error) = run(command.args(["check", "--json"]));
     assert_eq!(error, "");
     let json: Value = serde_json::from_str(&output).expect("JSON");
     assert_eq!(json["exitStatus"], status.expect("a status"));
+    (status.expect("a status"), json)
+}
+
+/// Exit status, and verdict, subject and text of each finding.
+fn check(command: &mut Command) -> (i32, Vec<(String, String, String)>) {
+    let (status, json) = check_json(command);
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let findings = json["findings"].as_array().expect("findings").iter();
     let findings = findings
@@ -664,7 +717,7 @@ fn check(command: &mut Command) -> (i32, Vec<(String, String, String)>) {
             )
         })
         .collect();
-    (status.expect("a status"), findings)
+    (status, findings)
 }
 
 on_every_etcd!(check_finds_what_is_wrong);
@@ -680,6 +733,7 @@ async fn check_finds_what_is_wrong(version: EtcdVersion) {
         about.2.starts_with("etcd 3.") && about.2.contains(", leader, revision "),
         "{about:?}"
     );
+    assert!(about.2.ends_with("; plain text, no user"), "{about:?}");
     assert!(
         etcd.leases().await.is_empty(),
         "the lease of the check is gone"
@@ -726,6 +780,122 @@ async fn check_finds_what_is_wrong(version: EtcdVersion) {
     );
 }
 
+on_every_etcd!(check_tells_programs_in_numbers);
+
+async fn check_tells_programs_in_numbers(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let endpoint = etcd.endpoint();
+    let worker = join(&endpoint, ID1, "host1");
+    let (status, json) = check_json(&mut on_etcd(&format!("{endpoint},http://127.0.0.1:1")));
+    assert_eq!(status, 6, "{json}");
+    let member = &json["endpoints"][0];
+    assert_eq!(member["url"], endpoint);
+    let text = |name: &str| {
+        member[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name}: {json}"))
+    };
+    assert!(text("version").starts_with("3."), "{json}");
+    assert_eq!(text("role"), "leader");
+    assert_eq!(text("leader"), text("memberId"));
+    assert_eq!(member["revision"], etcd.revision().await);
+    assert!(member["latencyMs"].as_f64().expect("a number") > 0.0);
+    assert!(member["dbSize"].as_u64().expect("a number") > 0);
+    assert!(member["raftIndex"].as_u64().expect("a number") > 0);
+    assert_eq!(member["clockSkewMs"], 0, "the same machine");
+    for nothing in ["tls", "user", "error"] {
+        assert_eq!(member[nothing], Value::Null, "{nothing}");
+    }
+    let dead = &json["endpoints"][1];
+    assert_eq!(dead["version"], Value::Null);
+    assert!(dead["error"].as_str().expect("a text").contains("refused"));
+    assert_eq!(json["lease"]["wantedSeconds"], 120);
+    assert_eq!(json["lease"]["grantedSeconds"], 120);
+    assert_eq!(json["workers"]["live"], 1);
+    assert_eq!(json["clusters"][0]["name"], "c");
+    drop(worker);
+}
+
+/// One that accepts connections and is silent must not spoil what is said of the others.
+#[tokio::test]
+async fn check_keeps_its_time_when_an_endpoint_is_silent() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = format!("http://{}", silent.local_addr().expect("a port"));
+    let endpoint = etcd.endpoint();
+    // Once is enough: on a busy machine etcd itself may take too long.
+    eventually(
+        "only the silent endpoint is complained of",
+        LIMIT,
+        || async {
+            let mut command = on_etcd(&format!("{silent},{endpoint}"));
+            let (status, findings) = check(command.args(["--timeout", "3s"]));
+            let complaints: Vec<_> = findings.iter().filter(|(v, _, _)| v != "ok").collect();
+            let [(verdict, subject, text)] = complaints[..] else {
+                return false;
+            };
+            let is_of_silent =
+                (verdict.as_str(), subject) == ("look", &format!("endpoint {silent}"));
+            is_of_silent && text.starts_with("no answer within 1") && status == 6
+        },
+    )
+    .await;
+}
+
+/// Hands every connection on to etcd, but answers HTTP requests itself.
+fn with_the_time_of(etcd: u16, date: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("a port"));
+    let serve = move |mut client: TcpStream| -> std::io::Result<()> {
+        let mut first = [0; 3];
+        while client.peek(&mut first)? < first.len() {}
+        if &first == b"GET" {
+            write!(
+                client,
+                "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n"
+            )?;
+            // Until the client has read it and goes.
+            return std::io::copy(&mut client, &mut std::io::sink()).map(|_| ());
+        }
+        let server = TcpStream::connect(("127.0.0.1", etcd))?;
+        let (mut from_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
+        std::thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+        std::io::copy(&mut client, &mut &server).map(|_| ())
+    };
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(std::io::Result::ok) {
+            std::thread::spawn(move || serve(client));
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn check_compares_clocks() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    for (date, which, sign) in [
+        ("Mon, 01 Jan 2001 00:00:00 GMT", "behind", -1),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", "ahead of", 1),
+    ] {
+        let endpoint = with_the_time_of(etcd.port(), date);
+        let (status, json) = check_json(&mut on_etcd(&endpoint));
+        assert_eq!(status, 6, "{json}");
+        let skew = json["endpoints"][0]["clockSkewMs"].as_i64();
+        assert_eq!(skew.expect("a number").signum(), sign);
+        let text = json["findings"][1]["text"].as_str().expect("a text");
+        assert!(
+            text.starts_with("its clock is ")
+                && text.contains(&format!(" s {which} this machine's: ")),
+            "{text}"
+        );
+    }
+    // Who does not say the time is not asked to.
+    let endpoint = with_the_time_of(etcd.port(), "who knows");
+    let (status, json) = check_json(&mut on_etcd(&endpoint));
+    assert_eq!(status, 0, "{json}");
+    assert_eq!(json["endpoints"][0]["clockSkewMs"], Value::Null);
+}
+
 on_every_etcd!(check_shows_tls);
 
 async fn check_shows_tls(version: EtcdVersion) {
@@ -745,6 +915,12 @@ async fn check_shows_tls(version: EtcdVersion) {
     let text = "TLS 1.3, its certificate (CN=etcd-0) expires 2099-12-31T00:00:00Z";
     let shown = ("ok".to_owned(), subject, text.to_owned());
     assert!(findings.contains(&shown), "{findings:?}");
+    let about = &findings[0].2;
+    assert!(about.ends_with("; TLS 1.3, no user"), "{about}");
+    let member = &check_json(&mut with_tls(&endpoint)).1["endpoints"][0];
+    assert_eq!(member["tls"]["version"], "TLS 1.3");
+    assert_eq!(member["tls"]["serverCertificate"]["subject"], "CN=etcd-0");
+    assert_eq!(member["clockSkewMs"], 0, "{member}");
 
     // The library goes on with the other endpoint.
     let by_name = etcd.tls_endpoint("localhost");
@@ -784,6 +960,8 @@ async fn credentials_are_told_apart(version: EtcdVersion) {
     assert_eq!(ok(as_root("secret").arg("nodes")), HEADER);
     let (status, findings) = check(&mut as_root("secret"));
     assert_eq!(status, 0, "{findings:?}");
+    let about = &findings[0].2;
+    assert!(about.ends_with("; plain text, as user root"), "{about}");
     fails(as_root("wrong").arg("nodes"), 5, "alluxio.etcd.password");
     let (status, findings) = check(&mut as_root("wrong"));
     assert_eq!(status, 5, "{findings:?}");
@@ -794,6 +972,15 @@ async fn credentials_are_told_apart(version: EtcdVersion) {
         "check alluxio.etcd.username",
     );
     assert_eq!(check(&mut on_etcd(&etcd.endpoint())).0, 5);
+
+    etcd.disable_auth().await;
+    let (status, findings) = check(&mut as_root("secret"));
+    assert_eq!(status, 0, "{findings:?}");
+    let about = &findings[0].2;
+    assert!(
+        about.ends_with("; plain text, user root, but etcd works without users"),
+        "{about}"
+    );
 }
 
 fn static_site(folder: &Path) {

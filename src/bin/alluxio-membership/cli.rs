@@ -17,7 +17,8 @@ there. -D wins over the file, and --timeout over both.";
 
 pub const OUTPUT: &str = "\
 Data goes to standard output, everything else to standard error. A reader that goes away ends the
-program quietly, with 0.";
+program quietly, with 0, and check with what it found. Terminals get colours, unless NO_COLOR is
+set.";
 
 /// What stands below the options.
 fn after_help() -> String {
@@ -69,6 +70,8 @@ pub enum Command {
     /// ignored when the program starts stays ignored, as SIGHUP under nohup.
     Join(JoinOptions),
     /// Look at etcd and at the records of the cluster
+    ///
+    /// Endpoints are looked at side by side, for half of --timeout at most. Writes no key, but grants a lease for a moment.
     Check(CheckOptions),
     /// Print the completions for a shell
     Completions {

@@ -47,6 +47,8 @@ fn options(endpoint: &str) -> Vec<String> {
         "alluxio.worker.membership.manager.type=ETCD".to_owned(),
         format!("alluxio.etcd.endpoints={endpoint}"),
         "alluxio.cluster.name=c".to_owned(),
+        // Loaded machines are slow. --timeout wins over it.
+        "alluxio.membership.native.operation.timeout=60s".to_owned(),
     ]
     .into_iter()
     .flat_map(|property| ["-D".to_owned(), property])

@@ -15,7 +15,7 @@ use std::time::Duration;
 use alluxio_membership::record;
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 use common::tls::Authority;
-use common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
+use common::{Etcd, EtcdCluster, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
 use serde_json::Value;
 
 const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
@@ -842,6 +842,37 @@ async fn check_keeps_its_time_when_an_endpoint_is_silent() {
         },
     )
     .await;
+}
+
+/// It answers, and yet nobody can join or list.
+#[tokio::test]
+async fn check_tells_a_lost_majority_from_a_dead_etcd() {
+    let etcd = EtcdCluster::start(EtcdVersion::V3_4, 3).await;
+    let endpoints = etcd.endpoints();
+    etcd.members()[1..].iter().for_each(Etcd::kill);
+    let (status, findings) = check(&mut on_etcd(&endpoints.join(",")));
+    assert_eq!(status, 4, "{findings:?}");
+    let texts = |endpoint: &str| -> Vec<&str> {
+        let about = findings.iter().filter(|(verdict, subject, _)| {
+            verdict == "bad" && *subject == format!("endpoint {endpoint}")
+        });
+        about.map(|(_, _, text)| text.as_str()).collect()
+    };
+    let alone = texts(&endpoints[0]);
+    assert!(
+        alone[0].starts_with("etcd 3.4.")
+            && alone[0].contains(" answers (plain text, no user), but: "),
+        "{findings:?}"
+    );
+    assert!(
+        findings
+            .iter()
+            .any(|(_, _, text)| text == "it has no leader"),
+        "{findings:?}"
+    );
+    for dead in &endpoints[1..] {
+        assert!(texts(dead)[0].contains("refused"), "{findings:?}");
+    }
 }
 
 /// Hands every connection on to etcd, but answers HTTP requests itself.

@@ -219,10 +219,15 @@ impl Connection {
                             "/etcdserverpb.Lease/LeaseKeepAlive" => renewals.clone(),
                             _ => requests.clone(),
                         };
+                        // Of all requests this one is to be answered without a leader: by saying that there is none.
+                        let needs_leader = path != "/etcdserverpb.Maintenance/Status";
                         if path != "/etcdserverpb.Auth/Authenticate"
                             && let Some(token) = token.lock().clone()
                         {
                             request.headers_mut().insert("token", token);
+                        }
+                        if !needs_leader {
+                            request.headers_mut().remove("hasleader");
                         }
                         lane.oneshot(request)
                     });

@@ -76,6 +76,21 @@ impl Connection {
         self.transport.session()
     }
 
+    /// The configured user.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.login.user()
+    }
+
+    /// Whether etcd gave a token for the credentials; it does not where it works without users.
+    pub(crate) fn has_token(&self) -> bool {
+        self.login.token().is_some()
+    }
+
+    /// The way to the endpoint, for a connection beside these that leaves no trace here.
+    pub(super) fn transport_apart(&self) -> Transport {
+        self.transport.apart()
+    }
+
     /// A client that carries a token if there are credentials. The caller limits the time.
     pub(crate) async fn authenticated(&self) -> Result<Authenticated, etcd_client::Error> {
         let client = self.client().await?;
@@ -131,10 +146,15 @@ impl Connection {
                             _ => &lanes.requests,
                         };
                         let lane = lane.lock().get_or_insert_with(|| maker.lane()).clone();
+                        // Of all requests this one is to be answered without a leader: by saying that there is none.
+                        let needs_leader = path != "/etcdserverpb.Maintenance/Status";
                         if path != "/etcdserverpb.Auth/Authenticate"
                             && let Some(token) = login.token()
                         {
                             request.headers_mut().insert("token", token);
+                        }
+                        if !needs_leader {
+                            request.headers_mut().remove("hasleader");
                         }
                         lane.oneshot(request)
                     });

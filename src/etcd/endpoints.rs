@@ -129,6 +129,11 @@ impl Endpoints {
         self.endpoints[best].clone()
     }
 
+    /// Makes this endpoint, which has just answered, the choice while it is healthy.
+    pub(crate) fn prefer(&self, index: usize) {
+        self.preferred.store(index, Ordering::Relaxed);
+    }
+
     /// Runs one request, on one endpoint after another until one answers or the call's time is over.
     ///
     /// `request` must be safe to repeat: a try that timed out may still have been carried out. It turns the answers of

@@ -1,15 +1,20 @@
 //! A look at etcd for operators: endpoint by endpoint, lease by lease.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use etcd_client::GetOptions;
+use http::header::DATE;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Cluster;
-use super::endpoints::{Call, Endpoint, TRY_TIMEOUT, TryError};
+use super::connection::Connection;
+use super::endpoints::{Call, Endpoint, TryError};
 use super::keys::range_end;
 use super::lease;
 use super::ring::revision_of;
@@ -42,6 +47,13 @@ pub struct MemberReport {
     pub url: String,
     /// What was agreed on when it was connected to; `None` without TLS, or if that failed.
     pub tls: Option<TlsSession>,
+    /// The configured user.
+    pub user: Option<String>,
+    /// The member accepted the user's password. It asks for none where etcd works without users.
+    pub authenticated: bool,
+    /// By how many milliseconds at least its clock is ahead of this machine's, or behind if negative; `None` if it did
+    /// not tell the time.
+    pub clock_skew_ms: Option<i64>,
     /// What the member says of itself, for which etcd 3.4 needs no user and 3.6 any user; else why it did not.
     pub status: Result<MemberStatus>,
     /// Reading the cluster's keys as the configured user; else why that failed.
@@ -61,6 +73,10 @@ pub struct MemberStatus {
     pub leader: u64,
     /// It does not vote, and answers only some requests.
     pub is_learner: bool,
+    /// The newest entry of etcd's log that it knows to be agreed on.
+    pub raft_index: u64,
+    /// The newest entry of the log that its answers include.
+    pub raft_applied_index: u64,
     /// Bytes on disk.
     pub db_size: i64,
     /// What it complains of, such as an alarm.
@@ -99,18 +115,31 @@ pub struct LeaseTime {
 }
 
 impl Cluster {
+    /// Takes until the deadline at most. The endpoints, which are looked at side by side, get half of the time, so that
+    /// silent ones leave some for the rest.
     pub(crate) async fn inspect(&self, ttl: Duration, deadline: Instant) -> Inspection {
+        let limit = deadline.saturating_duration_since(Instant::now()) / 2;
         let mut looks = JoinSet::new();
         for (index, endpoint) in self.endpoints.all().iter().enumerate() {
             let endpoint = endpoint.clone();
             let prefix = self.keys.live_prefix().to_owned();
-            looks.spawn(async move { (index, look_at(endpoint, prefix).await) });
+            looks.spawn(async move { (index, look_at(endpoint, prefix, limit).await) });
         }
-        let mut members: Vec<(usize, MemberReport)> = looks.join_all().await;
-        members.sort_by_key(|(index, _)| *index);
-        let members: Vec<MemberReport> = members.into_iter().map(|(_, member)| member).collect();
-        if members.iter().all(|member| member.reading.is_err()) {
+        let mut members: Vec<(usize, MemberReport)> = Vec::new();
+        let mut one_works = false;
+        while let Some(look) = looks.join_next().await {
+            let (index, member) = look.expect("a look does not panic and is not cancelled");
+            one_works = member.reading.is_ok();
+            members.push((index, member));
+            if one_works {
+                // For the rest, also of the caller's questions: others may be silent.
+                self.endpoints.prefer(index);
+                break;
+            }
+        }
+        if !one_works {
             // Asking on would only cost time.
+            let members = in_order(members);
             let error = no_endpoint_usable(&members);
             return Inspection {
                 clusters: Err(error.clone()),
@@ -119,11 +148,18 @@ impl Cluster {
                 members,
             };
         }
+        let (clusters, leases, granted_ttl, others) = tokio::join!(
+            self.clusters(deadline),
+            self.leases(deadline),
+            self.granted_ttl(ttl, deadline),
+            looks.join_all(),
+        );
+        members.extend(others);
         Inspection {
-            clusters: self.clusters(deadline).await,
-            leases: self.leases(deadline).await,
-            granted_ttl: self.granted_ttl(ttl, deadline).await,
-            members,
+            clusters,
+            leases,
+            granted_ttl,
+            members: in_order(members),
         }
     }
 
@@ -277,24 +313,57 @@ impl Cluster {
     }
 }
 
+fn in_order(mut members: Vec<(usize, MemberReport)>) -> Vec<MemberReport> {
+    members.sort_by_key(|(index, _)| *index);
+    members.into_iter().map(|(_, member)| member).collect()
+}
+
 /// Asks one endpoint, whatever the others say.
-async fn look_at(endpoint: Arc<Endpoint>, prefix: String) -> MemberReport {
-    let url = endpoint.connection.url();
+async fn look_at(endpoint: Arc<Endpoint>, prefix: String, limit: Duration) -> MemberReport {
+    let connection = &endpoint.connection;
+    let url = connection.url();
     let call = Call::new(format!("Getting status of {url}"), Instant::now());
-    // Reading first: it authenticates, which etcd 3.6 wants for the status too.
-    let reading = read(&endpoint, &prefix).await;
-    let status = member_status(&endpoint).await;
+    let ((reading, status), clock_skew_ms) =
+        tokio::join!(read_and_status(&endpoint, &prefix, limit), async {
+            timeout(limit, clock_skew_ms(connection)).await.ok()?
+        },);
     MemberReport {
         url: url.to_owned(),
-        tls: endpoint.connection.tls_session(),
+        tls: connection.tls_session(),
+        user: connection.user().map(str::to_owned),
+        authenticated: connection.has_token(),
+        clock_skew_ms,
         status: status.map_err(|error| call.failed(1, error)),
         reading: reading.map_err(|error| call.failed(1, error)),
     }
 }
 
-async fn member_status(endpoint: &Endpoint) -> std::result::Result<MemberStatus, TryError> {
+async fn read_and_status(
+    endpoint: &Arc<Endpoint>,
+    prefix: &str,
+    limit: Duration,
+) -> (
+    std::result::Result<Reading, TryError>,
+    std::result::Result<MemberStatus, TryError>,
+) {
+    let start = Instant::now();
+    let mut reading = pin!(read(endpoint, prefix, limit));
+    // Reading first: it authenticates, which etcd 3.6 wants for the status too. But a member without a majority does not
+    // read, and has a status.
+    let early = timeout(limit / 2, &mut reading).await;
+    let status = member_status(endpoint, limit.saturating_sub(start.elapsed()));
+    match early {
+        Ok(reading) => (reading, status.await),
+        Err(_) => tokio::join!(reading, status),
+    }
+}
+
+async fn member_status(
+    endpoint: &Endpoint,
+    limit: Duration,
+) -> std::result::Result<MemberStatus, TryError> {
     // Not `attempt`, which authenticates first: a member may be well although it refuses the user.
-    let answer = timeout(TRY_TIMEOUT, async {
+    let answer = timeout(limit, async {
         let mut client = endpoint.connection.client().await?;
         client.status().await
     })
@@ -306,19 +375,24 @@ async fn member_status(endpoint: &Endpoint) -> std::result::Result<MemberStatus,
             member_id: answer.header().map_or(0, |header| header.member_id()),
             leader: answer.leader(),
             is_learner: answer.is_learner(),
+            raft_index: answer.raft_index(),
+            raft_applied_index: answer.raft_applied_index(),
             db_size: answer.db_size(),
             errors: answer.errors().to_vec(),
         }),
         Ok(Err(error)) => Err(endpoint.try_error(&error)),
-        Err(_) => {
-            Err(endpoint.no_answer(format!("no answer within {} ms", TRY_TIMEOUT.as_millis())))
-        }
+        Err(_) => Err(endpoint.no_answer(format!("no answer within {} ms", limit.as_millis()))),
     }
 }
 
-async fn read(endpoint: &Arc<Endpoint>, prefix: &str) -> std::result::Result<Reading, TryError> {
-    let count = || {
-        endpoint.attempt(TRY_TIMEOUT, |mut client| {
+async fn read(
+    endpoint: &Arc<Endpoint>,
+    prefix: &str,
+    limit: Duration,
+) -> std::result::Result<Reading, TryError> {
+    let deadline = Instant::now() + limit;
+    let count = |limit| {
+        endpoint.attempt(limit, |mut client| {
             let options = GetOptions::new()
                 .with_range(range_end(prefix))
                 .with_count_only();
@@ -327,13 +401,43 @@ async fn read(endpoint: &Arc<Endpoint>, prefix: &str) -> std::result::Result<Rea
         })
     };
     // The first one connects and authenticates.
-    count().await?;
+    count(limit).await?;
     let start = Instant::now();
-    let answer = count().await?;
+    let answer = count(deadline.saturating_duration_since(start)).await?;
     Ok(Reading {
         revision: revision_of(answer.header()),
         latency: start.elapsed(),
     })
+}
+
+/// Compares the clocks. The answer took some time and tells whole seconds, so this is the least that they differ.
+async fn clock_skew_ms(connection: &Connection) -> Option<i64> {
+    let before = SystemTime::now();
+    let theirs = date(connection).await?;
+    let after = SystemTime::now();
+    let milliseconds = |time: Duration| i64::try_from(time.as_millis()).ok();
+    if let Ok(ahead) = theirs.duration_since(after) {
+        return milliseconds(ahead);
+    }
+    match before.duration_since(theirs + Duration::from_secs(1)) {
+        Ok(behind) => milliseconds(behind).map(|behind| -behind),
+        Err(_) => Some(0),
+    }
+}
+
+/// The time that etcd's HTTP server, on the same port as its gRPC server, says with every answer.
+async fn date(connection: &Connection) -> Option<SystemTime> {
+    let transport = connection.transport_apart();
+    // With TLS etcd agrees on HTTP/2 for everything. Without, it tells its HTTP server's requests by HTTP/1.
+    let http2_only = transport.has_tls();
+    let connector = tower::service_fn(move |uri| Box::pin(transport.clone().connect(uri)));
+    let client = HttpClient::builder(TokioExecutor::new())
+        .http2_only(http2_only)
+        .build(connector);
+    let request = http::Request::get(format!("{}/version", connection.url())).body(String::new());
+    let answer = client.request(request.ok()?).await.ok()?;
+    let date = answer.headers().get(DATE)?;
+    httpdate::parse_http_date(date.to_str().ok()?).ok()
 }
 
 fn no_endpoint_usable(members: &[MemberReport]) -> Error {

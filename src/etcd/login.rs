@@ -53,6 +53,11 @@ impl Login {
         self.credentials.is_some()
     }
 
+    pub(super) fn user(&self) -> Option<&str> {
+        let credentials = self.credentials.as_ref()?;
+        Some(&credentials.username)
+    }
+
     /// What requests carry.
     pub(super) fn token(&self) -> Option<HeaderValue> {
         self.token.lock().clone()

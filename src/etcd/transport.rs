@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Uri;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -41,6 +41,16 @@ impl Transport {
             tls,
             known: Arc::default(),
         }
+    }
+
+    /// The same way, with a memory of its own.
+    pub(super) fn apart(&self) -> Self {
+        Transport::new(self.tls.clone())
+    }
+
+    /// Whether TLS is switched on.
+    pub(super) fn has_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// What is wrong with the way to the endpoint, if it is known; not that nobody listens there.
@@ -146,6 +156,13 @@ impl Stream {
             }
         }
         written
+    }
+}
+
+/// For HTTP clients, which want to know what kind of connection it is: nothing special.
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
     }
 }
 

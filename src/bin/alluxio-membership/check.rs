@@ -5,16 +5,25 @@ use std::time::{Duration, SystemTime};
 
 use alluxio_membership::config::{Backend, EtcdConfig};
 use alluxio_membership::error::{Error, Result};
-use alluxio_membership::etcd::{Inspection, MemberReport, TlsSession};
+use alluxio_membership::etcd::{
+    CertificateInfo, FoundCluster, Inspection, MemberReport, MemberStatus, TlsSession,
+};
 use alluxio_membership::view::{ClusterView, MemberFilter};
-use serde_json::json;
+use anstyle::AnsiColor;
+use serde_json::{Value, json};
 
 use crate::Context;
 use crate::cli::CheckOptions;
-use crate::output::{self, Outcome, Stop};
+use crate::output::{self, Outcome, Stop, reason};
 
 /// Certificates that end within this time should be renewed.
 const CERTIFICATE_ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Clocks that differ by more are not kept in step by anybody.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
+/// A member that is further behind cannot catch up from the log that etcd's leader keeps for it, but needs a snapshot.
+/// Members are not asked at the very same time, so a few changes mean nothing.
+const FAR_BEHIND: u64 = 5_000;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,37 +82,32 @@ impl Findings {
 
 pub async fn run(context: &Context, options: &CheckOptions) -> std::result::Result<Outcome, Stop> {
     let mut findings = Findings::default();
+    let mut facts = json!({});
     match (&context.config.backend, context.membership.inspect().await?) {
         (Backend::Etcd(config), Some(inspection)) => {
             endpoints(&mut findings, &inspection.members);
+            facts = facts_of(config, &inspection);
             if inspection.members.iter().any(|m| m.reading.is_ok()) {
-                records(&mut findings, context.membership.view().await);
+                facts["workers"] = records(&mut findings, context.membership.view().await);
                 leases(&mut findings, config, &inspection);
                 clusters(&mut findings, config, &inspection);
             }
         }
-        _ => records(&mut findings, context.membership.view().await),
+        _ => facts["workers"] = records(&mut findings, context.membership.view().await),
     }
     let outcome = findings.outcome();
-    if options.json {
-        let rows: Vec<_> = findings.0.iter().map(row).collect();
-        output::print_json(&json!({"exitStatus": outcome as u8, "findings": rows}))?;
+    let printed = if options.json {
+        facts["exitStatus"] = json!(outcome as u8);
+        facts["findings"] = findings.0.iter().map(row).collect();
+        output::print_json(&facts)
     } else {
-        let lines: String = findings
-            .0
-            .iter()
-            .map(|finding| {
-                format!(
-                    "{:<4}  {}: {}\n",
-                    word(finding.verdict),
-                    output::visible(&finding.subject, &[]),
-                    output::visible(&finding.text, &[])
-                )
-            })
-            .collect();
-        output::print(lines)?;
+        output::print(findings.0.iter().map(line).collect::<String>())
+    };
+    match printed {
+        // Scripts go by the exit status, whatever became of the text.
+        Ok(()) | Err(Stop::NobodyReads) => Ok(outcome),
+        Err(stop) => Err(stop),
     }
-    Ok(outcome)
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -114,7 +118,24 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-fn row(finding: &Finding) -> serde_json::Value {
+fn line(finding: &Finding) -> String {
+    let word = word(finding.verdict);
+    let colour = match finding.verdict {
+        Verdict::Ok => AnsiColor::Green,
+        Verdict::Look => AnsiColor::Yellow,
+        Verdict::Bad(_) => AnsiColor::Red,
+    };
+    format!(
+        "{}{:padding$}{}: {}\n",
+        output::in_colour(word, colour),
+        "",
+        output::visible(&finding.subject, &[]),
+        output::visible(&finding.text, &[]),
+        padding = "LOOK  ".len() - word.len(),
+    )
+}
+
+fn row(finding: &Finding) -> Value {
     json!({
         "verdict": word(finding.verdict).to_ascii_lowercase(),
         "subject": finding.subject,
@@ -122,19 +143,85 @@ fn row(finding: &Finding) -> serde_json::Value {
     })
 }
 
-/// The cause says it; the rest is how the library came to ask.
-fn reason(error: &Error) -> String {
-    match error.cause() {
-        Some(cause) => cause.text.clone(),
-        None => error.to_string(),
-    }
+/// What was found in numbers, for programs; `null` is what is not known.
+fn facts_of(config: &EtcdConfig, inspection: &Inspection) -> Value {
+    let clusters = inspection.clusters.as_ref().ok();
+    let cluster = |found: &FoundCluster| json!({"name": found.name, "registered": found.registered, "live": found.live});
+    json!({
+        "endpoints": inspection.members.iter().map(facts_of_member).collect::<Vec<_>>(),
+        "lease": {
+            "wantedSeconds": config.lease_ttl.as_secs(),
+            "grantedSeconds": inspection.granted_ttl.as_ref().ok().map(Duration::as_secs),
+        },
+        "clusters": clusters.map(|clusters| clusters.iter().map(cluster).collect::<Vec<_>>()),
+    })
 }
 
-/// The same, where the endpoint is named already.
+fn facts_of_member(member: &MemberReport) -> Value {
+    let status = member.status.as_ref().ok();
+    let reading = member.reading.as_ref().ok();
+    let certificate = |certificate: &CertificateInfo| {
+        let expires = humantime::format_rfc3339_seconds(certificate.expires).to_string();
+        json!({"subject": certificate.subject, "expires": expires})
+    };
+    let tls = member.tls.as_ref().map(|session| {
+        json!({
+            "version": session.version,
+            "serverCertificate": certificate(&session.server),
+            "clientCertificate": session.client.as_ref().map(certificate),
+        })
+    });
+    json!({
+        "url": member.url,
+        "version": status.map(|status| &status.version),
+        "role": status.map(role),
+        // As etcdctl prints them; JSON's numbers are too short for them.
+        "memberId": status.map(|status| format!("{:x}", status.member_id)),
+        "leader": status.filter(|s| s.leader != 0).map(|s| format!("{:x}", s.leader)),
+        "clusterId": status.map(|status| format!("{:x}", status.cluster_id)),
+        "raftIndex": status.map(|status| status.raft_index),
+        "raftAppliedIndex": status.map(|status| status.raft_applied_index),
+        "dbSize": status.map(|status| status.db_size),
+        "revision": reading.map(|reading| reading.revision),
+        "latencyMs": reading.map(|reading| reading.latency.as_secs_f64() * 1000.0),
+        "tls": tls,
+        "user": member.user,
+        "authenticated": member.authenticated,
+        "clockSkewMs": member.clock_skew_ms,
+        "error": member.reading.as_ref().err().map(|error| reason_at(&member.url, error)),
+    })
+}
+
+/// Why, where the endpoint is named already.
 fn reason_at(url: &str, error: &Error) -> String {
     let reason = reason(error);
     let short = reason.strip_prefix(&format!("etcd endpoint {url}: "));
     short.unwrap_or(&reason).to_owned()
+}
+
+fn role(status: &MemberStatus) -> &'static str {
+    if status.leader == status.member_id {
+        "leader"
+    } else if status.is_learner {
+        "learner"
+    } else {
+        "follower"
+    }
+}
+
+/// How the endpoint was reached, and as whom.
+fn way(member: &MemberReport) -> String {
+    let line = match &member.tls {
+        Some(session) => session.version,
+        None => "plain text",
+    };
+    match &member.user {
+        None => format!("{line}, no user"),
+        Some(user) if !member.authenticated && member.reading.is_ok() => {
+            format!("{line}, user {user}, but etcd works without users")
+        }
+        Some(user) => format!("{line}, as user {user}"),
+    }
 }
 
 fn endpoints(findings: &mut Findings, members: &[MemberReport]) {
@@ -148,34 +235,31 @@ fn endpoints(findings: &mut Findings, members: &[MemberReport]) {
         };
         match (&member.status, &member.reading) {
             (Ok(status), Ok(reading)) => {
-                let role = if status.leader == status.member_id {
-                    "leader"
-                } else if status.is_learner {
-                    "learner"
-                } else {
-                    "follower"
-                };
                 let text = format!(
-                    "etcd {}, {role}, revision {}, {:.1} ms, {} MB",
+                    "etcd {}, {}, revision {}, {:.1} ms, {} MB; {}",
                     status.version,
+                    role(status),
                     reading.revision,
                     reading.latency.as_secs_f64() * 1000.0,
                     status.db_size / 1_000_000,
+                    way(member),
                 );
                 findings.add(Verdict::Ok, &subject, text);
             }
             (Err(error), Ok(reading)) => {
                 let text = format!(
-                    "reads at revision {}, but no status: {}",
+                    "reads at revision {} ({}), but no status: {}",
                     reading.revision,
+                    way(member),
                     reason_at(&member.url, error)
                 );
                 findings.add(Verdict::Look, &subject, text);
             }
             (Ok(status), Err(error)) => {
                 let text = format!(
-                    "etcd {} answers, but: {}",
+                    "etcd {} answers ({}), but: {}",
                     status.version,
+                    way(member),
                     reason_at(&member.url, error)
                 );
                 findings.add(verdict(error), &subject, text);
@@ -187,6 +271,16 @@ fn endpoints(findings: &mut Findings, members: &[MemberReport]) {
         if let Some(session) = &member.tls {
             tls(findings, &subject, session);
         }
+        if let Some(skew) = member.clock_skew_ms
+            && skew.unsigned_abs() > CLOCKS_DIFFER.as_millis() as u64
+        {
+            let text = format!(
+                "its clock is {} s {} this machine's: leases do not depend on it, but certificates do",
+                skew.unsigned_abs() / 1000,
+                if skew > 0 { "ahead of" } else { "behind" },
+            );
+            findings.add(Verdict::Look, &subject, text);
+        }
         if let Ok(status) = &member.status {
             if status.leader == 0 {
                 findings.add(Verdict::Look, &subject, "it has no leader");
@@ -196,14 +290,59 @@ fn endpoints(findings: &mut Findings, members: &[MemberReport]) {
             }
         }
     }
-    let ids: BTreeSet<u64> = members
+    side_by_side(findings, members);
+}
+
+/// What the members say of themselves must fit together.
+fn side_by_side(findings: &mut Findings, members: &[MemberReport]) {
+    let statuses: Vec<(&str, &MemberStatus)> = members
         .iter()
-        .filter_map(|member| member.status.as_ref().ok())
-        .map(|status| status.cluster_id)
+        .filter_map(|member| Some((member.url.as_str(), member.status.as_ref().ok()?)))
         .collect();
-    if ids.len() > 1 {
-        let text = format!("they belong to {} different etcd clusters", ids.len());
-        findings.add(Verdict::Bad(Outcome::Failed), "endpoints", text);
+    let clusters: BTreeSet<u64> = statuses.iter().map(|(_, s)| s.cluster_id).collect();
+    if clusters.len() > 1 {
+        let text = format!("they belong to {} different etcd clusters", clusters.len());
+        return findings.add(Verdict::Bad(Outcome::Failed), "endpoints", text);
+    }
+    let leaders: Vec<(&str, String)> = statuses
+        .iter()
+        .filter(|(_, status)| status.leader != 0)
+        .map(|(url, status)| (*url, format!("{:x}", status.leader)))
+        .collect();
+    let versions: Vec<(&str, String)> = statuses
+        .iter()
+        .map(|(url, status)| (*url, status.version.clone()))
+        .collect();
+    for (values, what) in [
+        (leaders, "they name different leaders"),
+        (versions, "they run different versions of etcd"),
+    ] {
+        if values.iter().any(|(_, value)| *value != values[0].1) {
+            let each: Vec<String> = values
+                .iter()
+                .map(|(url, v)| format!("{v} at {url}"))
+                .collect();
+            findings.add(
+                Verdict::Look,
+                "endpoints",
+                format!("{what}: {}", each.join(", ")),
+            );
+        }
+    }
+    let newest = statuses
+        .iter()
+        .map(|(_, s)| s.raft_index)
+        .max()
+        .unwrap_or(0);
+    for (url, status) in statuses {
+        let behind = newest.saturating_sub(status.raft_applied_index);
+        if behind > FAR_BEHIND {
+            let text = format!(
+                "it is {behind} changes behind the others (raft index {} of {newest}): what it serves is old",
+                status.raft_applied_index
+            );
+            findings.add(Verdict::Look, format!("endpoint {url}"), text);
+        }
     }
 }
 
@@ -229,18 +368,18 @@ fn tls(findings: &mut Findings, subject: &str, session: &TlsSession) {
     }
 }
 
-fn records(findings: &mut Findings, view: Result<std::sync::Arc<ClusterView>>) {
+/// Returns how many there are.
+fn records(findings: &mut Findings, view: Result<std::sync::Arc<ClusterView>>) -> Value {
     let view = match view {
         Ok(view) => view,
-        Err(error) => return findings.failed("workers", &error),
+        Err(error) => {
+            findings.failed("workers", &error);
+            return Value::Null;
+        }
     };
     let count = |filter| view.members(filter).len();
-    let text = format!(
-        "{} live, {} lost",
-        count(MemberFilter::Live),
-        count(MemberFilter::Failed)
-    );
-    findings.add(Verdict::Ok, "workers", text);
+    let (live, lost) = (count(MemberFilter::Live), count(MemberFilter::Failed));
+    findings.add(Verdict::Ok, "workers", format!("{live} live, {lost} lost"));
     for record in view.skipped() {
         let subject = format!("record {}", record.key);
         findings.add(
@@ -259,6 +398,7 @@ fn records(findings: &mut Findings, view: Result<std::sync::Arc<ClusterView>>) {
             );
         }
     }
+    json!({"live": live, "lost": lost})
 }
 
 fn leases(findings: &mut Findings, config: &EtcdConfig, inspection: &Inspection) {
@@ -336,5 +476,95 @@ fn clusters(findings: &mut Findings, config: &EtcdConfig, inspection: &Inspectio
                 findings.add(Verdict::Look, format!("cluster {own}"), text);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alluxio_membership::etcd::Reading;
+
+    fn member(place: u64) -> MemberReport {
+        MemberReport {
+            url: format!("http://etcd-{place}:2379"),
+            tls: None,
+            user: None,
+            authenticated: false,
+            clock_skew_ms: None,
+            status: Ok(MemberStatus {
+                version: "3.6.1".to_owned(),
+                cluster_id: 1,
+                member_id: 10 + place,
+                leader: 10,
+                is_learner: false,
+                raft_index: 1_000_000,
+                raft_applied_index: 1_000_000,
+                db_size: 0,
+                errors: Vec::new(),
+            }),
+            reading: Ok(Reading {
+                revision: 1,
+                latency: Duration::from_millis(1),
+            }),
+        }
+    }
+
+    /// What is wrong with three members after this change of the last one.
+    fn complaints(change: impl FnOnce(&mut MemberStatus)) -> Vec<String> {
+        let mut members: Vec<MemberReport> = (0..3).map(member).collect();
+        change(members[2].status.as_mut().unwrap());
+        let mut findings = Findings::default();
+        endpoints(&mut findings, &members);
+        let wrong = findings.0.into_iter().filter(|f| f.verdict != Verdict::Ok);
+        wrong
+            .map(|f| format!("{} {}: {}", word(f.verdict), f.subject, f.text))
+            .collect()
+    }
+
+    #[test]
+    fn members_that_do_not_fit_together_are_looked_at() {
+        let none: [&str; 0] = [];
+        assert_eq!(complaints(|_| {}), none);
+        assert_eq!(
+            complaints(|status| status.leader = 12),
+            [
+                "LOOK endpoints: they name different leaders: a at http://etcd-0:2379, a at http://etcd-1:2379, \
+                 c at http://etcd-2:2379"
+            ]
+        );
+        assert_eq!(
+            complaints(|status| status.leader = 0),
+            ["LOOK endpoint http://etcd-2:2379: it has no leader"]
+        );
+        assert_eq!(
+            complaints(|status| status.version = "3.5.9".to_owned()),
+            [
+                "LOOK endpoints: they run different versions of etcd: 3.6.1 at http://etcd-0:2379, \
+                 3.6.1 at http://etcd-1:2379, 3.5.9 at http://etcd-2:2379"
+            ]
+        );
+        assert_eq!(
+            complaints(|status| status.cluster_id = 2),
+            ["BAD endpoints: they belong to 2 different etcd clusters"]
+        );
+    }
+
+    #[test]
+    fn a_member_may_be_a_little_behind() {
+        let behind = |changes| {
+            complaints(move |status| {
+                status.raft_index -= changes;
+                status.raft_applied_index -= changes;
+            })
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(behind(5_000), none);
+        assert_eq!(
+            behind(6_000),
+            [
+                "LOOK endpoint http://etcd-2:2379: it is 6000 changes behind the others (raft index 994000 of \
+                 1000000): what it serves is old"
+            ]
+        );
     }
 }

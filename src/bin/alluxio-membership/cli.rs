@@ -17,7 +17,8 @@ there. -D wins over the file, and --timeout over both.";
 
 pub const OUTPUT: &str = "\
 Data goes to standard output, everything else to standard error. A reader that goes away ends the
-program quietly, with 0.";
+program quietly, with 0, and check with what it found. Terminals get colours, unless NO_COLOR is
+set.";
 
 /// What stands below the options.
 fn after_help() -> String {
@@ -60,10 +61,17 @@ pub enum Command {
     /// List the workers, as "alluxio info nodes" does
     Nodes(NodesOptions),
     /// Remove a lost worker from the cluster
+    ///
+    /// Asks on the terminal if standard input is one, wherever the output goes.
     Remove(RemoveOptions),
-    /// Register a worker and keep it registered until SIGTERM or SIGINT
+    /// Register a worker and keep it registered until SIGTERM, SIGINT or SIGHUP
+    ///
+    /// The signal ends the registration; a second one ends the program although etcd has not answered yet. A signal that is
+    /// ignored when the program starts stays ignored, as SIGHUP under nohup.
     Join(JoinOptions),
     /// Look at etcd and at the records of the cluster
+    ///
+    /// Endpoints are looked at side by side, for half of --timeout at most. Writes no key, but grants a lease for a moment.
     Check(CheckOptions),
     /// Print the completions for a shell
     Completions {
@@ -87,13 +95,13 @@ pub struct NodesOptions {
     /// Only workers that are lost
     #[arg(long, conflicts_with = "watch")]
     pub failed: bool,
-    /// One JSON object; with --watch, one in each line
+    /// One JSON object, with --wide with the leases; with --watch, one in each line
     #[arg(long)]
     pub json: bool,
     /// All ports, the time left of each lease, and how old the list is
-    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    #[arg(long, conflicts_with = "watch")]
     pub wide: bool,
-    /// Print the workers that are there, then every change as it comes, until SIGINT or SIGTERM
+    /// Print the workers that are there, then every change as it comes, until SIGINT, SIGTERM or SIGHUP
     #[arg(long)]
     pub watch: bool,
 }
@@ -113,10 +121,10 @@ pub struct JoinOptions {
     #[command(flatten)]
     pub identity: IdentityOptions,
     /// Host name or IP address of the worker's services
-    #[arg(long)]
+    #[arg(long, value_parser = host)]
     pub host: String,
     /// Port of the RPC service
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub rpc_port: u16,
     /// Port of the data service
     #[arg(long, value_name = "PORT", default_value_t = 0)]
@@ -178,6 +186,14 @@ fn timeout(text: &str) -> Result<String, String> {
 
 fn identity(text: &str) -> Result<WorkerIdentity, String> {
     WorkerIdentity::parse(text.trim()).map_err(|error| error.to_string())
+}
+
+/// Whoever lists the workers could not reach one without a host.
+fn host(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("expected a host name or an IP address".to_owned()),
+        host => Ok(host.to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -31,19 +31,39 @@ fn parse(text: &str) -> io::Result<WorkerIdentity> {
     }
 }
 
-/// Alluxio's workers take the file away from writers, so that nobody changes who a worker is.
+/// Written aside, so that the file is never there without its identity. Alluxio's workers take it away from writers, so
+/// that nobody changes who a worker is.
 fn create(path: &Path) -> io::Result<WorkerIdentity> {
     let uuid = Uuid::new_v4();
-    let mut file = File::create_new(path)?;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".worker_identity.")
+        // What the process's mask leaves of it, and not for the owner alone as temporary files are.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)?;
     let text = format!(
         "# Worker identity automatically generated at {}\n{uuid}\n",
         output::now()
     );
     file.write_all(text.as_bytes())?;
-    let readable = file.metadata()?.permissions().mode() & !0o222;
-    file.set_permissions(Permissions::from_mode(readable))?;
-    file.sync_all()?;
-    Ok(WorkerIdentity::V1(uuid))
+    let readable = file.as_file().metadata()?.permissions().mode() & !0o222;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(readable))?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => {
+            File::open(folder)?.sync_all()?;
+            Ok(WorkerIdentity::V1(uuid))
+        }
+        // Somebody was faster.
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            parse(&std::fs::read_to_string(path)?)
+        }
+        Err(error) => Err(error.error),
+    }
 }
 
 #[cfg(test)]
@@ -77,5 +97,21 @@ mod tests {
         let identity = read_or_create(&path).unwrap();
         assert_eq!(read_or_create(&path).unwrap(), identity);
         assert!(std::fs::metadata(&path).unwrap().permissions().readonly());
+        let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(files.len(), 1, "nothing else stays: {files:?}");
+    }
+
+    #[test]
+    fn of_many_at_once_all_have_the_identity_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("worker_identity");
+        let identities: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16)
+                .map(|_| scope.spawn(|| read_or_create(&path).unwrap()))
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let in_file = read_or_create(&path).unwrap();
+        assert_eq!(identities, [in_file; 16]);
     }
 }

@@ -1,14 +1,23 @@
 //! `join`: keeps a worker registered for as long as the program runs.
 
+use std::time::Duration;
+
 use alluxio_membership::config::Backend;
-use alluxio_membership::membership;
+use alluxio_membership::membership::{self, Membership};
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 
 use crate::Context;
 use crate::cli::JoinOptions;
 use crate::identity_file;
 use crate::output::{self, Failure, Outcome, Stop};
+use crate::signals::Signals;
+
+/// How long the last line waits for a reader that stalls.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Leaving has this time whatever comes: a terminal that goes away and a shell or a supervisor may each send a signal, and
+/// mean the same by them.
+const AT_LEAST: Duration = Duration::from_secs(1);
 
 pub async fn run(context: &Context, options: &JoinOptions) -> Result<Outcome, Stop> {
     // From here on a signal means: leave.
@@ -26,7 +35,7 @@ pub async fn run(context: &Context, options: &JoinOptions) -> Result<Outcome, St
     tokio::select! {
         joined = membership.join(&worker, &join_options) => joined?,
         name = signals.next() => {
-            membership.close().await?;
+            leave(membership, &mut signals).await?;
             return Err(Failure::new(Outcome::Failed, format!("{name} before the worker had joined")).into());
         }
     }
@@ -34,21 +43,45 @@ pub async fn run(context: &Context, options: &JoinOptions) -> Result<Outcome, St
         "{} at {}:{}",
         worker.identity, options.host, options.rpc_port
     );
-    // A worker does not end because nobody reads this any more.
-    let _ = output::print(format!("Joined {}: {place}\n", etcd.cluster_name));
+    // A worker does not end because nobody reads this any more, and is not held up by a reader that stalls.
+    let joined = format!("Joined {}: {place}\n", etcd.cluster_name);
+    let joined = tokio::spawn(output::print_aside(joined));
 
     let name = signals.next().await;
-    if membership.leaves_on_shutdown() {
-        membership.close().await?;
-        let _ = output::print(format!("Left after {name}: {place}\n"));
+    let leaves = membership.leaves_on_shutdown();
+    let last = if leaves {
+        leave(membership, &mut signals).await?;
+        format!("Left after {name}: {place}\n")
     } else {
-        let _ = output::print(format!(
-            "Ended after {name}, listed until its lease ends: {place}\n"
-        ));
+        format!("Ended after {name}, listed until its lease ends: {place}\n")
+    };
+    let printing = async {
+        let _ = joined.await;
+        let _ = output::print_aside(last).await;
+    };
+    let _ = tokio::time::timeout(PATIENCE, printing).await;
+    if !leaves {
         // Dropping the membership would leave.
         std::process::exit(Outcome::Done as i32);
     }
     Ok(Outcome::Done)
+}
+
+/// Leaves, which takes as long as etcd does; a second signal does not wait for that.
+async fn leave(membership: &Membership, signals: &mut Signals) -> Result<(), Stop> {
+    let start = Instant::now();
+    let second = async {
+        let name = signals.next().await;
+        tokio::time::sleep_until(start + AT_LEAST).await;
+        name
+    };
+    tokio::select! {
+        left = membership.close() => Ok(left?),
+        name = second => {
+            let text = format!("{name} while leaving: the worker may be listed as live until its lease ends");
+            Err(Failure::new(Outcome::Failed, text).into())
+        }
+    }
 }
 
 fn identity(options: &JoinOptions) -> Result<WorkerIdentity, Stop> {
@@ -72,36 +105,5 @@ fn address(options: &JoinOptions) -> WorkerNetAddress {
         web_port: options.web_port.into(),
         domain_socket_path: Some(options.domain_socket_path.clone()),
         http_server_port: options.http_server_port.into(),
-    }
-}
-
-/// The signals that ask a program to end.
-pub struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    pub fn new() -> Result<Self, Stop> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| {
-                Stop::from(Failure::new(Outcome::Failed, format!("signals: {error}")))
-            })
-        };
-        Ok(Signals {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hangup: listen(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for one, and returns its name.
-    pub async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.hangup.recv() => "SIGHUP",
-        }
     }
 }

@@ -8,6 +8,7 @@ mod manual;
 mod nodes;
 mod output;
 mod remove;
+mod signals;
 mod watch;
 
 use std::path::PathBuf;
@@ -54,22 +55,30 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
+    let config = cli.config;
     match cli.command {
-        Command::Nodes(options) => {
-            let context = Context::open(cli.config)?;
-            if options.watch {
-                watch::run(&context, &options).await
-            } else {
-                nodes::run(&context, &options).await
-            }
+        Command::Nodes(options) if options.watch => {
+            on_cluster(config, async |context| watch::run(context, &options).await).await
         }
-        Command::Remove(options) => remove::run(&Context::open(cli.config)?, &options).await,
-        Command::Join(options) => join::run(&Context::open(cli.config)?, &options).await,
-        Command::Check(options) => check::run(&Context::open(cli.config)?, &options).await,
+        Command::Nodes(options) => {
+            on_cluster(config, async |context| nodes::run(context, &options).await).await
+        }
+        Command::Remove(options) => {
+            on_cluster(config, async |context| remove::run(context, &options).await).await
+        }
+        Command::Join(options) => {
+            on_cluster(config, async |context| join::run(context, &options).await).await
+        }
+        Command::Check(options) => {
+            on_cluster(config, async |context| check::run(context, &options).await).await
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), cli::NAME, &mut script);
-            output::print(&script)?;
+            // For bash it takes the hyphen in the name for the way to a subcommand (clap-rs/clap#6421).
+            let script = String::from_utf8_lossy(&script)
+                .replace("alluxio__subcmd__membership", "alluxio__membership");
+            output::print(script)?;
             Ok(Outcome::Done)
         }
         Command::Man { folder } => match manual::write(&folder) {
@@ -80,6 +89,15 @@ async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
             }
         },
     }
+}
+
+async fn on_cluster(
+    options: ConfigOptions,
+    command: impl AsyncFnOnce(&Context) -> std::result::Result<Outcome, Stop>,
+) -> std::result::Result<Outcome, Stop> {
+    let context = Context::open(options)?;
+    let result = command(&context).await;
+    result.map_err(|stop| context.explained(stop))
 }
 
 /// What every command but a few works on.
@@ -122,6 +140,32 @@ impl Context {
             }
             failure.into()
         })
+    }
+}
+
+impl Context {
+    /// Where etcd does not answer: what is wrong with each endpoint, and what to do.
+    fn explained(&self, stop: Stop) -> Stop {
+        let Stop::Failed(mut failure) = stop else {
+            return stop;
+        };
+        if failure.outcome == Outcome::Unavailable
+            && let Ok(status) = self.membership.status()
+            && !status.endpoints.is_empty()
+        {
+            let silent = status.endpoints.iter().filter(|endpoint| !endpoint.healthy);
+            for reason in silent.filter_map(|endpoint| endpoint.last_error.as_ref()) {
+                if !failure.text.contains(reason) {
+                    failure.text += &format!("\n{reason}");
+                }
+            }
+            failure.text += &format!(
+                "\n\"{} check\" looks at each endpoint of {}.",
+                cli::NAME,
+                names::ETCD_ENDPOINTS
+            );
+        }
+        failure.into()
     }
 }
 

@@ -40,7 +40,8 @@ fn write_page(command: &Command, folder: &Path) -> io::Result<()> {
         write!(page, ".TP\n{status}\n{}", escaped(meaning))?;
     }
     if is_program {
-        let variables = "ALLUXIO_CONF_DIR and ALLUXIO_HOME: see CONFIGURATION.";
+        let variables =
+            "ALLUXIO_CONF_DIR and ALLUXIO_HOME: see CONFIGURATION. NO_COLOR: see OUTPUT.";
         section(&mut page, "ENVIRONMENT", variables)?;
     } else {
         section(&mut page, "SEE ALSO", "alluxio-membership(1)")?;

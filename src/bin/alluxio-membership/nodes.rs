@@ -12,6 +12,9 @@ use crate::Context;
 use crate::cli::NodesOptions;
 use crate::output::{self, Outcome, Stop};
 
+/// Of live workers; `None` for a live key on no lease, which nothing will ever take away.
+type Leases = HashMap<WorkerIdentity, Option<LeaseTime>>;
+
 pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, Stop> {
     let membership = &context.membership;
     let filter = match (options.live, options.failed) {
@@ -20,12 +23,16 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
         _ => MemberFilter::All,
     };
     let view = membership.view().await?;
+    let leases = match options.wide {
+        true => Some(membership.leases().await?.into_iter().collect()),
+        false => None,
+    };
     if options.json {
-        print_json(&view, filter)?;
+        print_json(&view, filter, leases.as_ref())?;
         return Ok(Outcome::Done);
     }
-    if options.wide {
-        print_wide(context, &view, filter).await?;
+    if let Some(leases) = &leases {
+        print_wide(context, &view, filter, leases)?;
     } else if filter == MemberFilter::All {
         output::print_table(&membership.show_all_members().await?)?;
     } else {
@@ -42,8 +49,23 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
     Ok(Outcome::Done)
 }
 
-fn print_json(view: &ClusterView, filter: MemberFilter) -> Result<(), Stop> {
+fn print_json(
+    view: &ClusterView,
+    filter: MemberFilter,
+    leases: Option<&Leases>,
+) -> Result<(), Stop> {
     let members = view.members(filter);
+    let worker = |member: &Member| {
+        let mut worker = output::member_json(member);
+        if let Some(leases) = leases {
+            let lease = lease_of(member, leases).flatten();
+            worker["lease"] = json!(lease.map(|lease| json!({
+                "leftSeconds": lease.left.as_secs(),
+                "grantedSeconds": lease.granted.as_secs(),
+            })));
+        }
+        worker
+    };
     let skipped: Vec<_> = view
         .skipped()
         .iter()
@@ -52,18 +74,17 @@ fn print_json(view: &ClusterView, filter: MemberFilter) -> Result<(), Stop> {
     output::print_json(&json!({
         "revision": view.revision(),
         "ageMs": u64::try_from(view.age().as_millis()).unwrap_or(u64::MAX),
-        "workers": members.iter().map(output::member_json).collect::<Vec<_>>(),
+        "workers": members.iter().map(worker).collect::<Vec<_>>(),
         "leftOut": skipped,
     }))
 }
 
-async fn print_wide(
+fn print_wide(
     context: &Context,
     view: &ClusterView,
     filter: MemberFilter,
+    leases: &Leases,
 ) -> Result<(), Stop> {
-    let leases: HashMap<WorkerIdentity, Option<LeaseTime>> =
-        context.membership.leases().await?.into_iter().collect();
     let header = [
         "WorkerId",
         "Address",
@@ -81,7 +102,7 @@ async fn print_wide(
     rows.extend(
         view.members(filter)
             .iter()
-            .map(|member| wide_row(member, leases.get(&member.worker.identity))),
+            .map(|member| wide_row(member, lease_of(member, leases))),
     );
     let mut text = output::aligned(&rows);
     let live = view.members(MemberFilter::Live).len();
@@ -95,7 +116,15 @@ async fn print_wide(
     output::print(text)
 }
 
-fn wide_row(member: &Member, lease: Option<&Option<LeaseTime>>) -> Vec<String> {
+/// A lost worker may have come back since it was listed.
+fn lease_of(member: &Member, leases: &Leases) -> Option<Option<LeaseTime>> {
+    match member.state {
+        WorkerState::Live => leases.get(&member.worker.identity).copied(),
+        _ => None,
+    }
+}
+
+fn wide_row(member: &Member, lease: Option<Option<LeaseTime>>) -> Vec<String> {
     let address = &member.worker.address;
     let port = |port: i32| match port {
         0 => "-".to_owned(),
@@ -105,18 +134,15 @@ fn wide_row(member: &Member, lease: Option<&Option<LeaseTime>>) -> Vec<String> {
         None | Some("") => "-".to_owned(),
         Some(text) => output::visible(text, &[]),
     };
-    let lease = match (member.state, lease) {
-        (WorkerState::Live, Some(Some(lease))) => {
-            format!("{}/{}s", lease.left.as_secs(), lease.granted.as_secs())
-        }
-        // A key that nothing will ever take away.
-        (WorkerState::Live, Some(None)) => "none".to_owned(),
-        _ => "-".to_owned(),
+    let lease = match lease {
+        Some(Some(lease)) => format!("{}/{}s", lease.left.as_secs(), lease.granted.as_secs()),
+        Some(None) => "none".to_owned(),
+        None => "-".to_owned(),
     };
     vec![
         member.worker.identity.to_string(),
         output::address(member),
-        member.state.status().to_owned(),
+        output::status(member.state),
         lease,
         port(address.data_port),
         port(address.netty_data_port),

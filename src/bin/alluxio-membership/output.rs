@@ -5,6 +5,10 @@ use std::time::SystemTime;
 
 use alluxio_membership::error::{Error, ErrorKind};
 use alluxio_membership::view::Member;
+use alluxio_membership::worker::WorkerState;
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use crate::cli::NAME;
@@ -78,9 +82,18 @@ pub fn outcome_of(kind: ErrorKind) -> Outcome {
     }
 }
 
+/// Why something failed. Around that, the words of Alluxio's etcd client say how the library came to ask; operators did
+/// not ask for that.
+pub fn reason(error: &Error) -> String {
+    match error.cause() {
+        Some(cause) if error.message().starts_with("Exhausted retry for (") => cause.text.clone(),
+        _ => error.to_string(),
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure::new(outcome_of(error.kind()), error.to_string())
+        Failure::new(outcome_of(error.kind()), reason(&error))
     }
 }
 
@@ -108,18 +121,57 @@ pub fn print(bytes: impl AsRef<[u8]>) -> Result<(), Stop> {
     })
 }
 
+/// The same on a thread of its own, for commands that must notice a signal while the reader stalls. A write that is
+/// given up goes on until the program ends.
+pub async fn print_aside(text: String) -> Result<(), Stop> {
+    match tokio::task::spawn_blocking(move || print(text)).await {
+        Ok(printed) => printed,
+        Err(error) => {
+            Err(Failure::new(Outcome::Failed, format!("standard output: {error}")).into())
+        }
+    }
+}
+
 /// Prints a JSON value in a line of its own.
 pub fn print_json(value: &Value) -> Result<(), Stop> {
     print(format!("{value}\n"))
 }
 
-/// Prints Alluxio's own table: as it is to programs, without what moves the cursor to terminals.
+/// Prints Alluxio's own table: as it is to programs; to terminals without what moves the cursor, and in colours.
 pub fn print_table(table: &str) -> Result<(), Stop> {
-    if io::stdout().is_terminal() {
-        print(visible(table, &['\n', '\t']))
-    } else {
-        print(table)
+    if !io::stdout().is_terminal() {
+        return print(table);
     }
+    let mut text = String::new();
+    for line in visible(table, &['\n', '\t']).lines() {
+        let shown = [WorkerState::Live, WorkerState::Lost]
+            .into_iter()
+            .find_map(|state| Some((line.strip_suffix(state.status())?, state)))
+            .filter(|(rest, _)| rest.ends_with('\t'));
+        match shown {
+            Some((rest, state)) => text.push_str(&format!("{rest}{}\n", status(state))),
+            None => text.push_str(&format!("{line}\n")),
+        }
+    }
+    print(text)
+}
+
+/// A worker's status, in its colour.
+pub fn status(state: WorkerState) -> String {
+    let colour = match state {
+        WorkerState::Live => AnsiColor::Green,
+        WorkerState::Lost => AnsiColor::Red,
+    };
+    in_colour(state.status(), colour)
+}
+
+/// A word for standard output: in a colour if that is a terminal that shows colours, and if they are wanted.
+pub fn in_colour(word: &str, colour: AnsiColor) -> String {
+    if AutoStream::choice(&io::stdout()) == ColorChoice::Never {
+        return word.to_owned();
+    }
+    let style = Style::new().fg_color(Some(colour.into()));
+    format!("{style}{word}{style:#}")
 }
 
 /// A text that somebody else stored, with control characters spelled out but for these.
@@ -195,18 +247,20 @@ pub fn address(member: &Member) -> String {
 
 /// Pads all cells but the last of each row.
 pub fn aligned(rows: &[Vec<String>]) -> String {
+    let width_of = |cell: &str| strip_str(cell).to_string().chars().count();
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         widths.resize(widths.len().max(row.len()), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(width_of(cell));
         }
     }
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:width$}  "));
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - width_of(cell) + 2));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -230,6 +284,12 @@ mod tests {
         assert_eq!(
             aligned(&[row(&["a", "ü", "x"]), row(&["long", "b", ""])]),
             "a     ü  x\nlong  b\n"
+        );
+        let red = "\u{1b}[31mred\u{1b}[0m";
+        assert_eq!(
+            aligned(&[row(&[red, "x"]), row(&["four", "y"])]),
+            format!("{red}   x\nfour  y\n"),
+            "colours have no width"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! `remove`: takes a lost worker out of the cluster, by the rules and with the words of `alluxio process remove-worker`.
 
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 
 use alluxio_membership::config::{Backend, EtcdConfig};
 use alluxio_membership::view::Member;
@@ -21,8 +22,8 @@ pub async fn run(context: &Context, options: &RemoveOptions) -> Result<Outcome, 
         let text = "There is nothing to remove: only an ETCD cluster remembers lost workers.";
         return Err(Failure::new(Outcome::Failed, text).into());
     };
-    let on_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if on_terminal && !options.yes {
+    // Somebody types here, wherever the output goes.
+    if io::stdin().is_terminal() && !options.yes {
         let view = context.membership.view().await?;
         // For any other, decommission has the right words.
         if let Some(member) = view.find(&identity)
@@ -45,18 +46,20 @@ async fn confirmed(cluster_name: &str, member: &Member) -> Result<bool, Stop> {
         member.state.status(),
     );
     let answer = tokio::task::spawn_blocking(move || {
-        let mut stderr = io::stderr();
-        stderr.write_all(question.as_bytes())?;
-        stderr.flush()?;
+        let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
+        terminal.write_all(question.as_bytes())?;
         let mut answer = String::new();
-        io::stdin().read_line(&mut answer)?;
+        BufReader::new(terminal).read_line(&mut answer)?;
         Ok::<String, io::Error>(answer)
     });
     let answer = answer
         .await
         .map_err(io::Error::other)
         .and_then(|answer| answer)
-        .map_err(|error| Failure::new(Outcome::Failed, format!("standard input: {error}")))?;
+        .map_err(|error| {
+            let text = format!("/dev/tty: {error}. --yes removes without asking.");
+            Failure::new(Outcome::Failed, text)
+        })?;
     let answer = answer.trim().to_ascii_lowercase();
     Ok(answer == "y" || answer == "yes")
 }

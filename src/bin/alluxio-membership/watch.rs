@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::Context;
 use crate::cli::NodesOptions;
-use crate::join::Signals;
 use crate::output::{self, Outcome, Stop};
+use crate::signals::Signals;
 
 pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, Stop> {
     let mut signals = Signals::new()?;
@@ -16,13 +16,15 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
     let watching = async {
         let mut view = membership.view().await?;
         let present = view.changes_since(&ClusterView::default());
-        print(&present, &view, Some("present"), options)?;
+        output::print_aside(lines(&present, &view, Some("present"), options)).await?;
         loop {
             let newer = membership
                 .wait_for_change(view.version(), Duration::MAX)
                 .await?;
             if let Some(newer) = newer {
-                print(&newer.changes_since(&view), &newer, None, options)?;
+                // A reader that is slow gets the changes of the meantime at once.
+                let changes = newer.changes_since(&view);
+                output::print_aside(lines(&changes, &newer, None, options)).await?;
                 view = newer;
             }
         }
@@ -34,12 +36,12 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
     }
 }
 
-fn print(
+fn lines(
     changes: &[Change],
     view: &ClusterView,
     what: Option<&str>,
     options: &NodesOptions,
-) -> Result<(), Stop> {
+) -> String {
     let now = output::now();
     let mut text = String::new();
     for Change { kind, member } in changes {
@@ -56,10 +58,11 @@ fn print(
             json!({"time": now, "change": what, "revision": revision, "worker": worker}).to_string()
         } else {
             let identity = member.worker.identity;
-            let (address, status) = (output::address(member), member.state.status());
+            let address = output::address(member);
+            let status = output::status(member.state);
             format!("{now}\t{what}\t{identity}\t{address}\t{status}")
         });
         text.push('\n');
     }
-    output::print(text)
+    text
 }

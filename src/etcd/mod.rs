@@ -14,7 +14,7 @@ mod tls;
 mod transport;
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use self::registration::{Registrar, Registration};
 pub use self::roster::ViewCounters;
 use self::roster::{Range, Roster};
 pub use self::tls::{CertificateInfo, TlsSession};
-use crate::config::{Credentials, EtcdConfig, TlsConfig};
+use crate::config::EtcdConfig;
 use crate::error::Result;
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
 
@@ -44,9 +44,16 @@ const LINGER: Duration = Duration::from_secs(30);
 pub struct Clusters {
     etcds: Mutex<HashMap<EtcdKey, Weak<Endpoints>>>,
     clusters: Mutex<HashMap<ClusterKey, Weak<Cluster>>>,
+    hasher: RandomState,
 }
 
-type EtcdKey = (Vec<String>, Option<Credentials>, Option<TlsConfig>);
+/// Tells one way to reach an etcd from another, without keeping passwords.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct EtcdKey {
+    endpoints: Vec<String>,
+    /// Of credentials and TLS, keyed anew in each process.
+    hash: u64,
+}
 
 #[derive(PartialEq, Eq, Hash)]
 struct ClusterKey {
@@ -80,11 +87,10 @@ impl Clusters {
     ///
     /// Those of the files that TLS needs.
     pub(crate) fn get(&self, config: &EtcdConfig) -> Result<Arc<Cluster>> {
-        let etcd: EtcdKey = (
-            config.endpoints.clone(),
-            config.credentials.clone(),
-            config.tls.clone(),
-        );
+        let etcd = EtcdKey {
+            endpoints: config.endpoints.clone(),
+            hash: self.hasher.hash_one((&config.credentials, &config.tls)),
+        };
         let key = ClusterKey {
             etcd: etcd.clone(),
             cluster_name: config.cluster_name.clone(),

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use etcd_client::{Client, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{
+    Client, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 use super::state::Listed;
 use super::tables::{Table, Tables};
-use super::{MAX_MESSAGE, getting_children, pair};
+use super::{MAX_MESSAGE, getting_children};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::endpoints::{Call, Endpoints, TRY_TIMEOUT};
 use crate::etcd::keys::{Keys, range_end};
@@ -18,9 +20,9 @@ use crate::etcd::status;
 /// Keys of each range in the first page: about 500 kB of ordinary records for both.
 const FIRST_PAGE: i64 = 1_000;
 const SMALLEST_PAGE: i64 = 100;
-/// About 10 MB of ordinary records. etcd walks the whole range for each page, so that few large ones cost it less than
-/// many small ones.
-const LARGEST_PAGE: i64 = 32_000;
+/// About 16 MB of ordinary records of both. etcd walks the whole range for each page, so that few large ones cost it less
+/// than many small ones.
+const LARGEST_PAGE: i64 = 20_000;
 /// What a page should take: a slow line carries a listing in small pages, where large ones would be given up and begun
 /// again and again.
 const PAGE_TIME: Duration = Duration::from_millis(400);
@@ -86,66 +88,64 @@ enum Answer<T> {
 impl Pages<'_> {
     async fn list(mut self, has_ring: bool) -> std::result::Result<Listed, Stop> {
         let asked_at = Instant::now();
-        let (ring_prefix, live_prefix) = (self.keys.ring_prefix(), self.keys.live_prefix());
-        let first = self
-            .ask(|client, size| {
-                let prefixes = has_ring
-                    .then_some(ring_prefix)
-                    .into_iter()
-                    .chain([live_prefix]);
-                let gets = prefixes.map(|prefix| TxnOp::get(prefix, Some(page_of(prefix, size))));
-                let txn = Txn::new().and_then(gets.collect::<Vec<_>>());
-                async move { large(&client).txn(txn).await }
-            })
-            .await?;
-        let (revision, term) = (revision_of(first.header()), term_of(first.header()));
-        let mut pages = first.op_responses().into_iter();
-        let first_ring = has_ring.then(|| page_in(pages.next())).transpose()?;
-        let first_live = page_in(pages.next())?;
-        let ring = async {
-            match first_ring {
-                Some(first) => self.rest_of(ring_prefix, first, revision).await.map(Some),
-                None => Ok(None),
-            }
+        let prefixes = [
+            has_ring.then(|| self.keys.ring_prefix()),
+            Some(self.keys.live_prefix()),
+        ];
+        // Where the next page of each range begins; `None` at its end.
+        let mut next = prefixes.map(|prefix| prefix.map(|it| it.as_bytes().to_vec()));
+        let mut page = self.page(prefixes, &next, 0).await?;
+        let (revision, term) = (revision_of(page.header()), term_of(page.header()));
+        let mut tables = Tables {
+            ring: prefixes[0].map(|prefix| Table::new(prefix, revision)),
+            live: Table::new(self.keys.live_prefix(), revision),
         };
-        let live = self.rest_of(live_prefix, first_live, revision);
-        let (ring, live) = tokio::try_join!(ring, live)?;
-        Ok(Listed {
-            tables: Tables { ring, live },
-            revision,
-            term,
-            asked_at,
-        })
+        loop {
+            let mut answers = page.op_responses().into_iter();
+            let mut pairs = [Vec::new(), Vec::new()];
+            for (pairs, next) in pairs.iter_mut().zip(&mut next) {
+                if next.is_some() {
+                    let mut range = page_in(answers.next())?;
+                    let more = range.more();
+                    *pairs = range.take_kvs();
+                    *next = pairs.last().filter(|_| more).map(key_after);
+                }
+            }
+            // Beside the reading of the next page.
+            let decoding = Decoding::start(tables, pairs);
+            if next.iter().all(Option::is_none) {
+                return Ok(Listed {
+                    tables: decoding.end().await?,
+                    revision,
+                    term,
+                    asked_at,
+                });
+            }
+            page = self.page(prefixes, &next, revision).await?;
+            tables = decoding.end().await?;
+        }
     }
 
-    /// The table of a range whose first page is here.
-    async fn rest_of(
-        mut self,
-        prefix: &str,
-        first: GetResponse,
+    /// The next page of both ranges, as they were at a revision; 0 for now.
+    async fn page(
+        &mut self,
+        prefixes: [Option<&str>; 2],
+        next: &[Option<Vec<u8>>; 2],
         revision: i64,
-    ) -> std::result::Result<Table, Stop> {
-        let mut page = first;
-        let mut table = Table::new(prefix, revision);
-        loop {
-            let pairs = page.take_kvs();
-            let next = pairs.last().filter(|_| page.more()).map(key_after);
-            // Beside the reading of the next page.
-            let decoding = Decoding::start(table, pairs);
-            let Some(next) = next else {
-                return Ok(decoding.end().await?);
-            };
-            page = self
-                .ask(|client, size| {
-                    let (next, options) = (next.clone(), page_of(prefix, size));
-                    async move {
-                        let options = options.with_revision(revision);
-                        large(&client).get(next, Some(options)).await
-                    }
-                })
-                .await?;
-            table = decoding.end().await?;
-        }
+    ) -> std::result::Result<TxnResponse, Stop> {
+        self.ask(|client, size| {
+            let gets = prefixes.into_iter().zip(next).filter_map(|(prefix, next)| {
+                let options = GetOptions::new()
+                    .with_range(range_end(prefix?))
+                    .with_limit(size)
+                    .with_revision(revision);
+                Some(TxnOp::get(next.clone()?, Some(options)))
+            });
+            let txn = Txn::new().and_then(gets.collect::<Vec<_>>());
+            let mut client = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
+            async move { client.txn(txn).await }
+        })
+        .await
     }
 
     /// Asks for a page, for smaller and smaller ones while its message is too large.
@@ -192,19 +192,19 @@ impl Pages<'_> {
     }
 }
 
-/// A page on its way into a table.
+/// A page on its way into the tables.
 enum Decoding {
-    Done(Table),
+    Done(Tables),
     /// On a thread of its own, where it never delays the renewals of this process.
-    Beside(JoinHandle<Table>),
+    Beside(JoinHandle<Tables>),
 }
 
 impl Decoding {
-    fn start(mut table: Table, pairs: Vec<KeyValue>) -> Self {
-        let is_small = pairs.len() <= FIRST_PAGE as usize;
+    fn start(mut tables: Tables, [ring, live]: [Vec<KeyValue>; 2]) -> Self {
+        let is_small = ring.len() + live.len() <= 2 * FIRST_PAGE as usize;
         let add = move || {
-            table.add_page(pairs.iter().map(pair));
-            table
+            tables.add_page(&ring, &live);
+            tables
         };
         if is_small {
             Decoding::Done(add())
@@ -213,9 +213,9 @@ impl Decoding {
         }
     }
 
-    async fn end(self) -> Result<Table> {
+    async fn end(self) -> Result<Tables> {
         match self {
-            Decoding::Done(table) => Ok(table),
+            Decoding::Done(tables) => Ok(tables),
             Decoding::Beside(task) => task.await.map_err(|error| {
                 Error::new(
                     ErrorKind::Internal,
@@ -236,13 +236,6 @@ fn page_in(answer: Option<TxnOpResponse>) -> Result<GetResponse> {
     }
 }
 
-/// Options for the first page of a range; later pages start at another key and have the same end.
-fn page_of(prefix: &str, size: i64) -> GetOptions {
-    GetOptions::new()
-        .with_range(range_end(prefix))
-        .with_limit(size)
-}
-
 fn key_after(last: &KeyValue) -> Vec<u8> {
     let mut key = last.key().to_vec();
     key.push(0);
@@ -255,10 +248,6 @@ fn next_size(size: i64, took: Duration) -> i64 {
     ((size as f64 * factor) as i64).clamp(SMALLEST_PAGE, LARGEST_PAGE)
 }
 
-fn large(client: &Client) -> etcd_client::KvClient {
-    client.kv_client().max_decoding_message_size(MAX_MESSAGE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,7 +256,7 @@ mod tests {
     fn pages_suit_the_line() {
         let millis = Duration::from_millis;
         assert_eq!(next_size(500, Duration::ZERO), 4_000);
-        assert_eq!(next_size(20_000, millis(20)), LARGEST_PAGE);
+        assert_eq!(next_size(10_000, millis(20)), LARGEST_PAGE);
         assert_eq!(next_size(1_000, millis(400)), 1_000);
         assert_eq!(next_size(1_000, millis(800)), 500);
         assert_eq!(next_size(1_000, millis(10_000)), 250);

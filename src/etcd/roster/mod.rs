@@ -709,11 +709,13 @@ fn getting_children(keys: &Keys, deadline: Instant) -> Call {
     Call::new(format!("Getting children for path:{path}"), deadline)
 }
 
-fn pair(kv: &KeyValue) -> Pair<'_> {
-    Pair {
-        key: kv.key(),
-        value: kv.value(),
-        stamp: stamp(kv),
+impl<'a> From<&'a KeyValue> for Pair<'a> {
+    fn from(kv: &'a KeyValue) -> Self {
+        Pair {
+            key: kv.key(),
+            value: kv.value(),
+            stamp: stamp(kv),
+        }
     }
 }
 

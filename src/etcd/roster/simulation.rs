@@ -66,6 +66,33 @@ fn bytes_of(key: Key, value: &Value) -> Vec<u8> {
 
 type Contents = BTreeMap<Key, Value>;
 
+/// A key-value pair as a listing has it.
+struct Put {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    stamp: Stamp,
+}
+
+impl Put {
+    fn new((key, value): (&Key, &Value)) -> Self {
+        Put {
+            key: name_of(*key),
+            value: bytes_of(*key, value),
+            stamp: value.stamp,
+        }
+    }
+}
+
+impl<'a> From<&'a Put> for Pair<'a> {
+    fn from(put: &'a Put) -> Self {
+        Pair {
+            key: &put.key,
+            value: &put.value,
+            stamp: put.stamp,
+        }
+    }
+}
+
 /// A change at a revision; `None` for a deletion.
 type Change = (i64, Key, Option<Value>);
 
@@ -370,27 +397,22 @@ impl World {
 
     fn listing_of(&self, asked_at: Instant) -> Listed {
         let history = self.history();
-        let table = |range| {
-            let mut table = Table::new(prefix(range), history.revision());
-            let of_range = history
-                .now()
-                .iter()
-                .filter(|(key, _)| range_of(**key) == range);
-            let pairs: Vec<(Vec<u8>, Vec<u8>, Stamp)> = of_range
-                .map(|(key, value)| (name_of(*key), bytes_of(*key, value), value.stamp))
-                .collect();
-            table.add_page(pairs.iter().map(|(key, value, stamp)| Pair {
-                key,
-                value,
-                stamp: *stamp,
-            }));
-            table
+        let table = |range| Table::new(prefix(range), history.revision());
+        let mut tables = Tables {
+            ring: self.state.has_ring().then(|| table(Range::Ring)),
+            live: table(Range::Live),
         };
+        let [ring, live] = [Range::Ring, Range::Live].map(|range| {
+            let contents = history.now().iter();
+            let of_range = contents.filter(|(key, _)| range_of(**key) == range);
+            of_range.map(Put::new).collect::<Vec<_>>()
+        });
+        tables.add_page(
+            &ring[..if self.state.has_ring() { ring.len() } else { 0 }],
+            &live,
+        );
         Listed {
-            tables: Tables {
-                ring: self.state.has_ring().then(|| table(Range::Ring)),
-                live: table(Range::Live),
-            },
+            tables,
             revision: history.revision(),
             term: self.term,
             asked_at,

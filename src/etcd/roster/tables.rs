@@ -72,12 +72,6 @@ impl Table {
         }
     }
 
-    /// Adds a page of the listing.
-    pub(crate) fn add_page<'a>(&mut self, pairs: impl Iterator<Item = Pair<'a>>) {
-        let entries = pairs.map(|pair| (pair.key.to_vec(), Entry::decode(pair, self.prefix.len())));
-        self.entries.extend(entries);
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -269,6 +263,43 @@ impl Tables {
         };
         let name = key.get(table.prefix.len()..).unwrap_or_default();
         !other.has_name(name)
+    }
+
+    /// Adds a page of the listing. Both keys of a worker have the same record as a rule, which is read once then.
+    pub(super) fn add_page<'a, P>(&mut self, ring: &'a [P], live: &'a [P])
+    where
+        &'a P: Into<Pair<'a>>,
+    {
+        let mut ring_pairs = ring.iter().map(Into::into).peekable();
+        for live in live.iter().map(Into::<Pair>::into) {
+            let name = live.key.get(self.live.prefix.len()..).unwrap_or_default();
+            let mut twin = None;
+            if let Some(ring) = &mut self.ring {
+                let name_of =
+                    |pair: &Pair<'a>| pair.key.get(ring.prefix.len()..).unwrap_or_default();
+                // Both are in the order of the names.
+                while let Some(pair) = ring_pairs.next_if(|pair| name_of(pair) <= name) {
+                    let entry = Entry::decode(pair, ring.prefix.len());
+                    twin =
+                        (name_of(&pair) == name && pair.value == live.value).then(|| entry.clone());
+                    ring.entries.insert(pair.key.to_vec(), entry);
+                }
+            }
+            let entry = match twin {
+                Some(entry) => Entry {
+                    stamp: live.stamp,
+                    ..entry
+                },
+                None => Entry::decode(live, self.live.prefix.len()),
+            };
+            self.live.entries.insert(live.key.to_vec(), entry);
+        }
+        if let Some(ring) = &mut self.ring {
+            for pair in ring_pairs {
+                let entry = Entry::decode(pair, ring.prefix.len());
+                ring.entries.insert(pair.key.to_vec(), entry);
+            }
+        }
     }
 
     /// See [`Table::drift`].

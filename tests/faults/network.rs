@@ -35,6 +35,28 @@ async fn a_round_trip_of_half_the_ttl_is_survived(version: EtcdVersion) {
     proxy.heal();
 }
 
+async fn a_round_trip_of_most_of_the_ttl_is_survived(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    let patience = [("alluxio.membership.native.operation.timeout", "2min")];
+    let member = open(&[proxy.endpoint()], &patience);
+    proxy.delay(Duration::from_millis(3750));
+    let fault = Fault::new(
+        "round trip of three quarters of the TTL, for 3 TTLs",
+        version,
+    );
+    join(&member, 1).await;
+    let lease = lease_of(&etcd, 1).await;
+    let recorder = Recorder::start(&etcd).await;
+    // The fault itself takes this long.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(lease_of(&etcd, 1).await, lease);
+    assert_eq!(recorder.changes(), 0);
+    fault.outcome("joined, same lease, nobody noticed");
+    proxy.heal();
+}
+
 async fn a_round_trip_longer_than_the_ttl_is_a_clear_error(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let toxiproxy = Toxiproxy::start().await;
@@ -391,6 +413,7 @@ on_every_etcd!(
 on_every_etcd!(
     #[ignore = "slow: run by make test-faults"]
     a_round_trip_of_half_the_ttl_is_survived,
+    a_round_trip_of_most_of_the_ttl_is_survived,
     a_round_trip_longer_than_the_ttl_is_a_clear_error,
     one_of_three_endpoints_stalls,
     one_of_three_endpoints_is_half_open,

@@ -519,10 +519,7 @@ async fn a_revoked_lease_is_replaced(version: EtcdVersion) {
         hosts_of(&reader, MemberFilter::Live).await == ["worker1"]
     })
     .await;
-    assert_eq!(
-        member.registration_state(&worker(1).identity).unwrap(),
-        Some(RegistrationState::Registered)
-    );
+    eventually("it knows", LONG, || async { is_registered(&member) }).await;
     member.close().await.unwrap();
     eventually("no lease is left", LONG, || async {
         etcd.client()

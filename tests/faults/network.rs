@@ -39,14 +39,15 @@ async fn a_round_trip_of_most_of_the_ttl_is_survived(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let toxiproxy = Toxiproxy::start().await;
     let proxy = toxiproxy.to(&etcd);
-    let patience = [("alluxio.membership.native.operation.timeout", "2min")];
-    let member = open(&[proxy.endpoint()], &patience);
-    proxy.delay(Duration::from_millis(3750));
-    let fault = Fault::new(
-        "round trip of three quarters of the TTL, for 3 TTLs",
-        version,
-    );
-    join(&member, 1).await;
+    let ttl = [("alluxio.worker.failure.detection.timeout", "2s")];
+    let member = open(&[proxy.endpoint()], &ttl);
+    proxy.delay(Duration::from_millis(1400));
+    let fault = Fault::new("round trip of 0.7 of a TTL of 2 s, for 7 TTLs", version);
+    eventually("it joins", LONG, || async {
+        let joined = member.join(&worker(1), &JoinOptions::default()).await;
+        joined.is_ok()
+    })
+    .await;
     let lease = lease_of(&etcd, 1).await;
     let recorder = Recorder::start(&etcd).await;
     // The fault itself takes this long.

@@ -256,7 +256,7 @@ impl Session {
                 }
             }
         }
-        if self.register_needed && !self.register_in_flight && self.host_is_near(now) {
+        if self.may_register() && self.host_is_near(now) {
             wake = wake.min(self.register_at);
         }
         wake.max(now)
@@ -322,10 +322,12 @@ impl Session {
     }
 
     fn register_due(&self, now: Instant) -> bool {
-        self.register_needed
-            && !self.register_in_flight
-            && now >= self.register_at
-            && self.host_is_near(now)
+        self.may_register() && now >= self.register_at && self.host_is_near(now)
+    }
+
+    /// The first registration is the caller's: what to write is known after that.
+    fn may_register(&self) -> bool {
+        self.joined && self.register_needed && !self.register_in_flight
     }
 
     /// Without a lease to measure by, a program that was silent for this long is not registered again until it speaks.

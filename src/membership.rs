@@ -13,7 +13,7 @@ use crate::config::{Backend, Config, EtcdConfig, ReadMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
     Cluster, Clusters, EndpointHealth, HostLiveness, Inspection, Join, LeaseTime, ManagerId,
-    RegistrationState, RegistrationStatus, ViewCounters, all,
+    RegistrationState, RegistrationStatus, ViewCounters, side_by_side,
 };
 use crate::static_hosts::StaticHosts;
 use crate::view::ClusterView;
@@ -393,7 +393,7 @@ impl EtcdMembers {
     }
 
     async fn leave_all(&self) -> Result<()> {
-        all(self.leaves()).await
+        side_by_side(self.leaves()).await
     }
 
     /// One for each worker that this manager joined. Who was not left, because the caller went away, is left later.
@@ -422,7 +422,7 @@ impl Drop for EtcdMembers {
             return;
         }
         self.runtime.spawn(async move {
-            if let Err(error) = all(leaves).await {
+            if let Err(error) = side_by_side(leaves).await {
                 log::warn!("{error}");
             }
         });

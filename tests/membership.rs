@@ -289,6 +289,7 @@ async fn records_of_others_under_the_own_key_are_reported_and_not_fought(version
     let etcd = Etcd::start(version).await;
     let member = open(&etcd);
     join(&member, &worker(1)).await;
+    assert!(is_registered(&member));
     let live_key = format!("{LIVE}{}", worker(1).identity);
     let lease = live_lease(&etcd).await;
     let displaced_by = || member.status().unwrap().registrations[0].displaced_by;

@@ -74,7 +74,7 @@ impl Clusters {
                 async move { cluster.stop_heartbeat(&identity, deadline).await }
             })
         });
-        all(leaves).await
+        side_by_side(leaves).await
     }
 
     /// The cluster of this configuration; connects to nothing yet.
@@ -106,7 +106,7 @@ impl Clusters {
 }
 
 /// Runs these, some side by side. Returns the first error there was.
-pub(crate) async fn all<F>(leaves: impl Iterator<Item = F>) -> Result<()>
+pub(crate) async fn side_by_side<F>(leaves: impl Iterator<Item = F>) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {

@@ -357,10 +357,7 @@ impl Task {
                 self.session.handle(Event::Slept { by }, now);
             }
             self.start_next_join(now);
-            for action in self.session.poll(now) {
-                self.carry_out(action);
-            }
-            self.show_lease();
+            self.act(now);
             let wake_at = self.session.wake_at(now).min(now + SLEEP_CHECK);
             tokio::select! {
                 command = commands.recv() => match command {
@@ -399,6 +396,14 @@ impl Task {
                 () = tokio::time::sleep_until(wake_at) => {}
             }
         }
+    }
+
+    /// Does what is due, and shows how things stand.
+    fn act(&mut self, now: Instant) {
+        for action in self.session.poll(now) {
+            self.carry_out(action);
+        }
+        self.show_lease();
     }
 
     fn show_lease(&self) {
@@ -599,6 +604,8 @@ impl Task {
                 Ok((lease, revisions)) => {
                     self.value = value;
                     self.in_place(Event::Registered { lease }, lease, now);
+                    // First, so that whoever has joined finds itself registered.
+                    self.act(now);
                     let _ = reply.send(Ok(revisions));
                 }
                 Err((lease, error)) => {

@@ -15,6 +15,7 @@ pub mod membership;
 pub mod record;
 mod runtime;
 pub mod static_hosts;
+mod suspend;
 pub mod view;
 pub mod worker;
 

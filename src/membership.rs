@@ -13,7 +13,7 @@ use crate::config::{Backend, Config, EtcdConfig, ReadMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
     Cluster, Clusters, EndpointHealth, HostLiveness, Inspection, Join, LeaseTime, ManagerId,
-    RegistrationState, RegistrationStatus, ViewCounters,
+    RegistrationState, RegistrationStatus, ViewCounters, side_by_side,
 };
 use crate::static_hosts::StaticHosts;
 use crate::view::ClusterView;
@@ -50,7 +50,7 @@ struct EtcdMembers {
     config: EtcdConfig,
     cluster: Arc<Cluster>,
     /// The workers this manager joined.
-    joined: Mutex<HashSet<WorkerIdentity>>,
+    joined: Arc<Mutex<HashSet<WorkerIdentity>>>,
     /// Where to leave when this is dropped without being closed.
     runtime: tokio::runtime::Handle,
 }
@@ -98,7 +98,7 @@ impl Membership {
                 id: rand::random(),
                 config: config.clone(),
                 cluster: clusters.get(config)?,
-                joined: Mutex::default(),
+                joined: Arc::default(),
                 runtime: current_runtime()?,
             })),
         };
@@ -132,7 +132,15 @@ impl Membership {
                     host: options.host.clone(),
                 };
                 let join = etcd.cluster.join(join, etcd.deadline());
-                self.unless_closed(join).await
+                self.unless_closed(join).await?;
+                // Again: a leave at the same time may have found nothing to leave yet.
+                etcd.joined.lock().insert(worker.identity);
+                if let Err(closed) = self.members() {
+                    // And so may a close.
+                    self.let_go(etcd).await?;
+                    return Err(closed);
+                }
+                Ok(())
             }
         }
     }
@@ -331,18 +339,23 @@ impl Membership {
                 fixed.hosts.stop();
                 Ok(())
             }
-            Members::Etcd(etcd) if self.inner.leave_on_shutdown => {
-                etcd.cluster.clone().linger();
-                etcd.leave_all().await
-            }
             Members::Etcd(etcd) => {
-                if !std::mem::take(&mut *etcd.joined.lock()).is_empty() {
-                    // The registrations end with the process, and so must the cluster.
-                    std::mem::forget(etcd.cluster.clone());
-                }
-                Ok(())
+                etcd.cluster.clone().linger();
+                self.let_go(etcd).await
             }
         }
+    }
+
+    /// What becomes of the workers that a closed manager has joined.
+    async fn let_go(&self, etcd: &EtcdMembers) -> Result<()> {
+        if self.inner.leave_on_shutdown {
+            return etcd.leave_all().await;
+        }
+        if !std::mem::take(&mut *etcd.joined.lock()).is_empty() {
+            // The registrations end with the process, and so must the cluster.
+            std::mem::forget(etcd.cluster.clone());
+        }
+        Ok(())
     }
 
     /// Ends a call early when the manager is closed meanwhile.
@@ -351,8 +364,10 @@ impl Membership {
         // A close before `notified` was called is seen here, a later one there.
         self.members()?;
         tokio::select! {
-            result = call => result,
+            // First, so that no call begins anything after the close.
+            biased;
             () = closing => Err(closed()),
+            result = call => result,
         }
     }
 
@@ -378,30 +393,37 @@ impl EtcdMembers {
     }
 
     async fn leave_all(&self) -> Result<()> {
-        let joined = std::mem::take(&mut *self.joined.lock());
-        let deadline = self.deadline();
-        let mut result = Ok(());
-        for identity in joined {
-            let left = self.cluster.leave(self.id, &identity, deadline).await;
-            result = result.and(left);
-        }
-        result
+        side_by_side(self.leaves()).await
+    }
+
+    /// One for each worker that this manager joined. Who was not left, because the caller went away, is left later.
+    fn leaves(
+        &self,
+    ) -> impl Iterator<Item = impl Future<Output = Result<()>> + Send + use<>> + use<> {
+        let joined: Vec<WorkerIdentity> = self.joined.lock().iter().copied().collect();
+        let (id, deadline) = (self.id, self.deadline());
+        let (cluster, still_joined) = (self.cluster.clone(), self.joined.clone());
+        joined.into_iter().map(move |identity| {
+            let (cluster, still_joined) = (cluster.clone(), still_joined.clone());
+            async move {
+                let left = cluster.leave(id, &identity, deadline).await;
+                still_joined.lock().remove(&identity);
+                left
+            }
+        })
     }
 }
 
 /// Not closed: the registrations end all the same, in the background.
 impl Drop for EtcdMembers {
     fn drop(&mut self) {
-        let joined = std::mem::take(self.joined.get_mut());
-        if joined.is_empty() {
+        let leaves = self.leaves();
+        if self.joined.lock().is_empty() {
             return;
         }
-        let (cluster, id, deadline) = (self.cluster.clone(), self.id, self.deadline());
         self.runtime.spawn(async move {
-            for identity in joined {
-                if let Err(error) = cluster.leave(id, &identity, deadline).await {
-                    log::warn!("{error}");
-                }
+            if let Err(error) = side_by_side(leaves).await {
+                log::warn!("{error}");
             }
         });
     }

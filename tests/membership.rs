@@ -13,6 +13,7 @@ use alluxio_membership::record;
 use alluxio_membership::view::{ClusterView, MemberFilter};
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 use common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
+use etcd_client::LeaseGrantOptions;
 use uuid::Uuid;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -284,6 +285,224 @@ async fn keys_deleted_by_hand_come_back(version: EtcdVersion) {
     assert_eq!(etcd.get(&live_key).await.unwrap().lease(), lease);
 }
 
+async fn records_of_others_under_the_own_key_are_reported_and_not_fought(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let member = open(&etcd);
+    join(&member, &worker(1)).await;
+    assert!(is_registered(&member));
+    let live_key = format!("{LIVE}{}", worker(1).identity);
+    let lease = live_lease(&etcd).await;
+    let displaced_by = || member.status().unwrap().registrations[0].displaced_by;
+    assert_eq!(displaced_by(), None);
+    let foreign = etcd.grant_lease(600).await;
+    for holder in [0, foreign] {
+        etcd.put_on_lease(&live_key, record::encode(&worker(2)), holder)
+            .await;
+        eventually("it is reported", LONG, || async {
+            displaced_by() == Some(holder)
+        })
+        .await;
+        // A join that takes the key back is not a fight.
+        join(&member, &worker(1)).await;
+        assert_eq!(live_lease(&etcd).await, lease);
+        assert_eq!(displaced_by(), None);
+
+        etcd.put_on_lease(&live_key, record::encode(&worker(2)), holder)
+            .await;
+        eventually("it is reported again", LONG, || async {
+            displaced_by() == Some(holder)
+        })
+        .await;
+        // The missing ring key is written again; the live key, which is there, is not.
+        assert!(etcd.delete(&format!("{RING}{}", worker(1).identity)).await);
+        eventually("the ring key is back", LONG, || async {
+            etcd.keys(RING).await.len() == 1
+        })
+        .await;
+        assert_eq!(live_lease(&etcd).await, holder, "nobody fights");
+        assert_eq!(displaced_by(), Some(holder));
+
+        if holder == 0 {
+            assert!(etcd.delete(&live_key).await);
+        } else {
+            etcd.revoke_lease(holder).await;
+        }
+        eventually("ours is back", LONG, || async {
+            etcd.get(&live_key)
+                .await
+                .is_some_and(|kv| kv.lease() == lease)
+        })
+        .await;
+        eventually("and known to be", LONG, || async {
+            displaced_by().is_none()
+        })
+        .await;
+    }
+}
+
+async fn a_key_on_an_earlier_lease_of_its_own_is_no_other_process(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let member = open(&etcd);
+    join(&member, &worker(1)).await;
+    let live_key = format!("{LIVE}{}", worker(1).identity);
+    let earlier = live_lease(&etcd).await;
+    etcd.revoke_lease(earlier).await;
+    eventually("a new lease", LONG, || async {
+        etcd.get(&live_key).await.is_some() && is_registered(&member)
+    })
+    .await;
+    let lease = live_lease(&etcd).await;
+    // As if a request of before had been late.
+    let again = LeaseGrantOptions::new().with_id(earlier);
+    let mut client = etcd.client().await;
+    client.lease_grant(600, Some(again)).await.expect("grant");
+    etcd.put_on_lease(&live_key, record::encode(&worker(1)), earlier)
+        .await;
+    eventually("on the lease that is renewed", LONG, || async {
+        live_lease(&etcd).await == lease
+    })
+    .await;
+    assert_eq!(member.status().unwrap().registrations[0].displaced_by, None);
+}
+
+fn is_registered(membership: &Membership) -> bool {
+    let state = membership.registration_state(&worker(1).identity);
+    state.unwrap() == Some(RegistrationState::Registered)
+}
+
+async fn joins_that_nobody_waits_for_leave_nothing_behind(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let is_empty = || async { etcd.keys(LIVE).await.is_empty() && etcd.leases().await.is_empty() };
+    for round in 0..40 {
+        let member = open(&etcd);
+        let joining = tokio::spawn({
+            let member = member.clone();
+            async move { member.join(&worker(1), &JoinOptions::default()).await }
+        });
+        // At another moment of the join each time.
+        for _ in 0..round / 2 {
+            tokio::task::yield_now().await;
+        }
+        if round % 2 == 0 {
+            // The caller goes away.
+            joining.abort();
+            let joined = joining.await;
+            if joined.is_err() {
+                // And so does the registration, unless it was complete.
+                let again = member.join(&worker(1), &JoinOptions::default()).await;
+                again.expect("a try of its own");
+                assert_eq!(etcd.keys(LIVE).await.len(), 1);
+            }
+            member.close().await.expect("leave");
+        } else {
+            member.close().await.expect("leave");
+            let joined = joining.await.expect("no panic");
+            if let Err(error) = joined {
+                assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+            }
+        }
+        eventually("nothing is left", LONG, is_empty).await;
+    }
+}
+
+async fn a_registration_nobody_joined_ends_without_a_close(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let member = open(&etcd);
+    etcd.pause();
+    let joining = tokio::spawn({
+        let member = member.clone();
+        async move { member.join(&worker(1), &JoinOptions::default()).await }
+    });
+    eventually("the join has begun", LONG, || async {
+        !member.status().unwrap().registrations.is_empty()
+    })
+    .await;
+    joining.abort();
+    assert!(joining.await.is_err());
+    etcd.resume();
+    eventually("nobody is registered", LONG, || async {
+        member.status().unwrap().registrations.is_empty()
+    })
+    .await;
+    eventually("nothing is left", LONG, || async {
+        etcd.keys(LIVE).await.is_empty() && etcd.leases().await.is_empty()
+    })
+    .await;
+}
+
+async fn a_registration_is_told_of_while_it_is_changed(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let member = open(&etcd);
+    join(&member, &worker(1)).await;
+    etcd.pause();
+    let again = tokio::spawn({
+        let member = member.clone();
+        async move { member.join(&worker(1), &JoinOptions::default()).await }
+    });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        let state = member.registration_state(&worker(1).identity).unwrap();
+        assert!(state.is_some());
+        assert_eq!(member.status().unwrap().registrations.len(), 1);
+    }
+    etcd.resume();
+    again.await.expect("no panic").expect("joined");
+}
+
+async fn a_leave_that_is_cut_short_loses_nobody(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let member = open(&etcd);
+    for number in 1..=40 {
+        join(&member, &worker(number)).await;
+    }
+    let leaving = tokio::spawn({
+        let member = member.clone();
+        async move { member.leave().await }
+    });
+    eventually("some have left", LONG, || async {
+        etcd.keys(LIVE).await.len() < 40
+    })
+    .await;
+    leaving.abort();
+    let _ = leaving.await;
+    member.leave().await.expect("the others leave");
+    eventually("all have left", LONG, || async {
+        etcd.keys(LIVE).await.is_empty() && etcd.leases().await.is_empty()
+    })
+    .await;
+}
+
+async fn a_worker_whose_lease_was_gone_is_not_listed_after_it_left(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let member = open(&etcd);
+    member.view().await.expect("first listing");
+    for _ in 0..10 {
+        join(&member, &worker(1)).await;
+        etcd.revoke_lease(live_lease(&etcd).await).await;
+        member
+            .stop_heartbeat(&worker(1).identity)
+            .await
+            .expect("stop");
+        let view = member.view().await.expect("view");
+        assert!(!view.is_live(&worker(1).identity));
+    }
+}
+
+async fn a_cluster_is_kept_for_a_manager_that_is_opened_anew(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let mut properties = properties(&etcd);
+    for leaves in ["true", "false"] {
+        properties.set("alluxio.membership.native.leave.on.shutdown", leaves);
+        let clusters = Clusters::default();
+        let reader = open_with(&properties, &clusters);
+        reader.view().await.expect("first listing");
+        reader.close().await.expect("close");
+        drop(reader);
+        let reader = open_with(&properties, &clusters);
+        assert_ne!(reader.current_version(), 0, "{leaves}");
+    }
+}
+
 async fn a_revoked_lease_is_replaced(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let (member, reader) = (open(&etcd), open(&etcd));
@@ -301,10 +520,7 @@ async fn a_revoked_lease_is_replaced(version: EtcdVersion) {
         hosts_of(&reader, MemberFilter::Live).await == ["worker1"]
     })
     .await;
-    assert_eq!(
-        member.registration_state(&worker(1).identity).unwrap(),
-        Some(RegistrationState::Registered)
-    );
+    eventually("it knows", LONG, || async { is_registered(&member) }).await;
     member.close().await.unwrap();
     eventually("no lease is left", LONG, || async {
         etcd.client()
@@ -689,6 +905,14 @@ on_every_etcd!(
     joining_again_updates_optional_fields,
     only_lost_workers_can_be_removed,
     keys_deleted_by_hand_come_back,
+    records_of_others_under_the_own_key_are_reported_and_not_fought,
+    a_key_on_an_earlier_lease_of_its_own_is_no_other_process,
+    joins_that_nobody_waits_for_leave_nothing_behind,
+    a_registration_nobody_joined_ends_without_a_close,
+    a_registration_is_told_of_while_it_is_changed,
+    a_leave_that_is_cut_short_loses_nobody,
+    a_worker_whose_lease_was_gone_is_not_listed_after_it_left,
+    a_cluster_is_kept_for_a_manager_that_is_opened_anew,
     a_revoked_lease_is_replaced,
     a_wiped_etcd_is_filled_again,
     a_restarted_etcd_is_not_noticed,
@@ -759,4 +983,33 @@ async fn closing_ends_waiting_calls() {
         waiting.await.unwrap().unwrap_err().kind(),
         ErrorKind::Closed
     );
+}
+
+#[tokio::test]
+async fn a_join_waits_for_another_one_no_longer_than_its_own_time() {
+    let endpoint = dead_endpoints().remove(0);
+    let clusters = Clusters::default();
+    let with_timeout = |timeout: &str| {
+        let mut properties = Properties::new();
+        properties.set("alluxio.worker.membership.manager.type", "ETCD");
+        properties.set("alluxio.etcd.endpoints", &endpoint);
+        properties.set("alluxio.membership.native.operation.timeout", timeout);
+        open_with(&properties, &clusters)
+    };
+    let (patient, hasty) = (with_timeout("1h"), with_timeout("1s"));
+    let joining = tokio::spawn({
+        let patient = patient.clone();
+        async move { patient.join(&worker(1), &JoinOptions::default()).await }
+    });
+    eventually("the first has begun", LONG, || async {
+        !patient.status().unwrap().registrations.is_empty()
+    })
+    .await;
+    let error = hasty.join(&worker(1), &JoinOptions::default()).await;
+    let error = error.expect_err("etcd is away");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("an earlier join"), "{error}");
+    patient.close().await.expect("nothing was registered");
+    let error = joining.await.expect("no panic").expect_err("closed");
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
 }

@@ -38,7 +38,8 @@ pub(crate) async fn grant(
     Ok(u64::try_from(granted).map_or(ttl, Duration::from_secs))
 }
 
-/// Revokes the lease and returns a revision at which its keys are gone: 0 if there was no such lease.
+/// Revokes the lease and returns a revision at which its keys are gone: 0 if there was no such lease, since
+/// etcd does not say at which revision it says so.
 pub(crate) async fn revoke(endpoints: &Endpoints, id: i64, deadline: Instant) -> Result<i64> {
     let call = Call::new(format!("Revoking Lease:{id}"), deadline);
     endpoints

@@ -19,24 +19,27 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 pub use self::endpoints::EndpointHealth;
 use self::endpoints::Endpoints;
 pub use self::inspect::{FoundCluster, Inspection, LeaseTime, MemberReport, MemberStatus, Reading};
 use self::keys::Keys;
 pub use self::registration::{HostLiveness, HostPulse, RegistrationState};
-use self::registration::{Registrar, Registration};
+use self::registration::{Leases, Registrar, Registration, Standing, busy};
 pub use self::roster::ViewCounters;
 use self::roster::{Range, Roster};
 pub use self::tls::{CertificateInfo, TlsSession};
 use crate::config::EtcdConfig;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
 
 /// How long a cluster that no manager uses any more is kept: Alluxio's client closes and reopens its manager on every
 /// refresh of its configuration.
 const LINGER: Duration = Duration::from_secs(30);
+/// How many registrations are ended side by side.
+const LEAVES_AT_ONCE: usize = 16;
 
 /// The clusters a process is connected to. Managers opened on the same `Clusters` share connections, views and
 /// registrations where their configuration names the same etcd and the same cluster.
@@ -69,16 +72,15 @@ impl Clusters {
             let clusters = self.clusters.lock();
             clusters.values().filter_map(Weak::upgrade).collect()
         };
-        let mut result = Ok(());
-        for cluster in clusters {
+        let leaves = clusters.into_iter().flat_map(|cluster| {
             let joined: Vec<WorkerIdentity> =
                 cluster.registrations.lock().keys().copied().collect();
-            for identity in joined {
-                let left = cluster.stop_heartbeat(&identity, deadline).await;
-                result = result.and(left);
-            }
-        }
-        result
+            joined.into_iter().map(move |identity| {
+                let cluster = cluster.clone();
+                async move { cluster.stop_heartbeat(&identity, deadline).await }
+            })
+        });
+        side_by_side(leaves).await
     }
 
     /// The cluster of this configuration; connects to nothing yet.
@@ -108,6 +110,29 @@ impl Clusters {
     }
 }
 
+/// Runs these, some side by side. Returns the first error there was.
+pub(crate) async fn side_by_side<F>(leaves: impl Iterator<Item = F>) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    let mut result = Ok(());
+    for leave in leaves {
+        if running.len() >= LEAVES_AT_ONCE
+            && let Some(Ok(left)) = running.join_next().await
+        {
+            result = result.and(left);
+        }
+        running.spawn(leave);
+    }
+    while let Some(left) = running.join_next().await {
+        if let Ok(left) = left {
+            result = result.and(left);
+        }
+    }
+    result
+}
+
 /// The live value of this key, or a new one. Dead ones are dropped on the way.
 fn get_or_insert<K: Eq + Hash, V>(
     map: &Mutex<HashMap<K, Weak<V>>>,
@@ -134,15 +159,45 @@ pub(crate) struct Cluster {
     has_ring: bool,
     /// Started by the first listing.
     roster: OnceLock<Roster>,
-    registrations: Mutex<HashMap<WorkerIdentity, Arc<tokio::sync::Mutex<Slot>>>>,
+    registrations: Mutex<HashMap<WorkerIdentity, Arc<Slot>>>,
 }
 
-/// A worker's registration by this process. Locked while one call changes it.
+/// A worker's registration by this process.
 #[derive(Default)]
 struct Slot {
+    /// Locked while one call changes it.
+    kept: tokio::sync::Mutex<Kept>,
+    /// How it stands, without that lock.
+    standing: Mutex<Option<Standing>>,
+}
+
+#[derive(Default)]
+struct Kept {
     registration: Option<Registration>,
     /// The managers that joined; the last one to leave ends the registration.
     joined_by: HashSet<ManagerId>,
+}
+
+impl Kept {
+    /// The registration, unless it has ended by itself.
+    fn running(&self) -> Option<&Registration> {
+        self.registration
+            .as_ref()
+            .filter(|registration| !registration.is_over())
+    }
+}
+
+/// A registration while a manager joins. Nobody's in the end, because the join failed or its caller went away: it ends.
+struct Joining<'a>(tokio::sync::MutexGuard<'a, Kept>);
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        if self.0.joined_by.is_empty()
+            && let Some(registration) = self.0.running()
+        {
+            registration.abandon();
+        }
+    }
 }
 
 /// A registration of this process.
@@ -158,6 +213,9 @@ pub struct RegistrationStatus {
     pub lease_left: Duration,
     /// How many leases it has had: more than one if it was lost in between.
     pub leases: u64,
+    /// Another process has registered the same identity under this lease, 0 for none, and is listed instead. This
+    /// process does not fight for it, and is listed again when the other record is gone.
+    pub displaced_by: Option<i64>,
 }
 
 /// What a join needs beside the worker.
@@ -203,40 +261,35 @@ impl Cluster {
             .entry(worker.identity)
             .or_default()
             .clone();
-        let mut slot = slot.lock().await;
-        let registration = match slot.registration.take() {
-            Some(registration) if !registration.is_over() => registration,
-            _ => Registration::start(
-                Registrar {
-                    endpoints: self.endpoints.clone(),
-                    keys: self.keys.clone(),
-                    identity: worker.identity,
-                    has_ring: self.has_ring,
-                    ttl,
-                },
-                host,
-            ),
-        };
-        let joined = slot
-            .registration
-            .insert(registration)
-            .join(worker, overwrite, deadline)
-            .await;
-        let revisions = match joined {
-            Ok(revisions) => revisions,
-            Err(error) => {
-                if slot
-                    .registration
-                    .as_ref()
-                    .is_some_and(Registration::is_over)
-                {
-                    slot.registration = None;
-                }
-                return Err(error);
+        let kept = timeout_at(deadline, slot.kept.lock());
+        let mut kept = Joining(kept.await.map_err(|_| busy(&worker.identity))?);
+        let revisions = loop {
+            let is_new = kept.0.running().is_none();
+            if is_new {
+                kept.0.registration = None;
+            }
+            let registration = kept.0.registration.get_or_insert_with(|| {
+                Registration::start(
+                    Registrar {
+                        endpoints: self.endpoints.clone(),
+                        keys: self.keys.clone(),
+                        identity: worker.identity,
+                        has_ring: self.has_ring,
+                        ttl,
+                        leases: Leases::default(),
+                    },
+                    host.clone(),
+                )
+            });
+            *slot.standing.lock() = Some(registration.standing());
+            match registration.join(worker, overwrite, deadline).await {
+                // It was about to end: an earlier join failed or was given up. That is no answer to this one.
+                Err(error) if !is_new && error.kind() == ErrorKind::Closed => {}
+                joined => break joined?,
             }
         };
-        slot.joined_by.insert(manager);
-        drop(slot);
+        kept.0.joined_by.insert(manager);
+        drop(kept);
         if let Some(roster) = self.roster.get() {
             roster
                 .saw(Range::Ring, &worker.identity, revisions.ring, deadline)
@@ -255,9 +308,9 @@ impl Cluster {
         identity: &WorkerIdentity,
         deadline: Instant,
     ) -> Result<()> {
-        self.end(identity, deadline, |slot| {
-            slot.joined_by.remove(&manager);
-            slot.joined_by.is_empty()
+        self.end(identity, deadline, |kept| {
+            kept.joined_by.remove(&manager);
+            kept.joined_by.is_empty()
         })
         .await
     }
@@ -268,8 +321,8 @@ impl Cluster {
         identity: &WorkerIdentity,
         deadline: Instant,
     ) -> Result<()> {
-        self.end(identity, deadline, |slot| {
-            slot.joined_by.clear();
+        self.end(identity, deadline, |kept| {
+            kept.joined_by.clear();
             true
         })
         .await
@@ -279,24 +332,25 @@ impl Cluster {
         &self,
         identity: &WorkerIdentity,
         deadline: Instant,
-        ends: impl FnOnce(&mut Slot) -> bool,
+        ends: impl FnOnce(&mut Kept) -> bool,
     ) -> Result<()> {
-        let Some(shared_slot) = self.registrations.lock().get(identity).cloned() else {
+        let Some(slot) = self.registrations.lock().get(identity).cloned() else {
             return Ok(());
         };
-        let mut slot = shared_slot.lock().await;
-        if !ends(&mut slot) {
+        let kept = timeout_at(deadline, slot.kept.lock());
+        let mut kept = kept.await.map_err(|_| busy(identity))?;
+        if !ends(&mut kept) {
             return Ok(());
         }
-        let Some(registration) = slot.registration.take() else {
+        let Some(registration) = kept.registration.take() else {
             return Ok(());
         };
         let left = registration.leave(deadline).await;
+        drop(kept);
         drop(slot);
-        drop(shared_slot);
         self.registrations
             .lock()
-            .retain(|_, slot| Arc::strong_count(slot) > 1 || !slot_is_empty(slot));
+            .retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.is_empty());
         let revision = left?;
         if let Some(roster) = self.roster.get() {
             roster
@@ -335,32 +389,15 @@ impl Cluster {
         endpoints.map(|endpoint| endpoint.health()).collect()
     }
 
-    /// Every registration of this process, in the order of the identities. One that is being changed is left out.
+    /// Every registration of this process, in the order of the identities.
     pub(crate) fn registrations(&self) -> Vec<RegistrationStatus> {
-        let slots: Vec<_> = {
-            let registrations = self.registrations.lock();
-            let slots = registrations.iter();
+        let mut statuses: Vec<RegistrationStatus> = {
+            let slots = self.registrations.lock();
+            let slots = slots.iter();
             slots
-                .map(|(identity, slot)| (*identity, slot.clone()))
+                .filter_map(|(identity, slot)| slot.status(*identity))
                 .collect()
         };
-        let mut statuses: Vec<RegistrationStatus> = slots
-            .into_iter()
-            .filter_map(|(identity, slot)| {
-                let slot = slot.try_lock().ok()?;
-                let registration = slot.registration.as_ref()?;
-                let lease = registration.lease();
-                Some(RegistrationStatus {
-                    identity,
-                    state: registration.state(),
-                    lease: lease.id,
-                    lease_left: lease.ends_at.map_or(Duration::ZERO, |at| {
-                        at.saturating_duration_since(Instant::now())
-                    }),
-                    leases: lease.count,
-                })
-            })
-            .collect();
         statuses.sort_by_key(|status| status.identity);
         statuses
     }
@@ -370,14 +407,32 @@ impl Cluster {
         &self,
         identity: &WorkerIdentity,
     ) -> Option<RegistrationState> {
-        let slot = self.registrations.lock().get(identity)?.clone();
-        let slot = slot.try_lock().ok()?;
-        slot.registration.as_ref().map(Registration::state)
+        let slots = self.registrations.lock();
+        let standing = slots.get(identity)?.standing.lock();
+        standing.as_ref()?.state()
     }
 }
 
-/// A locked slot is in use.
-fn slot_is_empty(slot: &tokio::sync::Mutex<Slot>) -> bool {
-    slot.try_lock()
-        .is_ok_and(|slot| slot.registration.is_none())
+impl Slot {
+    fn status(&self, identity: WorkerIdentity) -> Option<RegistrationStatus> {
+        let standing = self.standing.lock();
+        let standing = standing.as_ref()?;
+        let state = standing.state()?;
+        let lease = standing.lease();
+        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        Some(RegistrationStatus {
+            identity,
+            state,
+            lease: lease.id,
+            lease_left: lease.ends_at.map_or(Duration::ZERO, left),
+            leases: lease.count,
+            displaced_by: lease.displaced_by,
+        })
+    }
+
+    /// A locked one is in use.
+    fn is_empty(&self) -> bool {
+        let kept = self.kept.try_lock();
+        kept.is_ok_and(|kept| kept.running().is_none())
+    }
 }

@@ -8,7 +8,7 @@ use etcd_client::{Permission, PermissionType};
 
 use crate::common::toxiproxy::Toxiproxy;
 use crate::common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
-use crate::scene::{Fault, LONG, is_registered, join, lease_of, lists, open, worker};
+use crate::scene::{Fault, LIVE, LONG, is_registered, join, lease_of, lists, open, worker};
 
 const USER: &str = "alluxio";
 const CREDENTIALS: [(&str, &str); 2] = [
@@ -376,6 +376,26 @@ async fn the_least_role_is_enough(version: EtcdVersion) {
     assert!(found.members[0].reading.is_ok() && found.leases.is_ok() && found.granted_ttl.is_ok());
 }
 
+/// SERVICE_REGISTRY has no ring, and its users may be kept from it.
+async fn a_service_registry_needs_its_live_keys_only(version: EtcdVersion) {
+    let etcd = start(version).await;
+    let live_only = Permission::new(PermissionType::Readwrite, PREFIXES[1]).with_prefix();
+    etcd.add_user("live", "password", vec![live_only]).await;
+    let more = [
+        ("alluxio.worker.membership.manager.type", "SERVICE_REGISTRY"),
+        ("alluxio.etcd.username", "live"),
+    ];
+    let member = with_credentials(etcd.endpoint(), &more);
+    join(&member, 1).await;
+    let lease = lease_of(&etcd, 1).await;
+    // Noticed by the watch of its own key, or by nothing.
+    assert!(etcd.delete(&format!("{LIVE}{}", worker(1).identity)).await);
+    eventually("written again", LONG, || async {
+        lease_of(&etcd, 1).await == lease
+    })
+    .await;
+}
+
 /// Tokens of this kind carry the revision of etcd's users, and are refused after any change of these.
 async fn signed_tokens_outlive_changes_of_users(version: EtcdVersion) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -423,6 +443,7 @@ async fn signed_tokens_outlive_changes_of_users(version: EtcdVersion) {
 
 on_every_etcd!(
     the_least_role_is_enough,
+    a_service_registry_needs_its_live_keys_only,
     signed_tokens_outlive_changes_of_users,
     refused_credentials_are_not_shown_again_at_once,
     a_token_that_expired_is_replaced_unnoticed,

@@ -35,6 +35,36 @@ async fn a_round_trip_of_half_the_ttl_is_survived(version: EtcdVersion) {
     proxy.heal();
 }
 
+async fn a_round_trip_of_most_of_the_ttl_is_survived(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    let ttl = [("alluxio.worker.failure.detection.timeout", "2s")];
+    let member = open(&[proxy.endpoint()], &ttl);
+    proxy.delay(Duration::from_millis(1400));
+    let fault = Fault::new("round trip of 0.7 of a TTL of 2 s, for 7 TTLs", version);
+    eventually("it joins", LONG, || async {
+        let joined = member.join(&worker(1), &JoinOptions::default()).await;
+        joined.is_ok()
+    })
+    .await;
+    let lease = lease_of(&etcd, 1).await;
+    let recorder = Recorder::start(&etcd).await;
+    // The fault itself takes this long.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    // An answer that took this long still says that the lease lives.
+    eventually("renewals are answered in time", LONG, || async {
+        let status = member.status().expect("open");
+        let mut registrations = status.registrations.iter();
+        registrations.any(|one| !one.lease_left.is_zero())
+    })
+    .await;
+    assert_eq!(lease_of(&etcd, 1).await, lease);
+    assert_eq!(recorder.changes(), 0);
+    fault.outcome("joined, same lease, nobody noticed");
+    proxy.heal();
+}
+
 async fn a_round_trip_longer_than_the_ttl_is_a_clear_error(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let toxiproxy = Toxiproxy::start().await;
@@ -391,6 +421,7 @@ on_every_etcd!(
 on_every_etcd!(
     #[ignore = "slow: run by make test-faults"]
     a_round_trip_of_half_the_ttl_is_survived,
+    a_round_trip_of_most_of_the_ttl_is_survived,
     a_round_trip_longer_than_the_ttl_is_a_clear_error,
     one_of_three_endpoints_stalls,
     one_of_three_endpoints_is_half_open,

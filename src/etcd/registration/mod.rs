@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
 
 use self::own_keys::OwnKeyEvent;
 use self::renewal::{Renewal, RenewalStream};
@@ -24,12 +25,19 @@ use super::ring::{self, revision_of};
 use super::status;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::record;
+use crate::suspend::Sleeps;
 use crate::worker::{Worker, WorkerIdentity};
 
 /// How long the keys of a registration that is being repaired may take to write.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long ending a registration may take whose owner is gone.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much later than the deadline of a join its answer may come: it says more than that the time is over.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How often to look whether the machine was suspended.
+const SLEEP_CHECK: Duration = Duration::from_secs(1);
+/// How many leases of its own a registration can tell from those of others.
+const LEASES_KNOWN: usize = 16;
 /// A lease that runs out before its key is written this often is too short for the way to etcd.
 const MAX_LEASES_PER_JOIN: usize = 3;
 
@@ -41,13 +49,61 @@ pub(crate) struct Registrar {
     /// Whether there is a ring key: not for SERVICE_REGISTRY.
     pub(crate) has_ring: bool,
     pub(crate) ttl: Duration,
+    pub(crate) leases: Leases,
+}
+
+/// The leases that a registration has asked etcd for.
+#[derive(Default)]
+pub(crate) struct Leases {
+    /// The newest last. Each may exist on the server and may hold the live key, whatever was answered.
+    asked_for: Mutex<VecDeque<Lease>>,
+    /// The last one that was granted.
+    granted: watch::Sender<Option<Lease>>,
+}
+
+impl Leases {
+    fn ask_for(&self, lease: Lease) {
+        let mut asked_for = self.asked_for.lock();
+        if asked_for.len() >= LEASES_KNOWN {
+            asked_for.pop_front();
+        }
+        asked_for.push_back(lease);
+    }
+
+    fn last(&self) -> Option<Lease> {
+        self.asked_for.lock().back().copied()
+    }
+
+    fn are_ours(&self, id: i64) -> bool {
+        self.asked_for.lock().iter().any(|lease| lease.id == id)
+    }
 }
 
 /// The registration of one worker, kept by a task of its own until [`leave`](Self::leave) or until this is dropped.
 pub(crate) struct Registration {
     commands: mpsc::Sender<Command>,
+    standing: Standing,
+}
+
+/// Where a registration stands, for whoever looks.
+#[derive(Clone)]
+pub(crate) struct Standing {
     state: watch::Receiver<RegistrationState>,
     lease: watch::Receiver<LeaseInfo>,
+}
+
+impl Standing {
+    /// `None` once the registration is ended.
+    pub(crate) fn state(&self) -> Option<RegistrationState> {
+        let is_over = self.state.has_changed().is_err();
+        let state = *self.state.borrow();
+        (!is_over && state != RegistrationState::Left).then_some(state)
+    }
+
+    /// Its lease.
+    pub(crate) fn lease(&self) -> LeaseInfo {
+        *self.lease.borrow()
+    }
 }
 
 /// The lease of a registration.
@@ -58,6 +114,8 @@ pub(crate) struct LeaseInfo {
     pub(crate) ends_at: Option<Instant>,
     /// How many leases there have been.
     pub(crate) count: u64,
+    /// The lease of another process that holds the live key instead, 0 for a key without a lease.
+    pub(crate) displaced_by: Option<i64>,
 }
 
 /// At which revisions a worker's keys were last written.
@@ -113,24 +171,11 @@ impl Registration {
         let (commands, receiver) = mpsc::channel(8);
         let (state_sender, state) = watch::channel(RegistrationState::Joining);
         let (lease_sender, lease) = watch::channel(LeaseInfo::default());
-        let now = Instant::now();
-        let host_alive_at = host.as_ref().map(|host| *host.0.borrow());
-        let task = Task {
-            registrar: Arc::new(registrar),
-            session: Session::new(now, host_alive_at, rand::random()),
-            value: Vec::new(),
-            stream: None,
-            work: JoinSet::new(),
-            own_keys: None,
-            joins: VecDeque::new(),
-            state: state_sender,
-            lease: lease_sender,
-        };
+        let task = Task::new(registrar, host.as_ref(), state_sender, lease_sender);
         tokio::spawn(task.run(receiver, host));
         Registration {
             commands,
-            state,
-            lease,
+            standing: Standing { state, lease },
         }
     }
 
@@ -149,12 +194,24 @@ impl Registration {
             deadline,
             reply,
         };
-        self.send(Command::Join(request)).await?;
-        answer.await.map_err(|_| ended())?
+        let exchange = async {
+            self.send(Command::Join(request)).await?;
+            Ok(answer.await)
+        };
+        match timeout_at(deadline + LAST_WORDS, exchange).await {
+            Ok(Ok(Ok(answer))) => answer,
+            Ok(Err(ended)) => Err(ended),
+            Ok(Ok(Err(_))) if self.is_over() => Err(ended()),
+            Ok(Ok(Err(_))) => Err(Error::new(
+                ErrorKind::Internal,
+                format!("A defect ended the joining of {}", worker.identity),
+            )),
+            Err(_) => Err(busy(&worker.identity)),
+        }
     }
 
     /// Revokes the lease: the worker is lost at once for everyone. Then the task ends. Returns a revision at which the
-    /// live key is gone.
+    /// live key is gone; 0 if it is another process's, or nobody can tell.
     pub(crate) async fn leave(&self, deadline: Instant) -> Result<i64> {
         let (reply, answer) = oneshot::channel();
         if self.send(Command::Leave { deadline, reply }).await.is_err() {
@@ -163,14 +220,17 @@ impl Registration {
         answer.await.unwrap_or(Ok(0))
     }
 
-    /// Where the registration stands.
-    pub(crate) fn state(&self) -> RegistrationState {
-        *self.state.borrow()
+    /// Leaves in the background. A later join finds this registration ended.
+    pub(crate) fn abandon(&self) {
+        let (reply, _) = oneshot::channel();
+        let deadline = Instant::now() + ORPHAN_TIMEOUT;
+        // Full or closed: others have asked for the end already.
+        let _ = self.commands.try_send(Command::Leave { deadline, reply });
     }
 
-    /// Its lease.
-    pub(crate) fn lease(&self) -> LeaseInfo {
-        *self.lease.borrow()
+    /// Where the registration stands, also after this is dropped.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing.clone()
     }
 
     /// Whether the task has ended: a failed first join ends it.
@@ -187,6 +247,20 @@ fn ended() -> Error {
     Error::new(
         ErrorKind::Closed,
         "The registration was ended while the worker was joining",
+    )
+}
+
+/// The time of a call is over while another one has the registration of this worker to itself.
+pub(crate) fn busy(identity: &WorkerIdentity) -> Error {
+    Error::with_cause(
+        ErrorKind::Unavailable,
+        format!("Registering {identity} failed:"),
+        Cause {
+            text:
+                "an earlier join or leave of this worker by this process was not finished in time"
+                    .into(),
+            timed_out: true,
+        },
     )
 }
 
@@ -228,6 +302,8 @@ struct Task {
     /// The stream of the last answered renewal, while no renewal is using it.
     stream: Option<Box<RenewalStream>>,
     work: JoinSet<Done>,
+    /// The join or repair under way: one at a time, since two could leave the key on the lease that is not renewed.
+    registering: Option<Registering>,
     own_keys: Option<OwnKeys>,
     joins: VecDeque<JoinRequest>,
     state: watch::Sender<RegistrationState>,
@@ -239,28 +315,58 @@ struct OwnKeys {
     events: mpsc::Receiver<OwnKeyEvent>,
 }
 
+struct Registering {
+    task: AbortHandle,
+    is_join: bool,
+}
+
 impl Task {
+    fn new(
+        registrar: Registrar,
+        host: Option<&HostLiveness>,
+        state: watch::Sender<RegistrationState>,
+        lease: watch::Sender<LeaseInfo>,
+    ) -> Self {
+        let host_alive_at = host.map(|host| *host.0.borrow());
+        Task {
+            registrar: Arc::new(registrar),
+            session: Session::new(Instant::now(), host_alive_at, rand::random()),
+            value: Vec::new(),
+            stream: None,
+            work: JoinSet::new(),
+            registering: None,
+            own_keys: None,
+            joins: VecDeque::new(),
+            state,
+            lease,
+        }
+    }
+
     async fn run(mut self, mut commands: mpsc::Receiver<Command>, host: Option<HostLiveness>) {
         let mut host = host.map(|host| host.0);
+        let mut granted = self.registrar.leases.granted.subscribe();
+        let mut sleeps = Sleeps::new();
         loop {
-            // One at a time: two registrations at once could leave the key on the lease that is not renewed.
-            if !self.session.is_registering()
-                && let Some(request) = self.joins.pop_front()
-            {
-                self.start_join(request);
-            }
             let now = Instant::now();
-            for action in self.session.poll(now) {
-                self.carry_out(action);
+            if let Some(by) = sleeps.last() {
+                log::warn!(
+                    "The machine was suspended for {} s; renewing the lease of {}",
+                    by.as_secs(),
+                    self.registrar.identity
+                );
+                self.session.handle(Event::Slept { by }, now);
             }
-            self.show_lease();
-            let wake_at = self.session.wake_at(now);
+            self.start_next_join(now);
+            self.act(now);
+            let wake_at = self.session.wake_at(now).min(now + SLEEP_CHECK);
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(Command::Join(request)) => self.joins.push_back(request),
                     Some(Command::Leave { deadline, reply }) => {
                         let result = self.leave(deadline).await;
-                        let _ = reply.send(result);
+                        if let Err(Err(error)) = reply.send(result) {
+                            log::warn!("{error}");
+                        }
                         return;
                     }
                     None => {
@@ -270,9 +376,9 @@ impl Task {
                         return;
                     }
                 },
-                Some(done) = self.work.join_next() => match done {
-                    Ok(done) => {
-                        if let Next::End { error, reply } = self.finished(done) {
+                Some(done) = self.work.join_next_with_id() => match done {
+                    Ok((id, done)) => {
+                        if let Next::End { error, reply } = self.finished(id, done) {
                             // First, so that the next join finds this registration to be over.
                             commands.close();
                             let _ = reply.send(Err(error));
@@ -282,16 +388,22 @@ impl Task {
                             return;
                         }
                     }
-                    Err(error) if error.is_panic() => {
-                        log::error!("A defect ended a task of the registration of {}: {error}", self.registrar.identity);
-                    }
-                    Err(_) => {}
+                    Err(error) => self.broken(&error),
                 },
+                Ok(()) = granted.changed() => self.granted(*granted.borrow_and_update()),
                 Some(event) = next_own_key_event(&mut self.own_keys) => self.own_key_changed(event),
                 Some(at) = next_beat(&mut host) => self.session.handle(Event::HostAlive { at }, Instant::now()),
                 () = tokio::time::sleep_until(wake_at) => {}
             }
         }
+    }
+
+    /// Does what is due, and shows how things stand.
+    fn act(&mut self, now: Instant) {
+        for action in self.session.poll(now) {
+            self.carry_out(action);
+        }
+        self.show_lease();
     }
 
     fn show_lease(&self) {
@@ -303,6 +415,7 @@ impl Task {
                 id,
                 ends_at,
                 count: info.count + u64::from(is_new),
+                displaced_by: self.session.displaced_by(),
             };
             std::mem::replace(info, new) != new
         });
@@ -329,8 +442,12 @@ impl Task {
                 let registrar = self.registrar.clone();
                 let value = self.value.clone();
                 let deadline = Instant::now() + REPAIR_TIMEOUT;
-                self.work.spawn(async move {
+                let task = self.work.spawn(async move {
                     Done::Repair(registrar.repair(&value, lease, deadline).await)
+                });
+                self.registering = Some(Registering {
+                    task,
+                    is_join: false,
                 });
             }
             Action::Report(state) => self.report(state),
@@ -346,7 +463,7 @@ impl Task {
                 );
             }
             RegistrationState::Rejoining => {
-                log::warn!("The lease of {identity} is gone; registering again");
+                log::warn!("A key or the lease of {identity} is gone; registering again");
             }
             RegistrationState::Joining
             | RegistrationState::Registered
@@ -355,11 +472,68 @@ impl Task {
         self.state.send_replace(state);
     }
 
+    fn start_next_join(&mut self, now: Instant) {
+        // Who no longer waits is not to be registered.
+        self.joins.retain(|request| !request.reply.is_closed());
+        if self.joins.is_empty() {
+            return;
+        }
+        // A join writes all that a repair would, and need not wait for it: a repair that is cut short has written
+        // nothing over what others wrote, and its late requests will not either.
+        if let Some(repair) = self.registering.take_if(|registering| !registering.is_join) {
+            repair.task.abort();
+            self.interrupted(now);
+        }
+        if !self.session.is_registering()
+            && let Some(request) = self.joins.pop_front()
+        {
+            self.start_join(request);
+        }
+    }
+
+    /// The join or repair under way ends without an outcome.
+    fn interrupted(&mut self, now: Instant) {
+        let lease = self.session.lease().or(self.registrar.leases.last());
+        self.session.handle(Event::RegisterFailed { lease }, now);
+    }
+
+    fn granted(&mut self, lease: Option<Lease>) {
+        if self.session.is_registering()
+            && let Some(lease) = lease
+        {
+            self.session
+                .handle(Event::Granted { lease }, Instant::now());
+        }
+    }
+
+    /// A piece of work ended without an answer: it was aborted, or broke.
+    fn broken(&mut self, error: &JoinError) {
+        if error.is_cancelled() {
+            return;
+        }
+        log::error!(
+            "A defect ended a task of the registration of {}: {error}",
+            self.registrar.identity
+        );
+        let now = Instant::now();
+        let of_registering = |registering: &mut Registering| registering.task.id() == error.id();
+        if self.registering.take_if(of_registering).is_some() {
+            self.interrupted(now);
+        } else if self
+            .own_keys
+            .as_ref()
+            .is_none_or(|watch| watch.task.id() != error.id())
+        {
+            let lease = self.session.lease().map_or(0, |lease| lease.id);
+            self.session.handle(Event::RenewalFailed { lease }, now);
+        }
+    }
+
     fn start_join(&mut self, request: JoinRequest) {
         self.session.join_started();
         let registrar = self.registrar.clone();
         let lease = self.session.lease();
-        self.work.spawn(async move {
+        let task = self.work.spawn(async move {
             let JoinRequest {
                 worker,
                 overwrite,
@@ -375,10 +549,19 @@ impl Task {
                 reply,
             }
         });
+        self.registering = Some(Registering {
+            task,
+            is_join: true,
+        });
     }
 
-    fn finished(&mut self, done: Done) -> Next {
+    fn finished(&mut self, id: Id, done: Done) -> Next {
         let now = Instant::now();
+        let of_registering = |registering: &mut Registering| registering.task.id() == id;
+        if self.registering.take_if(of_registering).is_none() && matches!(done, Done::Repair(_)) {
+            // It ended just before it was cut short for a join, which finds what it wrote.
+            return Next::GoOn;
+        }
         match done {
             Done::Renewal { lease, renewal } => {
                 let event = match renewal {
@@ -398,10 +581,12 @@ impl Task {
                 self.session.handle(event, now);
             }
             Done::Repair(outcome) => match outcome {
-                Registered::InPlace { lease } => self.in_place(lease, now),
+                Registered::InPlace { lease } => {
+                    self.in_place(Event::Registered { lease }, lease, now)
+                }
                 Registered::Displaced { lease, holder } => {
                     self.warn_of_foreign_lease(holder);
-                    self.in_place(lease, now);
+                    self.in_place(Event::Displaced { lease, holder }, lease, now);
                 }
                 Registered::LeaseGone { lease } => {
                     self.session.register_found_lease_gone(lease, now);
@@ -418,7 +603,9 @@ impl Task {
             } => match outcome {
                 Ok((lease, revisions)) => {
                     self.value = value;
-                    self.in_place(lease, now);
+                    self.in_place(Event::Registered { lease }, lease, now);
+                    // First, so that whoever has joined finds itself registered.
+                    self.act(now);
                     let _ = reply.send(Ok(revisions));
                 }
                 Err((lease, error)) => {
@@ -436,8 +623,8 @@ impl Task {
     }
 
     /// The keys were written: watch them from now on.
-    fn in_place(&mut self, lease: Lease, now: Instant) {
-        self.session.handle(Event::Registered { lease }, now);
+    fn in_place(&mut self, event: Event, lease: Lease, now: Instant) {
+        self.session.handle(event, now);
         let (sender, events) = mpsc::channel(8);
         let recheck = (lease.ttl * 2).max(Duration::from_secs(10));
         let watch = own_keys::watch_own_keys(self.registrar.clone(), lease.id, recheck, sender);
@@ -463,10 +650,16 @@ impl Task {
                 self.session.handle(Event::RingKeyMissing, now);
             }
             // While this process writes the key itself, the new lease is its own.
+            OwnKeyEvent::LiveForeign { .. } if self.session.is_registering() => {}
+            OwnKeyEvent::LiveForeign { lease } if self.registrar.leases.are_ours(lease) => {
+                // Written by a request of ours that came late. It would go with that lease.
+                log::info!("The live key of {identity} is on an earlier lease; writing it again");
+                self.session.handle(Event::LiveKeyMissing, now);
+            }
             OwnKeyEvent::LiveForeign { lease } => {
-                if !self.session.is_registering() {
-                    self.warn_of_foreign_lease(lease);
-                }
+                self.warn_of_foreign_lease(lease);
+                self.session
+                    .handle(Event::LiveKeyForeign { holder: lease }, now);
             }
         }
     }
@@ -484,25 +677,39 @@ impl Task {
         if let Some(own_keys) = self.own_keys.take() {
             own_keys.task.abort();
         }
-        // A join or repair under way may be about to use a new lease: let it end, so that its lease is known.
+        // A join or repair under way may be about to use a new lease: let it end, so that no lease is granted after
+        // all is over. Half of the time is for the revocation.
+        let now = Instant::now();
+        let patience = now + deadline.saturating_duration_since(now) / 2;
         while self.session.is_registering() {
-            match tokio::time::timeout_at(deadline, self.work.join_next()).await {
-                Ok(Some(Ok(Done::OwnKeysWatchEnded))) => {}
-                Ok(Some(Ok(done))) => {
-                    if let Next::End { error, reply } = self.finished(done) {
+            match timeout_at(patience, self.work.join_next_with_id()).await {
+                Ok(Some(Ok((id, done)))) => {
+                    if let Next::End { error, reply } = self.finished(id, done) {
                         let _ = reply.send(Err(error));
                     }
                 }
-                Ok(Some(Err(_))) => {}
+                Ok(Some(Err(error))) => self.broken(&error),
                 Ok(None) | Err(_) => break,
             }
         }
+        let unfinished = match self.session.is_registering() {
+            true => self.registrar.leases.last(),
+            false => None,
+        };
         self.work.abort_all();
         self.report(RegistrationState::Left);
-        match self.session.lease() {
-            Some(lease) => self.registrar.revoke(lease.id, deadline).await,
-            None => Ok(0),
+        let held = self.session.lease();
+        let is_displaced = self.session.displaced_by().is_some();
+        let mut result = Ok(0);
+        if let Some(lease) = unfinished.filter(|lease| held != Some(*lease)) {
+            result = self.registrar.revoke(lease.id, deadline).await;
         }
+        if let Some(lease) = held {
+            let revoked = self.registrar.revoke(lease.id, deadline).await;
+            result = result.and(revoked);
+        }
+        // The key of another process stays.
+        result.map(|revision| if is_displaced { 0 } else { revision })
     }
 }
 
@@ -655,29 +862,32 @@ impl Registrar {
             }
         }
         let key = self.keys.live_key(&self.identity);
-        let put = Txn::new()
-            .when([Compare::version(key.as_str(), CompareOp::Equal, 0)])
-            .and_then([self.put_live(value, lease)])
-            .or_else([TxnOp::get(key.as_str(), None)]);
-        let answer = match self.commit_live(put, deadline).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return Registered::LeaseGone { lease: lease.id },
-            Err(error) => return failed(error),
-        };
-        let holder = if answer.succeeded() {
-            lease.id
-        } else {
-            answer
-                .op_responses()
-                .into_iter()
-                .next()
-                .and_then(ring::first_key)
-                .map_or(lease.id, |kv| kv.lease())
-        };
-        if holder == lease.id {
-            Registered::InPlace { lease }
-        } else {
-            Registered::Displaced { lease, holder }
+        // Nobody's yet. Afterwards: one of our own earlier leases'.
+        let mut may_replace = Compare::version(key.as_str(), CompareOp::Equal, 0);
+        loop {
+            let put = Txn::new()
+                .when([may_replace])
+                .and_then([self.put_live(value, lease)])
+                .or_else([TxnOp::get(key.as_str(), None)]);
+            let answer = match self.commit_live(put, deadline).await {
+                Ok(Some(answer)) => answer,
+                Ok(None) => return Registered::LeaseGone { lease: lease.id },
+                Err(error) => return failed(error),
+            };
+            if answer.succeeded() {
+                return Registered::InPlace { lease };
+            }
+            let mut found = answer.op_responses().into_iter();
+            let holder = found.next().and_then(ring::first_key).map(|kv| kv.lease());
+            may_replace = match holder {
+                Some(holder) if holder == lease.id => return Registered::InPlace { lease },
+                Some(holder) if self.leases.are_ours(holder) => {
+                    Compare::lease(key.as_str(), CompareOp::Equal, holder)
+                }
+                Some(holder) => return Registered::Displaced { lease, holder },
+                // It went away in between.
+                None => Compare::version(key.as_str(), CompareOp::Equal, 0),
+            };
         }
     }
 
@@ -724,19 +934,27 @@ impl Registrar {
             ttl: self.ttl,
             sent_at: Instant::now(),
         };
+        self.leases.ask_for(asked_for);
         match lease::grant(&self.endpoints, asked_for.id, self.ttl, deadline).await {
-            Ok(ttl) => Ok(Lease { ttl, ..asked_for }),
+            Ok(ttl) => {
+                let lease = Lease { ttl, ..asked_for };
+                self.leases.granted.send_replace(Some(lease));
+                Ok(lease)
+            }
             Err(error) if error.kind() == ErrorKind::Unavailable => Err((Some(asked_for), error)),
             Err(error) => Err((None, error)),
         }
     }
 
+    /// Revokes the lease. Returns a revision at which the live key is gone; 0 if it is there, on another lease.
     async fn revoke(&self, lease: i64, deadline: Instant) -> Result<i64> {
-        lease::revoke(&self.endpoints, lease, deadline)
-            .await
-            .map_err(|error| {
+        match lease::revoke(&self.endpoints, lease, deadline).await {
+            // It had ended before.
+            Ok(0) => Ok(self.live_key_gone_at(deadline).await),
+            Ok(revision) => Ok(revision),
+            Err(error) => {
                 let text = error.cause().map_or("", |cause| cause.text.as_str());
-                Error::with_cause(
+                Err(Error::with_cause(
                     error.kind(),
                     error.message(),
                     Cause {
@@ -747,7 +965,118 @@ impl Registrar {
                         ),
                         timed_out: error.cause().is_some_and(|cause| cause.timed_out),
                     },
-                )
-            })
+                ))
+            }
+        }
+    }
+
+    /// A revision at which the live key does not exist; 0 if it exists or etcd does not tell.
+    async fn live_key_gone_at(&self, deadline: Instant) -> i64 {
+        let key = self.keys.live_key(&self.identity);
+        let call = Call::new(format!("Getting for path:{key}"), deadline);
+        let read = |mut client: etcd_client::Client| {
+            let key = key.as_str();
+            async move { client.get(key, ring::keys_only()).await }
+        };
+        match self.endpoints.call(&call, read).await {
+            Ok(answer) if answer.kvs().is_empty() => revision_of(answer.header()),
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Backend, Config, Properties};
+
+    /// A task that nothing drives, of a worker whose etcd is away.
+    fn idle_task() -> Task {
+        let mut properties = Properties::new();
+        properties.set("alluxio.worker.membership.manager.type", "ETCD");
+        properties.set("alluxio.etcd.endpoints", "http://127.0.0.1:1");
+        let config = Config::from_properties(&properties).expect("a good configuration");
+        let Backend::Etcd(config) = config.backend else {
+            panic!("a cluster in etcd");
+        };
+        let registrar = Registrar {
+            endpoints: Arc::new(Endpoints::new(&config).expect("no files")),
+            keys: Keys::new("test"),
+            identity: WorkerIdentity::V0(1),
+            has_ring: true,
+            ttl: Duration::from_secs(5),
+            leases: Leases::default(),
+        };
+        let (state, _) = watch::channel(RegistrationState::Joining);
+        let (lease, _) = watch::channel(LeaseInfo::default());
+        Task::new(registrar, None, state, lease)
+    }
+
+    fn ask_to_join(task: &mut Task) -> oneshot::Receiver<Result<KeyRevisions>> {
+        let (reply, answer) = oneshot::channel();
+        let worker = Worker {
+            identity: WorkerIdentity::V0(1),
+            address: crate::worker::WorkerNetAddress::new("host"),
+        };
+        task.joins.push_back(JoinRequest {
+            worker,
+            overwrite: false,
+            deadline: Instant::now() + Duration::from_secs(60),
+            reply,
+        });
+        answer
+    }
+
+    fn under_way(
+        task: &mut Task,
+        is_join: bool,
+        work: impl Future<Output = Done> + Send + 'static,
+    ) {
+        task.session.join_started();
+        let work = task.work.spawn(work);
+        task.registering = Some(Registering {
+            task: work,
+            is_join,
+        });
+    }
+
+    #[tokio::test]
+    async fn a_defect_in_a_join_does_not_keep_others_waiting() {
+        let mut task = idle_task();
+        under_way(&mut task, true, async { panic!("a defect of a test") });
+        let _answer = ask_to_join(&mut task);
+        task.start_next_join(Instant::now());
+        assert_eq!(task.joins.len(), 1, "one at a time");
+        let Some(Err(error)) = task.work.join_next_with_id().await else {
+            panic!("it broke");
+        };
+        task.broken(&error);
+        assert!(!task.session.is_registering());
+        task.start_next_join(Instant::now());
+        assert!(task.joins.is_empty() && task.session.is_registering());
+    }
+
+    #[tokio::test]
+    async fn a_join_does_not_wait_for_a_repair() {
+        let mut task = idle_task();
+        under_way(&mut task, false, std::future::pending());
+        let _answer = ask_to_join(&mut task);
+        task.start_next_join(Instant::now());
+        assert!(task.joins.is_empty());
+        assert!(task.registering.as_ref().is_some_and(|now| now.is_join));
+        // The repair was aborted, which ends nothing else.
+        let Some(Err(error)) = task.work.join_next_with_id().await else {
+            panic!("it was cut short");
+        };
+        task.broken(&error);
+        assert!(task.session.is_registering());
+    }
+
+    #[tokio::test]
+    async fn who_has_gone_away_is_not_registered() {
+        let mut task = idle_task();
+        drop(ask_to_join(&mut task));
+        task.start_next_join(Instant::now());
+        assert!(task.joins.is_empty() && !task.session.is_registering());
     }
 }

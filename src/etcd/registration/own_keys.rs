@@ -25,6 +25,9 @@ pub(crate) enum OwnKeyEvent {
     RingMissing,
 }
 
+/// How long reading the keys and opening their watches may take at most.
+const LONGEST_OPENING: Duration = Duration::from_secs(30);
+
 /// Reads both keys, then watches them; starts over when the watch breaks and every `recheck` anyway, since etcd has
 /// lost watch events before. Ends when nobody listens.
 pub(crate) async fn watch_own_keys(
@@ -34,11 +37,16 @@ pub(crate) async fn watch_own_keys(
     events: mpsc::Sender<OwnKeyEvent>,
 ) {
     let mut delays = retry_delays();
+    // Longer after each failure, for networks that are slow but work.
+    let mut limit = TRY_TIMEOUT * 2;
     while !events.is_closed() {
-        match check_and_watch(&registrar, lease, recheck, &events).await {
+        match check_and_watch(&registrar, lease, recheck, limit, &events).await {
             // The watch worked for a while: the next failure is a new one.
             Ok(()) => delays = retry_delays(),
-            Err(reason) => log::debug!("Watching the keys of {}: {reason}", registrar.identity),
+            Err(reason) => {
+                log::debug!("Watching the keys of {}: {reason}", registrar.identity);
+                limit = (limit * 2).min(LONGEST_OPENING);
+            }
         }
         tokio::time::sleep(delays.next().unwrap_or_default()).await;
     }
@@ -48,19 +56,23 @@ async fn check_and_watch(
     registrar: &Registrar,
     lease: i64,
     recheck: Duration,
+    limit: Duration,
     events: &mpsc::Sender<OwnKeyEvent>,
 ) -> Result<(), String> {
     let live_key = registrar.keys.live_key(&registrar.identity);
     let ring_key = registrar.keys.ring_key(&registrar.identity);
     let has_ring = registrar.has_ring;
     let until = Instant::now() + recheck;
-    let read = Txn::new().and_then([
-        TxnOp::get(live_key.as_str(), None),
-        TxnOp::get(ring_key.as_str(), None),
-    ]);
+    // Only what is needed: a user who may not read the ring is to see the live key.
+    let keys = [Some(&live_key), has_ring.then_some(&ring_key)];
+    let gets = keys.into_iter().flatten();
+    let read = Txn::new().and_then(
+        gets.map(|key| TxnOp::get(key.as_str(), None))
+            .collect::<Vec<_>>(),
+    );
     let endpoint = registrar.endpoints.pick();
     let (answer, mut stream) = endpoint
-        .attempt(TRY_TIMEOUT * 2, |mut client: Client| {
+        .attempt(limit, |mut client: Client| {
             let (live_key, ring_key) = (live_key.clone(), ring_key.clone());
             async move {
                 let answer = client.txn(read).await?;

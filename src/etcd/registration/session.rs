@@ -14,13 +14,13 @@ use tokio::time::Instant;
 pub enum RegistrationState {
     /// The first registration is under way.
     Joining,
-    /// The lease is renewed in time.
+    /// The keys are written and the lease is renewed in time.
     Registered,
     /// No renewal was answered for two thirds of the TTL.
     Suspect,
     /// The lease has run out, or may have: others may list the worker as lost.
     Lost,
-    /// The lease has run out; a new one is being fetched.
+    /// A key is missing, or the lease is gone: the worker is being registered again.
     Rejoining,
     /// Ended on purpose.
     Left,
@@ -45,16 +45,24 @@ pub(crate) enum Event {
     RenewalFailed { lease: i64 },
     /// etcd says that the lease does not exist.
     LeaseGone { lease: i64 },
+    /// The lease that is being registered with was granted: from now on it is to be renewed.
+    Granted { lease: Lease },
     /// All keys that this worker may write are in place, on this lease.
     Registered { lease: Lease },
-    /// Registering failed; `lease` was granted or may have been.
+    /// The same, but the live key is `holder`'s.
+    Displaced { lease: Lease, holder: i64 },
+    /// Registering failed; `lease` is the one that exists or may exist.
     RegisterFailed { lease: Option<Lease> },
-    /// The own live key is gone.
+    /// The own live key is gone, or on a lease that was given up.
     LiveKeyMissing,
+    /// The live key is on a lease of another process, or on none (0).
+    LiveKeyForeign { holder: i64 },
     /// The own ring key is gone.
     RingKeyMissing,
     /// The program this worker belongs to gave a sign of life.
     HostAlive { at: Instant },
+    /// The machine was suspended until now: etcd's clock went on by this much and ours did not.
+    Slept { by: Duration },
 }
 
 /// What to do now.
@@ -72,8 +80,11 @@ pub(crate) enum Action {
     Report(RegistrationState),
 }
 
-/// At most this many renewals wait for an answer at once, each on a stream of its own.
-const MAX_RENEWALS: usize = 3;
+/// At most this many renewals wait for an answer at once, each on a stream of its own: as many as are sent, one after
+/// the other's patience, while the first may still be answered.
+const MAX_RENEWALS: usize = 5;
+/// How long an answer is waited for. After a TTL it would be of no use.
+const LONGEST_RENEWAL: Duration = Duration::from_secs(16);
 /// Workers that lost their leases at the same moment come back spread over this time, or a fifth of the TTL if less.
 const REJOIN_SPREAD: Duration = Duration::from_secs(1);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
@@ -90,12 +101,18 @@ pub(crate) struct Session {
     /// Tries since the last answer.
     renewal_tries: u32,
     renew_at: Instant,
+    /// Whether the keys have ever been in place.
+    joined: bool,
+    /// Who holds the live key instead.
+    displaced_by: Option<i64>,
     register_needed: bool,
     register_in_flight: bool,
     register_tries: u32,
     register_at: Instant,
     /// When the program last gave a sign of life, if it has promised to.
     host_alive_at: Option<Instant>,
+    /// The last sleep: when it was noticed, and how long it was.
+    slept: Option<(Instant, Duration)>,
     rng: StdRng,
 }
 
@@ -109,11 +126,14 @@ impl Session {
             renewals_in_flight: 0,
             renewal_tries: 0,
             renew_at: now,
+            joined: false,
+            displaced_by: None,
             register_needed: false,
             register_in_flight: false,
             register_tries: 0,
             register_at: now,
             host_alive_at,
+            slept: None,
             rng: StdRng::seed_from_u64(seed),
         }
     }
@@ -128,6 +148,11 @@ impl Session {
         self.lease
     }
 
+    /// The lease that the live key is on instead, 0 for none; `None` if the key is ours.
+    pub(crate) fn displaced_by(&self) -> Option<i64> {
+        self.displaced_by
+    }
+
     /// When the lease ends unless it is renewed.
     pub(crate) fn lease_ends_at(&self) -> Option<Instant> {
         self.lease.map(|lease| self.lost_at(lease))
@@ -138,6 +163,7 @@ impl Session {
         match event {
             Event::Renewed { lease, sent_at } => {
                 self.renewals_in_flight = self.renewals_in_flight.saturating_sub(1);
+                let sent_at = self.before_sleep(sent_at);
                 if let Some(current) = self.lease.filter(|current| current.id == lease)
                     && sent_at >= self.renewed_at
                 {
@@ -157,19 +183,23 @@ impl Session {
                 self.renewals_in_flight = self.renewals_in_flight.saturating_sub(1);
                 self.lose_lease(lease, now);
             }
-            Event::Registered { lease } => self.registered(lease, now),
+            Event::Granted { lease } => self.hold(Some(lease), now),
+            Event::Registered { lease } => self.registered(lease, None, now),
+            Event::Displaced { lease, holder } => self.registered(lease, Some(holder), now),
             Event::RegisterFailed { lease } => {
                 self.register_in_flight = false;
-                // The lease may exist on the server: the next try uses it again instead of leaving it behind.
-                if self.lease.is_none()
-                    && let Some(lease) = lease
-                {
-                    self.adopt(lease);
-                }
+                // It may exist on the server: the next try uses it again instead of leaving it behind.
+                self.hold(lease, now);
                 self.register_at = now + self.retry_delay(self.register_tries);
             }
+            Event::LiveKeyForeign { holder } => self.displaced_by = Some(holder),
             Event::LiveKeyMissing | Event::RingKeyMissing => self.need_register(now),
             Event::HostAlive { at } => self.host_alive_at = Some(at),
+            Event::Slept { by } => {
+                self.slept = Some((now, by));
+                self.renewed_at = before(self.renewed_at, by);
+                self.renew_at = now;
+            }
         }
     }
 
@@ -197,7 +227,7 @@ impl Session {
             actions.push(Action::Renew {
                 lease,
                 patience,
-                limit: (patience * 4).min(lease.ttl * 3 / 5),
+                limit: lease.ttl.min(LONGEST_RENEWAL),
             });
         }
         if self.register_due(now) {
@@ -226,27 +256,47 @@ impl Session {
                 }
             }
         }
-        if self.register_needed && !self.register_in_flight && self.host_is_near(now) {
+        if self.may_register() && self.host_is_near(now) {
             wake = wake.min(self.register_at);
         }
         wake.max(now)
     }
 
-    fn registered(&mut self, lease: Lease, now: Instant) {
+    fn registered(&mut self, lease: Lease, displaced_by: Option<i64>, now: Instant) {
         self.register_in_flight = false;
+        self.hold(Some(lease), now);
+        self.joined = true;
+        self.displaced_by = displaced_by;
         self.register_needed = false;
         self.register_tries = 0;
-        if self.lease.is_none_or(|current| current.id != lease.id) {
-            self.adopt(lease);
-            self.renew_at = self.renew_at.max(now);
+    }
+
+    /// Goes on with this lease. Keys that were on another one have to be written again.
+    fn hold(&mut self, lease: Option<Lease>, now: Instant) {
+        let before = self.lease.map(|lease| lease.id);
+        match lease {
+            Some(lease) if before != Some(lease.id) => {
+                self.lease = Some(lease);
+                self.renewed_at = self.before_sleep(lease.sent_at);
+                self.renewal_tries = 0;
+                self.renew_at = (lease.sent_at + self.vary(lease.ttl / 3)).max(now);
+                self.register_needed |= before.is_some();
+            }
+            Some(_) => {}
+            None => {
+                if let Some(gone) = before {
+                    self.lose_lease(gone, now);
+                }
+            }
         }
     }
 
-    fn adopt(&mut self, lease: Lease) {
-        self.lease = Some(lease);
-        self.renewed_at = lease.sent_at;
-        self.renewal_tries = 0;
-        self.renew_at = lease.sent_at + self.vary(lease.ttl / 3);
+    /// When a request was sent, on etcd's clock: that went on during a sleep in between.
+    fn before_sleep(&self, sent_at: Instant) -> Instant {
+        match self.slept {
+            Some((noticed_at, by)) if sent_at < noticed_at => before(sent_at, by),
+            _ => sent_at,
+        }
     }
 
     fn lose_lease(&mut self, lease: i64, now: Instant) {
@@ -272,10 +322,12 @@ impl Session {
     }
 
     fn register_due(&self, now: Instant) -> bool {
-        self.register_needed
-            && !self.register_in_flight
-            && now >= self.register_at
-            && self.host_is_near(now)
+        self.may_register() && now >= self.register_at && self.host_is_near(now)
+    }
+
+    /// The first registration is the caller's: what to write is known after that.
+    fn may_register(&self) -> bool {
+        self.joined && self.register_needed && !self.register_in_flight
     }
 
     /// Without a lease to measure by, a program that was silent for this long is not registered again until it speaks.
@@ -292,9 +344,10 @@ impl Session {
 
     fn state_at(&self, now: Instant) -> RegistrationState {
         match self.lease {
-            None if self.register_needed => RegistrationState::Rejoining,
-            None => RegistrationState::Joining,
+            _ if !self.joined => RegistrationState::Joining,
+            None => RegistrationState::Rejoining,
             Some(lease) if now >= self.lost_at(lease) => RegistrationState::Lost,
+            Some(_) if self.register_needed => RegistrationState::Rejoining,
             Some(lease) if now >= self.suspect_at(lease) => RegistrationState::Suspect,
             Some(_) => RegistrationState::Registered,
         }
@@ -329,15 +382,20 @@ impl Session {
     }
 }
 
+fn before(instant: Instant, by: Duration) -> Instant {
+    instant.checked_sub(by).unwrap_or(instant)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BinaryHeap;
+    use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
     use super::*;
 
     /// A worker, a network and an etcd, all made up, on a clock that jumps from event to event.
     struct World {
         rng: StdRng,
+        ttl: Duration,
         now: Instant,
         session: Session,
         /// What is under way: answers on their way back.
@@ -346,68 +404,109 @@ mod tests {
         server: Server,
         /// Until when the network swallows everything.
         cut_until: Instant,
+        /// Until when answers take long, up to more than a TTL.
+        slow_until: Instant,
         /// Until when the program is stopped: it neither acts nor gives signs of life.
         frozen_until: Instant,
+        /// Until when the host alone is stopped: it gives no signs of life.
+        silent_until: Instant,
+        beat_at: Instant,
         renewals_in_flight: usize,
         registering: bool,
+        /// The lease that the worker was last told its keys are on, until it is told otherwise.
+        confirmed: Option<i64>,
         /// When something last went wrong that the worker is not told of at once.
         last_fault: Instant,
     }
 
     #[derive(Default)]
     struct Server {
-        /// The lease the live key is on, when it ends, and whether the key is there.
-        lease: Option<(i64, Instant)>,
-        key: bool,
-        next_lease: i64,
+        /// When each lease ends.
+        leases: BTreeMap<i64, Instant>,
+        /// Those whose time was over.
+        ended: BTreeSet<i64>,
+        /// What the live key is on.
+        live: Option<i64>,
+        ring: bool,
+        last_lease: i64,
     }
 
     #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
     enum Answer {
-        Renewed { lease: i64, sent_at: Instant },
-        RenewalLost { lease: i64 },
-        LeaseGone { lease: i64 },
-        Registered { lease: i64, sent_at: Instant },
-        RegisterFailed,
-        RegisterFoundLeaseGone { lease: i64 },
-        LiveKeyMissing,
+        Renewed {
+            lease: i64,
+            sent_at: Instant,
+        },
+        RenewalLost {
+            lease: i64,
+        },
+        LeaseGone {
+            lease: i64,
+        },
+        Granted {
+            lease: i64,
+            sent_at: Instant,
+        },
+        Registered {
+            lease: i64,
+            sent_at: Instant,
+        },
+        Displaced {
+            lease: i64,
+            holder: i64,
+            sent_at: Instant,
+        },
+        RegisterFailed {
+            lease: Option<(i64, Instant)>,
+        },
+        RegisterFoundLeaseGone {
+            lease: i64,
+        },
+        /// The watch of the own keys tells how they are.
+        Look,
     }
 
     const TTL: Duration = Duration::from_secs(5);
+    /// Leases from here on are other processes'.
+    const FOREIGN: i64 = 1_000_000_000;
 
     impl World {
-        fn new(seed: u64) -> Self {
+        fn new(seed: u64, ttl: Duration) -> Self {
             let now = Instant::now();
             let mut world = World {
                 rng: StdRng::seed_from_u64(seed),
+                ttl,
                 now,
                 session: Session::new(now, Some(now), seed),
                 answers: BinaryHeap::new(),
                 sequence: 0,
                 server: Server::default(),
                 cut_until: now,
+                slow_until: now,
                 frozen_until: now,
+                silent_until: now,
+                beat_at: now,
                 renewals_in_flight: 0,
                 registering: true,
+                confirmed: None,
                 last_fault: now,
             };
             world.session.join_started();
-            let lease = world.grant();
-            world.answer(
-                Duration::from_millis(3),
-                Answer::Registered {
-                    lease,
-                    sent_at: now,
-                },
-            );
+            world.register(None);
             world
         }
 
-        fn grant(&mut self) -> i64 {
-            self.server.next_lease += 1;
-            self.server.lease = Some((self.server.next_lease, self.now + TTL));
-            self.server.key = true;
-            self.server.next_lease
+        /// How often the host gives a sign of life.
+        fn beat(&self) -> Duration {
+            (self.ttl / 25).min(Duration::from_secs(1))
+        }
+
+        fn chance(&mut self, one_in: u32) -> bool {
+            self.rng.random_range(0..one_in) == 0
+        }
+
+        fn up_to(&mut self, longest: Duration) -> Duration {
+            longest.mul_f64(self.rng.random_range(0.001..1.0))
         }
 
         fn answer(&mut self, after: Duration, answer: Answer) {
@@ -417,158 +516,312 @@ mod tests {
         }
 
         fn expire(&mut self) {
-            if self.server.lease.is_some_and(|(_, ends)| ends <= self.now) {
-                self.server.lease = None;
-                self.server.key = false;
+            let now = self.now;
+            let ended = &mut self.server.ended;
+            self.server.leases.retain(|lease, ends| {
+                let lives = *ends > now;
+                if !lives {
+                    ended.insert(*lease);
+                }
+                lives
+            });
+            if let Some(lease) = self.server.live
+                && lease != 0
+                && !self.server.leases.contains_key(&lease)
+            {
+                self.server.live = None;
+                self.look();
             }
         }
 
         fn round_trip(&mut self) -> Duration {
-            Duration::from_micros(self.rng.random_range(300..50_000))
+            if self.now < self.slow_until {
+                self.up_to(self.ttl * 3 / 2)
+            } else {
+                Duration::from_micros(self.rng.random_range(300..50_000))
+            }
+        }
+
+        fn fault_until(&mut self, until: Instant) {
+            self.last_fault = self.last_fault.max(until);
+        }
+
+        /// The watch of the own keys answers, now or once the network is back.
+        fn look(&mut self) {
+            let delay = self.round_trip() + self.cut_until.saturating_duration_since(self.now);
+            self.answer(delay, Answer::Look);
+        }
+
+        fn register(&mut self, lease: Option<i64>) {
+            let sent_at = self.now;
+            let mut delay = self.round_trip();
+            if self.now < self.cut_until {
+                // The answer is lost, what was asked for may have been done.
+                let lease = lease.map(|lease| (lease, sent_at)).or_else(|| {
+                    let new = self.chance(2).then(|| self.grant());
+                    new.map(|lease| (lease, sent_at))
+                });
+                if let Some((lease, _)) = lease
+                    && self.chance(2)
+                {
+                    self.write(lease);
+                }
+                self.answer(Duration::from_secs(2), Answer::RegisterFailed { lease });
+                return;
+            }
+            let lease = match lease {
+                Some(lease) if self.server.leases.contains_key(&lease) => lease,
+                Some(lease) => {
+                    self.answer(delay, Answer::RegisterFoundLeaseGone { lease });
+                    return;
+                }
+                None => {
+                    let lease = self.grant();
+                    self.answer(delay, Answer::Granted { lease, sent_at });
+                    delay += self.round_trip();
+                    if self.chance(100) {
+                        let lease = Some((lease, sent_at));
+                        self.answer(delay, Answer::RegisterFailed { lease });
+                        return;
+                    }
+                    lease
+                }
+            };
+            let answer = match self.write(lease) {
+                holder if holder == lease => Answer::Registered { lease, sent_at },
+                holder => Answer::Displaced {
+                    lease,
+                    holder,
+                    sent_at,
+                },
+            };
+            self.answer(delay, answer);
+        }
+
+        fn grant(&mut self) -> i64 {
+            self.server.last_lease += 1;
+            let ends = self.now + self.ttl;
+            self.server.leases.insert(self.server.last_lease, ends);
+            self.server.last_lease
+        }
+
+        /// Writes the keys, except over another process's. Returns whose the live key is then.
+        fn write(&mut self, lease: i64) -> i64 {
+            self.server.ring = true;
+            match self.server.live {
+                Some(holder) if holder == 0 || holder >= FOREIGN => holder,
+                _ if !self.server.leases.contains_key(&lease) => lease,
+                _ => *self.server.live.insert(lease),
+            }
         }
 
         fn carry_out(&mut self, action: Action) {
-            let cut = self.now < self.cut_until;
-            let delay = self.round_trip();
             match action {
                 Action::Report(_) => {}
                 Action::Renew { lease, limit, .. } => {
                     self.renewals_in_flight += 1;
                     assert!(self.renewals_in_flight <= MAX_RENEWALS);
+                    assert!(limit <= self.ttl, "an answer of no use");
+                    assert!(self.now < self.beat_at + self.ttl.mul_f64(0.4));
                     let lease = lease.id;
-                    if cut {
+                    let delay = self.round_trip();
+                    if self.now < self.cut_until || delay > limit {
                         self.answer(limit, Answer::RenewalLost { lease });
                         return;
                     }
-                    match &mut self.server.lease {
-                        Some((id, ends)) if *id == lease => {
-                            *ends = self.now + TTL;
-                            let sent_at = self.now;
+                    let sent_at = self.now;
+                    let ends = self.now + self.ttl;
+                    match self.server.leases.get_mut(&lease) {
+                        Some(end) => {
+                            *end = (*end).max(ends);
                             self.answer(delay, Answer::Renewed { lease, sent_at });
                         }
-                        _ => self.answer(delay, Answer::LeaseGone { lease }),
+                        None => self.answer(delay, Answer::LeaseGone { lease }),
                     }
                 }
                 Action::Register { lease } => {
                     assert!(!self.registering, "two registrations at once");
+                    assert!(self.now < self.beat_at + LONGEST_RETRY);
                     self.registering = true;
-                    let sent_at = self.now;
-                    if cut {
-                        self.answer(Duration::from_secs(2), Answer::RegisterFailed);
-                        return;
-                    }
-                    match lease.map(|lease| lease.id) {
-                        Some(id) if self.server.lease.is_some_and(|(held, _)| held == id) => {
-                            self.server.key = true;
-                            self.answer(delay, Answer::Registered { lease: id, sent_at });
-                        }
-                        Some(id) => {
-                            self.answer(delay, Answer::RegisterFoundLeaseGone { lease: id })
-                        }
-                        None => {
-                            let lease = self.grant();
-                            self.answer(delay, Answer::Registered { lease, sent_at });
-                        }
-                    }
+                    self.register(lease.map(|lease| lease.id));
                 }
             }
         }
 
         fn deliver(&mut self, answer: Answer) {
-            if matches!(
-                answer,
-                Answer::Renewed { .. } | Answer::RenewalLost { .. } | Answer::LeaseGone { .. }
-            ) {
-                self.renewals_in_flight -= 1;
-            }
-            if matches!(
-                answer,
-                Answer::Registered { .. }
-                    | Answer::RegisterFailed
-                    | Answer::RegisterFoundLeaseGone { .. }
-            ) {
-                self.registering = false;
-            }
             let now = self.now;
-            match answer {
+            let granted = |lease: i64, sent_at: Instant| Lease {
+                id: lease,
+                ttl: self.ttl,
+                sent_at,
+            };
+            let event = match answer {
                 Answer::Renewed { lease, sent_at } => {
-                    self.session.handle(Event::Renewed { lease, sent_at }, now);
+                    self.renewals_in_flight -= 1;
+                    Event::Renewed { lease, sent_at }
                 }
                 Answer::RenewalLost { lease } => {
-                    self.session.handle(Event::RenewalFailed { lease }, now);
+                    self.renewals_in_flight -= 1;
+                    Event::RenewalFailed { lease }
                 }
                 Answer::LeaseGone { lease } => {
-                    self.session.handle(Event::LeaseGone { lease }, now);
+                    self.renewals_in_flight -= 1;
+                    self.confirmed.take_if(|confirmed| *confirmed == lease);
+                    Event::LeaseGone { lease }
                 }
+                Answer::Granted { lease, sent_at } => Event::Granted {
+                    lease: granted(lease, sent_at),
+                },
                 Answer::Registered { lease, sent_at } => {
-                    let lease = Lease {
-                        id: lease,
-                        ttl: TTL,
-                        sent_at,
-                    };
-                    self.session.handle(Event::Registered { lease }, now);
+                    self.registering = false;
+                    self.confirmed = Some(lease);
+                    let lease = granted(lease, sent_at);
                     // The keys are read again after each registration.
-                    if !self.server.key {
-                        let delay = self.round_trip();
-                        self.answer(delay, Answer::LiveKeyMissing);
-                    }
+                    self.look();
+                    Event::Registered { lease }
                 }
-                Answer::RegisterFailed => {
-                    self.session
-                        .handle(Event::RegisterFailed { lease: None }, now);
+                Answer::Displaced {
+                    lease,
+                    holder,
+                    sent_at,
+                } => {
+                    self.registering = false;
+                    self.confirmed = Some(lease);
+                    let lease = granted(lease, sent_at);
+                    self.look();
+                    Event::Displaced { lease, holder }
+                }
+                Answer::RegisterFailed { lease } => {
+                    self.registering = false;
+                    let lease = lease.map(|(lease, sent_at)| granted(lease, sent_at));
+                    // The first is tried again by whoever joins.
+                    if self.confirmed.is_none() && self.session.state == RegistrationState::Joining
+                    {
+                        self.session.handle(Event::RegisterFailed { lease }, now);
+                        self.session.join_started();
+                        self.registering = true;
+                        let lease = self.session.lease().map(|lease| lease.id);
+                        self.register(lease);
+                        return;
+                    }
+                    Event::RegisterFailed { lease }
                 }
                 Answer::RegisterFoundLeaseGone { lease } => {
+                    self.registering = false;
+                    self.confirmed.take_if(|confirmed| *confirmed == lease);
                     self.session.register_found_lease_gone(lease, now);
+                    return;
                 }
-                Answer::LiveKeyMissing => self.session.handle(Event::LiveKeyMissing, now),
-            }
+                Answer::Look if now < self.cut_until => return self.look(),
+                // The keys are read again after a registration.
+                Answer::Look if self.registering => return,
+                Answer::Look => {
+                    if !self.server.ring {
+                        self.confirmed = None;
+                        self.session.handle(Event::RingKeyMissing, now);
+                    }
+                    let ours = self.session.lease().map(|lease| lease.id);
+                    match self.server.live {
+                        Some(holder) if holder == 0 || holder >= FOREIGN => {
+                            Event::LiveKeyForeign { holder }
+                        }
+                        live if live.is_none() || live != ours => {
+                            self.confirmed = None;
+                            Event::LiveKeyMissing
+                        }
+                        _ => return,
+                    }
+                }
+            };
+            self.session.handle(event, now);
         }
 
         /// Something bad, now and then.
         fn misfortune(&mut self) {
-            match self.rng.random_range(0..2_000) {
+            let length = self.up_to(self.ttl * 5 / 2);
+            let until = self.now + length;
+            // One in eight TTLs or so.
+            let steps = self.ttl.div_duration_f64(self.beat());
+            match self.rng.random_range(0..80 * steps as u32) {
                 0 => {
-                    let length = Duration::from_millis(self.rng.random_range(10..12_000));
-                    self.cut_until = self.now + length;
-                    self.last_fault = self.last_fault.max(self.cut_until);
+                    self.cut_until = until;
+                    self.fault_until(until);
                 }
                 1 => {
-                    self.server.lease = None;
-                    self.server.key = false;
-                    self.last_fault = self.last_fault.max(self.now);
+                    self.slow_until = until;
+                    // A registration takes two round trips.
+                    self.fault_until(until + self.ttl * 3);
                 }
-                2 if self.server.key => {
-                    self.server.key = false;
-                    self.last_fault = self.last_fault.max(self.now);
-                    let delay = self.round_trip();
-                    self.answer(delay, Answer::LiveKeyMissing);
+                2 => {
+                    self.frozen_until = until;
+                    self.fault_until(until);
                 }
                 3 => {
-                    let length = Duration::from_millis(self.rng.random_range(10..12_000));
-                    self.frozen_until = self.now + length;
-                    self.last_fault = self.last_fault.max(self.frozen_until);
+                    self.silent_until = until;
+                    self.fault_until(until);
+                }
+                4 => {
+                    // An administrator revokes every lease.
+                    self.server.leases.clear();
+                    self.fault_until(self.now);
+                    self.expire();
+                }
+                5 => {
+                    self.server.live = None;
+                    self.fault_until(self.now);
+                    self.look();
+                }
+                6 => {
+                    self.server.ring = false;
+                    self.fault_until(self.now);
+                    self.look();
+                }
+                7 => {
+                    // A new leader gives every lease its full time again, and a second more.
+                    let ends = self.now + self.ttl + Duration::from_secs(1);
+                    self.server.leases.values_mut().for_each(|end| *end = ends);
+                    if self.server.live >= Some(FOREIGN) {
+                        self.fault_until(ends);
+                    }
+                }
+                8 => {
+                    // Another process takes the identity for a while.
+                    self.server.last_lease += 1;
+                    let lease = FOREIGN + self.server.last_lease;
+                    self.server.leases.insert(lease, until);
+                    self.server.live = Some(lease);
+                    self.fault_until(until);
+                    self.look();
+                }
+                9 => {
+                    // The machine sleeps: only the server's clock goes on.
+                    let ends = self.server.leases.values_mut();
+                    ends.for_each(|end| *end -= length);
+                    self.session.handle(Event::Slept { by: length }, self.now);
+                    self.fault_until(self.now);
+                    self.expire();
                 }
                 _ => {}
             }
         }
 
         fn step(&mut self) {
-            let beat_at = self.now + Duration::from_millis(200);
-            let answer_at = self.answers.peek().map(|next| next.0.0);
-            let mut next = beat_at.min(self.session.wake_at(self.now));
-            if let Some(at) = answer_at {
-                next = next.min(at);
+            let mut next = self.now + self.beat();
+            next = next.min(self.session.wake_at(self.now));
+            if let Some(answer) = self.answers.peek() {
+                next = next.min(answer.0.0);
             }
             self.now = next.max(self.now + Duration::from_nanos(1));
             if self.now < self.frozen_until {
                 // Nothing runs; the server's clock goes on.
                 self.now = self.frozen_until;
-                self.expire();
-            } else {
-                self.expire();
             }
-            let at = self.now;
-            self.session.handle(Event::HostAlive { at }, at);
+            self.expire();
+            if self.now >= self.silent_until {
+                self.beat_at = self.now;
+                let at = self.now;
+                self.session.handle(Event::HostAlive { at }, at);
+            }
             while let Some(std::cmp::Reverse((at, ..))) = self.answers.peek()
                 && *at <= self.now
             {
@@ -577,10 +830,10 @@ mod tests {
                 };
                 self.deliver(answer);
             }
+            self.misfortune();
             for action in self.session.poll(self.now) {
                 self.carry_out(action);
             }
-            self.misfortune();
             self.check();
         }
 
@@ -588,33 +841,37 @@ mod tests {
             let now = self.now;
             // No wait of zero length follows a poll: that would be a busy loop.
             assert!(self.session.wake_at(now) > now, "spins");
-            if let Some((id, ends)) = self.server.lease
-                && self.session.lease().is_some_and(|lease| lease.id == id)
-                && matches!(
-                    self.session.state,
-                    RegistrationState::Registered | RegistrationState::Suspect
-                )
-            {
-                assert!(now < ends, "taken for alive after its end");
+            let lease = self.session.lease().map(|lease| lease.id);
+            let alive = [RegistrationState::Registered, RegistrationState::Suspect];
+            if alive.contains(&self.session.state) {
+                assert_eq!(lease, self.confirmed, "registered before the keys are");
+                let has_ended = lease.is_some_and(|lease| self.server.ended.contains(&lease));
+                assert!(!has_ended, "taken for alive after its end");
             }
-            // Whatever happened: 6 s after the last fault the worker is registered.
-            if now > self.last_fault + Duration::from_secs(6) {
-                assert!(
-                    self.server.key,
-                    "not listed {:?} after the last fault",
-                    now - self.last_fault
+            // Whatever happened: soon after the last fault the worker is registered.
+            let since = now.saturating_duration_since(self.last_fault);
+            if since > Duration::from_secs(7) {
+                assert_eq!(self.server.live, lease, "not listed {since:?} later");
+                assert!(self.server.ring, "not on the ring {since:?} later");
+                assert_eq!(self.session.displaced_by(), None);
+                assert_eq!(
+                    self.session.state,
+                    RegistrationState::Registered,
+                    "{since:?} later, {} renewals under way",
+                    self.renewals_in_flight
                 );
-                assert_eq!(self.session.state, RegistrationState::Registered);
             }
         }
     }
 
     #[test]
     fn recovers_from_every_generated_history() {
-        for seed in 0..100 {
-            let mut world = World::new(seed);
-            for _ in 0..20_000 {
-                world.step();
+        for (seconds, histories) in [(2, 30), (5, 50), (120, 20)] {
+            for seed in 0..histories {
+                let mut world = World::new(seed, Duration::from_secs(seconds));
+                for _ in 0..20_000 {
+                    world.step();
+                }
             }
         }
     }
@@ -695,6 +952,125 @@ mod tests {
                 .iter()
                 .any(|action| matches!(action, Action::Renew { .. }))
         );
+    }
+
+    fn state_at(session: &mut Session, at: Instant) -> RegistrationState {
+        session.poll(at);
+        session.state
+    }
+
+    fn lease(id: i64, sent_at: Instant) -> Lease {
+        Lease {
+            id,
+            ttl: TTL,
+            sent_at,
+        }
+    }
+
+    #[test]
+    fn a_lease_without_keys_is_no_registration() {
+        let now = Instant::now();
+        let mut session = Session::new(now, None, 1);
+        session.join_started();
+        let first = lease(1, now);
+        session.handle(Event::Granted { lease: first }, now);
+        assert_eq!(state_at(&mut session, now), RegistrationState::Joining);
+        session.handle(Event::Registered { lease: first }, now);
+        assert_eq!(state_at(&mut session, now), RegistrationState::Registered);
+
+        session.handle(Event::LeaseGone { lease: 1 }, now);
+        let later = now + REJOIN_SPREAD;
+        let actions = session.poll(later);
+        assert!(actions.contains(&Action::Register { lease: None }));
+        let second = Some(lease(2, later));
+        session.handle(Event::RegisterFailed { lease: second }, later);
+        assert_eq!(state_at(&mut session, later), RegistrationState::Rejoining);
+        let later = later + LONGEST_RETRY;
+        let actions = session.poll(later);
+        assert!(actions.contains(&Action::Register { lease: second }));
+        let lease = lease(2, later);
+        session.handle(Event::Registered { lease }, later);
+        assert_eq!(state_at(&mut session, later), RegistrationState::Registered);
+
+        session.handle(Event::RingKeyMissing, later);
+        assert_eq!(state_at(&mut session, later), RegistrationState::Rejoining);
+    }
+
+    #[test]
+    fn a_lease_is_renewed_before_its_key_is_written() {
+        let now = Instant::now();
+        let mut session = Session::new(now, None, 1);
+        session.join_started();
+        let lease = lease(1, now);
+        session.handle(Event::Granted { lease }, now + TTL * 4 / 5);
+        let actions = session.poll(now + TTL * 4 / 5);
+        assert!(
+            actions
+                .iter()
+                .any(|action| matches!(action, Action::Renew { limit, .. } if *limit == TTL))
+        );
+    }
+
+    #[test]
+    fn a_join_that_found_the_lease_gone_is_followed_by_another_registration() {
+        let now = Instant::now();
+        let mut session = registered(now, None);
+        session.join_started();
+        let second = Some(lease(2, now));
+        session.handle(Event::RegisterFailed { lease: second }, now);
+        let actions = session.poll(now + LONGEST_RETRY);
+        assert!(actions.contains(&Action::Register { lease: second }));
+    }
+
+    #[test]
+    fn a_sleep_counts_against_the_lease() {
+        let now = Instant::now();
+        let mut session = registered(now, None);
+        let second = Duration::from_secs(1);
+        session.handle(Event::Slept { by: second * 4 }, now);
+        let actions = session.poll(now);
+        assert!(
+            actions
+                .iter()
+                .any(|action| matches!(action, Action::Renew { .. })),
+            "renewed at once"
+        );
+        assert_eq!(session.state, RegistrationState::Suspect);
+        // Sent before the sleep, so that etcd counted the sleep too.
+        let sent_at = now - Duration::from_millis(1);
+        session.handle(Event::Renewed { lease: 1, sent_at }, now);
+        assert_eq!(
+            state_at(&mut session, now + second),
+            RegistrationState::Lost
+        );
+        let sent_at = now + second;
+        session.handle(Event::Renewed { lease: 1, sent_at }, sent_at);
+        assert_eq!(
+            state_at(&mut session, sent_at),
+            RegistrationState::Registered
+        );
+        session.handle(Event::Slept { by: TTL }, sent_at);
+        assert_eq!(state_at(&mut session, sent_at), RegistrationState::Lost);
+    }
+
+    #[test]
+    fn who_holds_the_key_instead_is_told_until_it_is_ours_again() {
+        let now = Instant::now();
+        let mut session = registered(now, None);
+        session.handle(Event::LiveKeyForeign { holder: 9 }, now);
+        assert_eq!(session.displaced_by(), Some(9));
+        assert!(session.poll(now).is_empty(), "nobody fights");
+        session.handle(Event::LiveKeyMissing, now);
+        let ours = lease(1, now);
+        let actions = session.poll(now);
+        assert!(actions.contains(&Action::Register { lease: Some(ours) }));
+        let (lease, holder) = (ours, 0);
+        session.handle(Event::Displaced { lease, holder }, now);
+        assert_eq!(session.displaced_by(), Some(0));
+        session.handle(Event::LiveKeyMissing, now);
+        session.poll(now);
+        session.handle(Event::Registered { lease }, now);
+        assert_eq!(session.displaced_by(), None);
     }
 
     #[test]

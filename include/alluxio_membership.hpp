@@ -180,7 +180,7 @@ public:
     }
 
 private:
-    static void call(void *callback, int32_t event, const axm_member_t *member, axm_snapshot_t *snapshot) noexcept
+    static void call(void *callback, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot) noexcept
     {
         (*static_cast<Callback *>(callback))(event, Member(member), Snapshot(axm_snapshot_retain(snapshot)));
     }

@@ -1,6 +1,7 @@
 //! The one Tokio runtime of the process, for callers that are not async: the C and the Java door.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -127,16 +128,16 @@ impl Runtime {
         T: Send + 'static,
     {
         // The runtime drops the sender when it is shut down.
-        let ended = self.start_task(task).recv();
+        let ended = self.start_task(Box::pin(task)).recv();
         ended.unwrap_or_else(|_| Err(shut_down_already()))
     }
 
-    /// Starts a task, and says how it ended.
-    fn start_task<T, F>(&self, task: F) -> Receiver<Result<T>>
-    where
-        F: Future<Output = Result<T>> + Send + 'static,
-        T: Send + 'static,
-    {
+    /// Starts a task, and says how it ended. It comes in a box since tasks are large, and each function that one is handed
+    /// through as it is has it on the caller's stack once more.
+    fn start_task<T: Send + 'static>(
+        &self,
+        task: Pin<Box<dyn Future<Output = Result<T>> + Send>>,
+    ) -> Receiver<Result<T>> {
         let (sender, receiver) = sync_channel(1);
         let task = self.spawn(task);
         self.spawn(async move {
@@ -168,7 +169,9 @@ impl Runtime {
         }
         self.shut_down.store(true, Ordering::Release);
         let left = self
-            .start_task(async move { self.clusters.leave_all(deadline.into()).await })
+            .start_task(Box::pin(async move {
+                self.clusters.leave_all(deadline.into()).await
+            }))
             // Leaving knows the deadline, but may wait for a call that does not, and threads may be held up by a callback.
             .recv_timeout(deadline.saturating_duration_since(Instant::now()) + LEAST_SHUTDOWN)
             .unwrap_or_else(|_| {

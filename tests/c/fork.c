@@ -12,7 +12,7 @@ static const char IDENTITY[] = "worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
 static void in_child(const char *hosts_file, axm_membership_t *membership, axm_snapshot_t *kept)
 {
     /* A call that waits for ever ends the child, and so fails the test. */
-    alarm(60);
+    alarm(240);
     axm_snapshot_t *snapshot = NULL;
     axm_membership_t *another = NULL;
     char *table = NULL;

@@ -48,7 +48,7 @@ static void fork_inside(void *user_data, int32_t event, const axm_member_t *memb
             sigset_t alarms;
             CHECK(sigemptyset(&alarms) == 0 && sigaddset(&alarms, SIGALRM) == 0);
             CHECK(pthread_sigmask(SIG_UNBLOCK, &alarms, NULL) == 0);
-            alarm(60);
+            alarm(240);
         } else {
             atomic_store(&calls->forked_inside, child);
         }
@@ -107,7 +107,7 @@ static void fork_and_change(axm_membership_t *membership, const axm_membership_t
     CHECK(child >= 0);
     if (child == 0) {
         /* A call that waits for ever ends the child, and so fails the test. */
-        alarm(60);
+        alarm(240);
         in_child(membership, subscription);
         CHECK(write(ready[1], "r", 1) == 1 && read(changed[0], &byte, 1) == 1);
         axm_membership_free(membership);

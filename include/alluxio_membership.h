@@ -6,7 +6,9 @@
  * CONVENTIONS, for every function that does not say otherwise
  *
  * Errors. A function that can fail returns axm_error_t *: NULL means success, anything else is an
- *   error that belongs to the caller, who frees it with axm_error_free.
+ *   error that belongs to the caller, who frees it with axm_error_free. Each function names the codes
+ *   it knows, without AXM_ERROR_; a defect of the library (INTERNAL) is possible everywhere, and later
+ *   versions may return others.
  * Out-parameters are written on success only. They must not be NULL.
  * Ownership. What a function hands out through an out-parameter, or returns from a *_new function,
  *   belongs to the caller and is freed with the *_free function of its type, once. Every *_free
@@ -17,7 +19,8 @@
  *   it cannot, it answers NULL, 0 or false, or does nothing. So does an index that is not below its count.
  * Strings are UTF-8 and end with NUL, in both directions; other input is
  *   AXM_ERROR_INVALID_ARGUMENT. A stored text may contain U+0000, which C cannot show: it is handed
- *   out as U+FFFD.
+ *   out as U+FFFD. They may be of any length, but etcd refuses a request of more than 1.5 MiB, unless
+ *   it is configured otherwise: AXM_ERROR_INVALID_ARGUMENT of the function that stores the text.
  * Threads. An axm_membership_t, an axm_snapshot_t and an axm_status_t may be used by any number of
  *   threads at a time; an axm_config_t and an axm_error_t by one. Nobody may use an object while, or
  *   after, it is freed. After axm_membership_close, in contrast, a handle may still be used: its calls
@@ -30,8 +33,9 @@
  *   stack, and are not ended by signals. axm_membership_close in another thread ends them.
  *   All other functions return at once.
  * Fork. Threads do not survive fork: fork before the first axm_membership_open of the process, or exec
- *   in the child. In a child forked later, functions that use a membership fail with AXM_ERROR_FORKED,
- *   axm_membership_free and axm_subscription_free do nothing, no subscription calls back, and
+ *   in the child; axm_log_set, axm_shutdown and whatever needs no membership may come before. In a child
+ *   forked later, functions that use a membership, axm_log_set and axm_shutdown fail with
+ *   AXM_ERROR_FORKED, axm_membership_free and axm_subscription_free do nothing, no callback is called, and
  *   configurations, errors, snapshots and statuses work. Neither this nor the end of the child harms the
  *   parent, whose workers stay registered and whose subscriptions go on.
  * Signals. The threads of the library, named axm-*, block all signals that are sent to the process,
@@ -75,7 +79,7 @@
  */
 typedef enum {
     /**
-     * An argument cannot be used, or the operation does not fit the worker's state.
+     * An argument cannot be used, the operation does not fit the worker's state, or the log callback called.
      */
     AXM_ERROR_INVALID_ARGUMENT = 1,
     /**
@@ -351,7 +355,7 @@ typedef struct {
 typedef void (*axm_event_callback_t)(void *user_data,
                                      int32_t event,
                                      const axm_member_t *member,
-                                     axm_snapshot_t *snapshot);
+                                     const axm_snapshot_t *snapshot);
 
 /**
  * Called with the user_data of axm_log_set, an AXM_LOG_* value, the part of the library that speaks, and what it says.
@@ -405,6 +409,8 @@ axm_config_t *axm_config_new(void);
 /**
  * Sets one property, for example "alluxio.etcd.endpoints" to "http://etcd-0:2379,http://etcd-1:2379". The last value
  * counts.
+ *
+ * Errors: INVALID_ARGUMENT.
  */
 AXM_MUST_USE
 axm_error_t *axm_config_set(axm_config_t *config,
@@ -413,6 +419,8 @@ axm_error_t *axm_config_set(axm_config_t *config,
 
 /**
  * Sets all properties of a file in the format of alluxio-site.properties. Blocks for as long as the file system does.
+ *
+ * Errors: NOT_FOUND, IO, INVALID_CONFIG (what is in the file), INVALID_ARGUMENT.
  */
 AXM_MUST_USE
 axm_error_t *axm_config_load_file(axm_config_t *config,
@@ -424,9 +432,9 @@ axm_error_t *axm_config_load_file(axm_config_t *config,
 void axm_config_free(axm_config_t *config);
 
 /**
- * Another hold on the same snapshot, for another owner. Returns the snapshot.
+ * Another hold on the same snapshot, for another owner, who frees it. Returns the snapshot.
  */
-axm_snapshot_t *axm_snapshot_retain(axm_snapshot_t *snapshot);
+axm_snapshot_t *axm_snapshot_retain(const axm_snapshot_t *snapshot);
 
 /**
  * Ends one hold on the snapshot; the last one frees it, with its workers and their texts.
@@ -461,6 +469,8 @@ const axm_member_t *axm_snapshot_member(const axm_snapshot_t *snapshot, size_t i
 
 /**
  * The worker of an identity such as "worker-<uuid>": *out is NULL if the snapshot does not contain it.
+ *
+ * Errors: INVALID_ARGUMENT.
  */
 AXM_MUST_USE
 axm_error_t *axm_snapshot_find(const axm_snapshot_t *snapshot,
@@ -539,7 +549,11 @@ int32_t axm_member_web_port(const axm_member_t *member);
 int32_t axm_member_http_server_port(const axm_member_t *member);
 
 /**
- * Opens a membership. Never waits for the network: an etcd that cannot be reached is an error of later calls.
+ * Opens a membership. Never waits for the network: an etcd that cannot be reached is an error of later calls. Reads the
+ * files that the configuration names.
+ *
+ * Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file); INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the threads
+ * of the library cannot be started).
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_open(const axm_config_t *config,
@@ -549,7 +563,11 @@ axm_error_t *axm_membership_open(const axm_config_t *config,
  * Registers a worker and keeps it registered until axm_membership_leave, axm_membership_stop_heartbeat,
  * axm_membership_close or the end of the process. A worker that is registered already may join again, with another
  * http_server_port and netty_data_port; otherwise its identity is AXM_ERROR_ALREADY_EXISTS, unless
- * alluxio.k8s.env.deployment is true. Blocks.
+ * alluxio.k8s.env.deployment is true. Succeeds and does nothing for a STATIC cluster, whose workers are those of the
+ * hosts file. Blocks.
+ *
+ * Errors: INVALID_ARGUMENT (the worker, or a record longer than etcd stores: 1.5 MiB by default), ALREADY_EXISTS, CORRUPT
+ * (what is stored under this identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED, CLOSED, FORKED.
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_join(const axm_membership_t *membership,
@@ -558,6 +576,8 @@ axm_error_t *axm_membership_join(const axm_membership_t *membership,
 /**
  * Lists the workers of the cluster that an AXM_FILTER_* value names. Blocks when the library has no fresh list, which
  * it usually has.
+ *
+ * Errors: INVALID_ARGUMENT, UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED, CLOSED, FORKED.
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_list(const axm_membership_t *membership,
@@ -573,7 +593,9 @@ uint64_t axm_membership_version(const axm_membership_t *membership);
 /**
  * Waits until the cluster's version is greater than the given one (0: any), then lists its workers as
  * axm_membership_list does. When the time is over first, *out is NULL. Waits without limit if timeout_ms is negative.
- * Blocks.
+ * Blocks, also while etcd does not answer: axm_membership_status says that.
+ *
+ * Errors: INVALID_ARGUMENT, CLOSED, FORKED.
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_wait_for_change(const axm_membership_t *membership,
@@ -585,11 +607,17 @@ axm_error_t *axm_membership_wait_for_change(const axm_membership_t *membership,
 /**
  * The table of all workers that "alluxio info nodes" prints. Freed with axm_string_free. Blocks as
  * axm_membership_list does.
+ *
+ * Errors: those of axm_membership_list.
  */
 AXM_MUST_USE axm_error_t *axm_membership_show(const axm_membership_t *membership, char **out);
 
 /**
- * Removes a lost worker, such as "worker-<uuid>", from the cluster. A live one is AXM_ERROR_INVALID_ARGUMENT. Blocks.
+ * Removes a lost worker, such as "worker-<uuid>", from the cluster. Succeeds and does nothing where there is nothing to
+ * remove a worker from: in a STATIC and in a SERVICE_REGISTRY cluster. Blocks.
+ *
+ * Errors: INVALID_ARGUMENT (a live or an unknown worker, or no identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED,
+ * CLOSED, FORKED.
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_remove(const axm_membership_t *membership,
@@ -598,6 +626,9 @@ axm_error_t *axm_membership_remove(const axm_membership_t *membership,
 /**
  * Ends the registration of one worker that this process registered; it is listed as lost at once. Success if there is
  * none. Blocks.
+ *
+ * Errors: INVALID_ARGUMENT (no identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (then its lease ends on its
+ * own), CLOSED, FORKED.
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_stop_heartbeat(const axm_membership_t *membership,
@@ -605,6 +636,9 @@ axm_error_t *axm_membership_stop_heartbeat(const axm_membership_t *membership,
 
 /**
  * Ends the registration of every worker that joined through this membership; they are listed as lost at once. Blocks.
+ *
+ * Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (then a lease ends on its own), CLOSED, FORKED;
+ * INVALID_ARGUMENT for NULL.
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_leave(const axm_membership_t *membership);
@@ -613,6 +647,9 @@ axm_error_t *axm_membership_leave(const axm_membership_t *membership);
  * Leaves and closes. Calls that are running end soon, with AXM_ERROR_CLOSED, as do all later calls but this one,
  * which succeeds again. Still to be freed. Closed even if leaving fails, in which case the lease of a worker ends on its
  * own. Blocks.
+ *
+ * Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (closed all the same); CLOSED (after axm_shutdown), FORKED;
+ * INVALID_ARGUMENT for NULL.
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_close(const axm_membership_t *membership);
@@ -634,6 +671,8 @@ void axm_string_free(char *text);
  * The callback runs on a thread of the subscription's own, one call at a time, and may use the library as any thread
  * may, close the membership included. It ends, without being told, when the membership is closed; while etcd does not
  * answer, nothing changes, and axm_membership_status says so. The user data must live until axm_subscription_free has returned.
+ *
+ * Errors: INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the thread cannot be started).
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_subscribe(const axm_membership_t *membership,
@@ -643,12 +682,16 @@ axm_error_t *axm_membership_subscribe(const axm_membership_t *membership,
 
 /**
  * Ends a subscription and frees it. Blocks until a running call of the callback has returned; after that, there is none.
- * From inside the callback itself it does not wait: the running call is then the last one.
+ * From inside the callback itself it does not wait: the running call is then the last one. Nor does it from the log
+ * callback, where the running call may end later.
  */
 void axm_subscription_free(axm_subscription_t *subscription);
 
 /**
- * How the membership is doing, as far as this process knows without asking anybody. Does not block.
+ * How the membership is doing, as far as this process knows without asking anybody. Does not block: a registration that
+ * another call is changing at this moment is left out.
+ *
+ * Errors: INVALID_ARGUMENT, CLOSED, FORKED.
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_status(const axm_membership_t *membership,
@@ -735,7 +778,8 @@ uint64_t axm_status_endpoint_failed(const axm_status_t *status, size_t index);
 const char *axm_status_endpoint_last_error(const axm_status_t *status, size_t index);
 
 /**
- * The number of workers of this cluster that the process keeps registered, through this membership or another.
+ * The number of workers of this cluster that the process keeps registered, through this membership or another, but for
+ * those whose registration was being changed; 0 for a STATIC cluster.
  */
 size_t axm_status_registration_count(const axm_status_t *status);
 
@@ -766,11 +810,15 @@ uint64_t axm_status_registration_leases(const axm_status_t *status, size_t index
 
 /**
  * Has messages of this level and of more important ones told to a callback, for the whole process; NULL ends that. The
- * library says nothing otherwise.
+ * library says nothing otherwise. May be called before a fork, and after axm_shutdown.
  *
  * The callback is called on any thread, and on several at a time. It must return soon, since the library waits for it,
- * and must not call the library. Blocks until calls of the callback that was set before have returned; after that, there
- * is none.
+ * and should not call the library: functions that use a membership fail with AXM_ERROR_INVALID_ARGUMENT there, as do this
+ * one and axm_shutdown; axm_membership_free closes in the background, and axm_subscription_free does not wait for a
+ * running call. Blocks until calls of the callback that was set before have returned; after that, there is none.
+ *
+ * Errors: INVALID_ARGUMENT (level, or inside the callback), FORKED, ALREADY_EXISTS (another logger in this process has the
+ * messages already: programs in Rust and JVMs).
  */
 AXM_MUST_USE
 axm_error_t *axm_log_set(axm_log_callback_t callback,
@@ -779,9 +827,12 @@ axm_error_t *axm_log_set(axm_log_callback_t callback,
 
 /**
  * Ends the library before the process ends: ends every registration, then every thread but those of subscriptions, which
- * end by themselves. Waits for at most timeout_ms. Calls that are running end with AXM_ERROR_CLOSED, as do later ones;
- * there is no way back. What was opened must still be freed. Does nothing if no membership was ever opened. An error says
- * that a lease could not be revoked; the library has ended all the same. Not from callbacks. Blocks.
+ * end by themselves. Waits for at most timeout_ms, and some tenths of a second for the threads. Calls that are running end
+ * with AXM_ERROR_CLOSED, as do later ones; there is no way back. What was opened must still be freed. Does nothing if no
+ * membership was ever opened, and if the library was shut down already. Not from the log callback. Blocks.
+ *
+ * Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (a lease could not be revoked in time; the library has ended all
+ * the same), UNAVAILABLE also if another thread is shutting down for longer than timeout_ms; INVALID_ARGUMENT, FORKED.
  */
 AXM_MUST_USE
 axm_error_t *axm_shutdown(int64_t timeout_ms);

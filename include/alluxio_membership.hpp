@@ -164,7 +164,10 @@ private:
     std::shared_ptr<axm_snapshot_t> snapshot_;
 };
 
-/** Ends when it is destroyed, which waits for a running call. */
+/**
+ * Ends when it is destroyed, or another one is assigned to it. That waits for a running call, unless it is done by the
+ * callback itself: the running call is then the last one, and what the callback holds lives until it returns.
+ */
 class Subscription {
 public:
     /** What happened (an AXM_EVENT_* value), to which worker, and all workers after it. */
@@ -172,21 +175,44 @@ public:
 
     /** An exception that the callback throws ends the program. */
     Subscription(const axm_membership_t *membership, Callback callback)
-        : callback_(std::make_unique<Callback>(std::move(callback))), subscription_(nullptr, axm_subscription_free)
+        : subscriber_(std::make_shared<Subscriber>(std::move(callback))), subscription_(nullptr, axm_subscription_free)
     {
+        if (!subscriber_->callback) {
+            throw std::invalid_argument("the callback of a subscription is empty");
+        }
         axm_subscription_t *subscription = nullptr;
-        check(axm_membership_subscribe(membership, &Subscription::call, callback_.get(), &subscription));
+        check(axm_membership_subscribe(membership, &Subscription::call, subscriber_.get(), &subscription));
         subscription_.reset(subscription);
     }
 
-private:
-    static void call(void *callback, int32_t event, const axm_member_t *member, axm_snapshot_t *snapshot) noexcept
+    Subscription(Subscription &&) noexcept = default;
+    Subscription &operator=(Subscription &&other) noexcept
     {
-        (*static_cast<Callback *>(callback))(event, Member(member), Snapshot(axm_snapshot_retain(snapshot)));
+        if (this != &other) {
+            /* The end of the old subscription first: until then, its callback may be called. */
+            subscription_.reset();
+            subscriber_ = std::move(other.subscriber_);
+            subscription_ = std::move(other.subscription_);
+        }
+        return *this;
+    }
+
+private:
+    struct Subscriber : std::enable_shared_from_this<Subscriber> {
+        explicit Subscriber(Callback function) : callback(std::move(function)) {}
+        Callback callback;
+    };
+
+    static void call(void *user_data, int32_t event, const axm_member_t *member,
+                     const axm_snapshot_t *snapshot) noexcept
+    {
+        /* The callback may end its own subscription, which must not take the callback away from under it. */
+        const std::shared_ptr<Subscriber> subscriber = static_cast<Subscriber *>(user_data)->shared_from_this();
+        subscriber->callback(event, Member(member), Snapshot(axm_snapshot_retain(snapshot)));
     }
 
     /* Freed after the subscription, which is declared below it. */
-    std::unique_ptr<Callback> callback_;
+    std::shared_ptr<Subscriber> subscriber_;
     std::unique_ptr<axm_subscription_t, decltype(&axm_subscription_free)> subscription_;
 };
 

@@ -41,7 +41,7 @@ static const char *name_of(int32_t event)
 
 /* Runs on a thread of the library, one call at a time. */
 static void changed(void *user_data, int32_t event, const axm_member_t *member,
-                    axm_snapshot_t *snapshot)
+                    const axm_snapshot_t *snapshot)
 {
     FILE *stream = user_data;
     fprintf(stream, "%s\t%s\t%s:%" PRId32 "\t%s\tof %zu\n", name_of(event),

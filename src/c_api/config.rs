@@ -22,6 +22,8 @@ pub extern "C" fn axm_config_new() -> Box<axm_config_t> {
 
 /// Sets one property, for example "alluxio.etcd.endpoints" to "http://etcd-0:2379,http://etcd-1:2379". The last value
 /// counts.
+///
+/// Errors: INVALID_ARGUMENT.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_config_set(
@@ -39,6 +41,8 @@ pub extern "C" fn axm_config_set(
 }
 
 /// Sets all properties of a file in the format of alluxio-site.properties. Blocks for as long as the file system does.
+///
+/// Errors: NOT_FOUND, IO, INVALID_CONFIG (what is in the file), INVALID_ARGUMENT.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_config_load_file(

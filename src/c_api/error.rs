@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub enum axm_error_code_t {
-    /// An argument cannot be used, or the operation does not fit the worker's state.
+    /// An argument cannot be used, the operation does not fit the worker's state, or the log callback called.
     AXM_ERROR_INVALID_ARGUMENT = 1,
     /// A property has a value that cannot be used. Correct the configuration.
     AXM_ERROR_INVALID_CONFIG = 2,

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use super::convert::{c_text, invalid};
 use super::error::{axm_error_t, guard};
 use crate::error::{Error, ErrorKind, Result};
-use crate::runtime::runtime;
+use crate::runtime::check_not_forked;
 
 /// How important a message is.
 #[repr(C)]
@@ -58,8 +58,12 @@ static LOGGER: Logger = Logger {
 };
 
 thread_local! {
-    /// Whether this thread is inside the callback.
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside the callback, or ends and has nothing more to say.
+pub(super) fn in_callback() -> bool {
+    IN_CALLBACK.try_with(Cell::get).unwrap_or(true)
 }
 
 impl Log for Logger {
@@ -68,11 +72,11 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record) {
-        // What the callback itself causes would never end; what a thread says while it ends is lost.
-        if !self.enabled(record.metadata()) || IN_CALLBACK.try_with(Cell::get).unwrap_or(true) {
+        // What the callback itself causes would never end. In a forked process it cannot be replaced any more.
+        if !self.enabled(record.metadata()) || in_callback() || check_not_forked().is_err() {
             return;
         }
-        // Only axm_log_set holds it otherwise: in a forked process perhaps for ever.
+        // Only axm_log_set holds it otherwise, and is about to replace it.
         let Some(sink) = self.sink.try_read_recursive() else {
             return;
         };
@@ -109,11 +113,15 @@ fn to_level(number: i32) -> Result<LevelFilter> {
 }
 
 /// Has messages of this level and of more important ones told to a callback, for the whole process; NULL ends that. The
-/// library says nothing otherwise.
+/// library says nothing otherwise. May be called before a fork, and after axm_shutdown.
 ///
 /// The callback is called on any thread, and on several at a time. It must return soon, since the library waits for it,
-/// and must not call the library. Blocks until calls of the callback that was set before have returned; after that, there
-/// is none.
+/// and should not call the library: functions that use a membership fail with AXM_ERROR_INVALID_ARGUMENT there, as do this
+/// one and axm_shutdown; axm_membership_free closes in the background, and axm_subscription_free does not wait for a
+/// running call. Blocks until calls of the callback that was set before have returned; after that, there is none.
+///
+/// Errors: INVALID_ARGUMENT (level, or inside the callback), FORKED, ALREADY_EXISTS (another logger in this process has the
+/// messages already: programs in Rust and JVMs).
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_log_set(
@@ -123,10 +131,11 @@ pub extern "C" fn axm_log_set(
 ) -> Option<Box<axm_error_t>> {
     guard(|| {
         let level = to_level(level)?;
-        if IN_CALLBACK.get() {
+        if in_callback() {
             return Err(invalid("axm_log_set was called by the log callback"));
         }
-        runtime()?;
+        // Not the runtime, which would have to be there for the rest of the process's life, and may have been shut down.
+        check_not_forked()?;
         if log::set_logger(&LOGGER).is_err() && !is_installed() {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,

@@ -11,12 +11,13 @@ use parking_lot::Mutex;
 use super::config::axm_config_t;
 use super::convert::{c_text, free_text, required, to_identity};
 use super::error::{axm_error_t, guard};
+use super::log::in_callback;
+use super::runtime;
 use super::snapshot::{axm_snapshot_t, to_filter};
 use super::worker::{axm_worker_t, to_worker};
 use crate::config::Config;
 use crate::error::{ErrorKind, Result};
 use crate::membership::{JoinOptions, Membership};
-use crate::runtime::runtime;
 use crate::view::{ClusterView, MemberFilter};
 
 /// Access to one cluster: lists its workers, registers workers and keeps them registered. Memberships of one cluster
@@ -85,7 +86,11 @@ impl axm_membership_t {
     }
 }
 
-/// Opens a membership. Never waits for the network: an etcd that cannot be reached is an error of later calls.
+/// Opens a membership. Never waits for the network: an etcd that cannot be reached is an error of later calls. Reads the
+/// files that the configuration names.
+///
+/// Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file); INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the threads
+/// of the library cannot be started).
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_open(
@@ -112,7 +117,11 @@ pub extern "C" fn axm_membership_open(
 /// Registers a worker and keeps it registered until axm_membership_leave, axm_membership_stop_heartbeat,
 /// axm_membership_close or the end of the process. A worker that is registered already may join again, with another
 /// http_server_port and netty_data_port; otherwise its identity is AXM_ERROR_ALREADY_EXISTS, unless
-/// alluxio.k8s.env.deployment is true. Blocks.
+/// alluxio.k8s.env.deployment is true. Succeeds and does nothing for a STATIC cluster, whose workers are those of the
+/// hosts file. Blocks.
+///
+/// Errors: INVALID_ARGUMENT (the worker, or a record longer than etcd stores: 1.5 MiB by default), ALREADY_EXISTS, CORRUPT
+/// (what is stored under this identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED, CLOSED, FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_join(
@@ -130,6 +139,8 @@ pub extern "C" fn axm_membership_join(
 
 /// Lists the workers of the cluster that an AXM_FILTER_* value names. Blocks when the library has no fresh list, which
 /// it usually has.
+///
+/// Errors: INVALID_ARGUMENT, UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED, CLOSED, FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_list(
@@ -165,7 +176,9 @@ pub extern "C" fn axm_membership_version(membership: Option<&axm_membership_t>) 
 
 /// Waits until the cluster's version is greater than the given one (0: any), then lists its workers as
 /// axm_membership_list does. When the time is over first, *out is NULL. Waits without limit if timeout_ms is negative.
-/// Blocks.
+/// Blocks, also while etcd does not answer: axm_membership_status says that.
+///
+/// Errors: INVALID_ARGUMENT, CLOSED, FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_wait_for_change(
@@ -191,6 +204,8 @@ pub extern "C" fn axm_membership_wait_for_change(
 
 /// The table of all workers that "alluxio info nodes" prints. Freed with axm_string_free. Blocks as
 /// axm_membership_list does.
+///
+/// Errors: those of axm_membership_list.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_show(
@@ -207,7 +222,11 @@ pub extern "C" fn axm_membership_show(
     })
 }
 
-/// Removes a lost worker, such as "worker-<uuid>", from the cluster. A live one is AXM_ERROR_INVALID_ARGUMENT. Blocks.
+/// Removes a lost worker, such as "worker-<uuid>", from the cluster. Succeeds and does nothing where there is nothing to
+/// remove a worker from: in a STATIC and in a SERVICE_REGISTRY cluster. Blocks.
+///
+/// Errors: INVALID_ARGUMENT (a live or an unknown worker, or no identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED,
+/// CLOSED, FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_remove(
@@ -223,6 +242,9 @@ pub extern "C" fn axm_membership_remove(
 
 /// Ends the registration of one worker that this process registered; it is listed as lost at once. Success if there is
 /// none. Blocks.
+///
+/// Errors: INVALID_ARGUMENT (no identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (then its lease ends on its
+/// own), CLOSED, FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_stop_heartbeat(
@@ -237,6 +259,9 @@ pub extern "C" fn axm_membership_stop_heartbeat(
 }
 
 /// Ends the registration of every worker that joined through this membership; they are listed as lost at once. Blocks.
+///
+/// Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (then a lease ends on its own), CLOSED, FORKED;
+/// INVALID_ARGUMENT for NULL.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_leave(
@@ -251,6 +276,9 @@ pub extern "C" fn axm_membership_leave(
 /// Leaves and closes. Calls that are running end soon, with AXM_ERROR_CLOSED, as do all later calls but this one,
 /// which succeeds again. Still to be freed. Closed even if leaving fails, in which case the lease of a worker ends on its
 /// own. Blocks.
+///
+/// Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (closed all the same); CLOSED (after axm_shutdown), FORKED;
+/// INVALID_ARGUMENT for NULL.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_close(
@@ -271,7 +299,8 @@ pub extern "C" fn axm_membership_free(membership: Option<Box<axm_membership_t>>)
         return;
     };
     let error = guard(|| {
-        let runtime = match runtime() {
+        // Not the door's: inside the log callback, too, it has to be closed.
+        let runtime = match crate::runtime::runtime() {
             Ok(runtime) => runtime,
             Err(error) if error.kind() == ErrorKind::Forked => {
                 // The threads that may hold its locks are gone, so it cannot be taken apart.
@@ -282,11 +311,21 @@ pub extern "C" fn axm_membership_free(membership: Option<Box<axm_membership_t>>)
             Err(_) => return Ok(()),
         };
         let axm_membership_t { membership, .. } = *membership;
-        runtime.block_on(async move { membership.close().await })
+        let close = async move {
+            let closed = membership.close().await;
+            if let Err(error) = &closed {
+                log::warn!("Failed to close a membership that was freed: {error}");
+            }
+            closed
+        };
+        if in_callback() {
+            // This thread may be one that closing needs.
+            runtime.spawn(close);
+            return Ok(());
+        }
+        runtime.block_on(close)
     });
-    if let Some(error) = error {
-        log::warn!("Failed to close a membership that was freed: {error}");
-    }
+    drop(error);
 }
 
 /// Frees a text that a function handed out through a char ** out-parameter.

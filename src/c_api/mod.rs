@@ -15,3 +15,18 @@ mod status;
 mod subscription;
 mod version;
 mod worker;
+
+use self::convert::invalid;
+use crate::error::Result;
+use crate::runtime::Runtime;
+
+/// The runtime, for the functions of C that need it. None of them works inside the log callback: the thread that speaks
+/// may be one that the function would wait for, or hold what the function needs.
+fn runtime() -> Result<&'static Runtime> {
+    if log::in_callback() {
+        return Err(invalid(
+            "The log callback called a function that may need what the library holds while it speaks",
+        ));
+    }
+    crate::runtime::runtime()
+}

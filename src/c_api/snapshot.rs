@@ -124,14 +124,14 @@ impl axm_member_t {
     }
 }
 
-/// Another hold on the same snapshot, for another owner. Returns the snapshot.
+/// Another hold on the same snapshot, for another owner, who frees it. Returns the snapshot.
 #[unsafe(no_mangle)]
-pub extern "C" fn axm_snapshot_retain(snapshot: *mut axm_snapshot_t) -> *mut axm_snapshot_t {
+pub extern "C" fn axm_snapshot_retain(snapshot: *const axm_snapshot_t) -> *mut axm_snapshot_t {
     if !snapshot.is_null() {
         // SAFETY: the pointer is from `into_raw`, and the caller holds the snapshot, so it is alive.
         unsafe { Arc::increment_strong_count(snapshot) };
     }
-    snapshot
+    snapshot.cast_mut()
 }
 
 /// Ends one hold on the snapshot; the last one frees it, with its workers and their texts.
@@ -178,6 +178,8 @@ pub extern "C" fn axm_snapshot_member(
 }
 
 /// The worker of an identity such as "worker-<uuid>": *out is NULL if the snapshot does not contain it.
+///
+/// Errors: INVALID_ARGUMENT.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_find(

@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::convert::{c_text, milliseconds, required};
 use super::error::{axm_error_t, guard};
 use super::membership::axm_membership_t;
+use super::runtime;
 use crate::etcd::{EndpointHealth, RegistrationState, RegistrationStatus, ViewCounters};
 use crate::membership::Status;
-use crate::runtime::runtime;
 
 /// Where a registration stands.
 #[repr(C)]
@@ -98,7 +98,10 @@ fn registration(status: Option<&axm_status_t>, index: usize) -> Option<&Registra
     status?.registrations.get(index)
 }
 
-/// How the membership is doing, as far as this process knows without asking anybody. Does not block.
+/// How the membership is doing, as far as this process knows without asking anybody. Does not block: a registration that
+/// another call is changing at this moment is left out.
+///
+/// Errors: INVALID_ARGUMENT, CLOSED, FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_status(
@@ -217,7 +220,8 @@ pub extern "C" fn axm_status_endpoint_last_error(
     pointer(endpoint(status, index).and_then(|endpoint| endpoint.last_error.as_ref()))
 }
 
-/// The number of workers of this cluster that the process keeps registered, through this membership or another.
+/// The number of workers of this cluster that the process keeps registered, through this membership or another, but for
+/// those whose registration was being changed; 0 for a STATIC cluster.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_registration_count(status: Option<&axm_status_t>) -> usize {
     status.map_or(0, |status| status.registrations.len())

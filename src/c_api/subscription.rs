@@ -11,11 +11,13 @@ use tokio::sync::Notify;
 
 use super::convert::required;
 use super::error::{axm_error_t, guard};
+use super::log::in_callback;
 use super::membership::axm_membership_t;
+use super::runtime;
 use super::snapshot::{axm_member_t, axm_snapshot_t};
 use crate::error::{Error, ErrorKind, Result};
 use crate::membership::Membership;
-use crate::runtime::{block_signals, runtime};
+use crate::runtime::{check_not_forked, with_signals_blocked};
 use crate::view::{Change, ChangeKind, ClusterView, MemberFilter};
 
 /// What happened to a worker. Later versions may add events.
@@ -53,7 +55,7 @@ pub type axm_event_callback_t = Option<
         user_data: *mut c_void,
         event: i32,
         member: *const axm_member_t,
-        snapshot: *mut axm_snapshot_t,
+        snapshot: *const axm_snapshot_t,
     ),
 >;
 
@@ -70,7 +72,7 @@ struct Stop {
 }
 
 struct Subscriber {
-    callback: unsafe extern "C" fn(*mut c_void, i32, *const axm_member_t, *mut axm_snapshot_t),
+    callback: unsafe extern "C" fn(*mut c_void, i32, *const axm_member_t, *const axm_snapshot_t),
     user_data: *mut c_void,
 }
 
@@ -81,7 +83,7 @@ impl Subscriber {
     fn tell(&self, change: &Change, snapshot: &Arc<axm_snapshot_t>) {
         let member = axm_member_t::new(&change.member);
         let event = axm_event_t::from(change.kind) as i32;
-        let snapshot = Arc::as_ptr(snapshot).cast_mut();
+        let snapshot = Arc::as_ptr(snapshot);
         // SAFETY: the caller gave a function of this type, and keeps the user data until the subscription is freed; the
         // other pointers are valid during the call, which is all the header promises.
         unsafe { (self.callback)(self.user_data, event, &member, snapshot) };
@@ -94,6 +96,8 @@ impl Subscriber {
 /// The callback runs on a thread of the subscription's own, one call at a time, and may use the library as any thread
 /// may, close the membership included. It ends, without being told, when the membership is closed; while etcd does not
 /// answer, nothing changes, and axm_membership_status says so. The user data must live until axm_subscription_free has returned.
+///
+/// Errors: INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the thread cannot be started).
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_subscribe(
@@ -112,16 +116,16 @@ pub extern "C" fn axm_membership_subscribe(
         let membership = membership.core().clone();
         check_open(&membership)?;
         let stop = Arc::new(Stop::default());
-        let thread = thread::Builder::new().name("axm-events".into()).spawn({
+        let run = {
             let stop = stop.clone();
             move || {
-                block_signals();
                 if let Err(error) = tell_all(&membership, &subscriber, &stop) {
                     log::debug!("A subscription ended: {error}");
                 }
             }
-        });
-        let thread = thread.map_err(|error| {
+        };
+        let thread = thread::Builder::new().name("axm-events".into());
+        let thread = with_signals_blocked(|| thread.spawn(run)).map_err(|error| {
             Error::new(
                 ErrorKind::Internal,
                 format!("Failed to start the thread of a subscription: {error}"),
@@ -167,14 +171,15 @@ fn tell_all(membership: &Membership, subscriber: &Subscriber, stop: &Arc<Stop>) 
 }
 
 /// Ends a subscription and frees it. Blocks until a running call of the callback has returned; after that, there is none.
-/// From inside the callback itself it does not wait: the running call is then the last one.
+/// From inside the callback itself it does not wait: the running call is then the last one. Nor does it from the log
+/// callback, where the running call may end later.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_subscription_free(subscription: Option<Box<axm_subscription_t>>) {
     let Some(subscription) = subscription else {
         return;
     };
     drop(guard(|| {
-        if runtime().is_err_and(|error| error.kind() == ErrorKind::Forked) {
+        if check_not_forked().is_err() {
             // Its thread is not in this process, so nobody can wait for it.
             mem::forget(subscription);
             return Ok(());
@@ -182,7 +187,8 @@ pub extern "C" fn axm_subscription_free(subscription: Option<Box<axm_subscriptio
         let axm_subscription_t { stop, thread } = *subscription;
         stop.requested.store(true, Ordering::Release);
         stop.wake.notify_one();
-        if thread.thread().id() != thread::current().id() {
+        // The log callback may be what its thread waits for.
+        if thread.thread().id() != thread::current().id() && !in_callback() {
             // A defect that ended the thread was printed by its panic hook.
             let _ = thread.join();
         }

@@ -7,12 +7,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <threads.h>
+#include <time.h>
 
 #define CHECK(condition) \
     do { \
         if (!(condition)) { \
             fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
             abort(); \
+        } \
+    } while (0)
+
+/* Waits until this is true, for minutes if it must be. */
+#define AWAIT(condition) \
+    do { \
+        const struct timespec moment = {0, 10000000}; \
+        for (int i = 0; !(condition); i++) { \
+            if (i == 12000) { \
+                fprintf(stderr, "%s:%d: still not true: %s\n", __FILE__, __LINE__, #condition); \
+                abort(); \
+            } \
+            thrd_sleep(&moment, NULL); \
         } \
     } while (0)
 

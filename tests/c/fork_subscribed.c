@@ -1,13 +1,13 @@
 /* A process that forks while a subscription tells of changes: the parent goes on, and nothing of it runs in the child.
- * Usage: fork_subscribed ENDPOINT exit|exec (how the child ends) */
+ * Usage: fork_subscribed ENDPOINT */
 #define _DEFAULT_SOURCE
 #include "check.h"
+#include "child.h"
 
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ID1 "worker-00000000-0000-4000-8000-000000000001"
@@ -30,14 +30,14 @@ int __lsan_is_turned_off(void)
     return getpid() != parent;
 }
 
-static void on_event(void *user_data, int32_t event, const axm_member_t *member, axm_snapshot_t *snapshot)
+static void on_event(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
     atomic_fetch_add(getpid() == parent ? &calls->in_parent : &calls->in_child, 1);
 }
 
 /* Forks in the callback, which returns in the child too. */
-static void fork_inside(void *user_data, int32_t event, const axm_member_t *member, axm_snapshot_t *snapshot)
+static void fork_inside(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     on_event(user_data, event, member, snapshot);
     if (atomic_load(&calls->forked_inside) == 0) {
@@ -48,7 +48,7 @@ static void fork_inside(void *user_data, int32_t event, const axm_member_t *memb
             sigset_t alarms;
             CHECK(sigemptyset(&alarms) == 0 && sigaddset(&alarms, SIGALRM) == 0);
             CHECK(pthread_sigmask(SIG_UNBLOCK, &alarms, NULL) == 0);
-            alarm(60);
+            alarm(240);
         } else {
             atomic_store(&calls->forked_inside, child);
         }
@@ -57,10 +57,7 @@ static void fork_inside(void *user_data, int32_t event, const axm_member_t *memb
 
 static void await_calls(int count)
 {
-    const struct timespec moment = {0, 10000000};
-    for (int i = 0; atomic_load(&calls->in_parent) < count; i++) {
-        CHECK(i < 6000 && nanosleep(&moment, NULL) == 0);
-    }
+    AWAIT(atomic_load(&calls->in_parent) >= count);
 }
 
 static axm_worker_t worker(const char *identity)
@@ -71,15 +68,15 @@ static axm_worker_t worker(const char *identity)
     return worker;
 }
 
-/* The lease of the one registration, which never was lost. */
+/* The lease of the one registration, which never was lost; 0 while it is not renewed in time. */
 static int64_t lease(const axm_membership_t *membership)
 {
     axm_status_t *status = NULL;
     OK(axm_membership_status(membership, &status));
-    CHECK(axm_status_registration_count(status) == 1);
-    CHECK(axm_status_registration_state(status, 0) == AXM_REGISTRATION_REGISTERED);
-    CHECK(axm_status_registration_leases(status, 0) == 1);
-    int64_t lease = axm_status_registration_lease(status, 0);
+    CHECK(axm_status_registration_leases(status, 0) <= 1);
+    int64_t lease = axm_status_registration_state(status, 0) == AXM_REGISTRATION_REGISTERED
+                        ? axm_status_registration_lease(status, 0)
+                        : 0;
     axm_status_free(status);
     return lease;
 }
@@ -100,7 +97,7 @@ static void in_child(const axm_membership_t *membership, axm_subscription_t *sub
 
 /* Forks; while the child lives, the cluster changes; the child ends while the subscription goes on. */
 static void fork_and_change(axm_membership_t *membership, const axm_membership_t *other,
-                            axm_subscription_t *subscription, bool exits)
+                            axm_subscription_t *subscription)
 {
     int ready[2], changed[2];
     char byte = 0;
@@ -110,15 +107,11 @@ static void fork_and_change(axm_membership_t *membership, const axm_membership_t
     CHECK(child >= 0);
     if (child == 0) {
         /* A call that waits for ever ends the child, and so fails the test. */
-        alarm(60);
+        alarm(240);
         in_child(membership, subscription);
         CHECK(write(ready[1], "r", 1) == 1 && read(changed[0], &byte, 1) == 1);
         axm_membership_free(membership);
-        if (exits) {
-            exit(0);
-        }
-        execlp("true", "true", (char *)NULL);
-        abort();
+        end_child(true);
     }
     CHECK(read(ready[0], &byte, 1) == 1);
     int before = atomic_load(&calls->in_parent);
@@ -155,8 +148,7 @@ static void fork_in_callback(const axm_membership_t *membership)
 
 int main(int argc, char **argv)
 {
-    CHECK(argc == 3);
-    bool exits = strcmp(argv[2], "exit") == 0;
+    CHECK(argc == 2);
     parent = getpid();
     calls = mmap(NULL, sizeof *calls, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(calls != MAP_FAILED);
@@ -167,16 +159,18 @@ int main(int argc, char **argv)
     axm_subscription_t *subscription = NULL;
     axm_worker_t worker1 = worker(ID1);
     OK(axm_membership_join(membership, &worker1));
-    int64_t lease_before = lease(membership);
+    int64_t lease_before = 0;
+    AWAIT((lease_before = lease(membership)) != 0);
     OK(axm_membership_subscribe(membership, on_event, NULL, &subscription));
     await_calls(1);
     for (int i = 0; i < 2; i++) {
-        fork_and_change(membership, other, subscription, exits);
-        CHECK(lease(membership) == lease_before);
+        fork_and_change(membership, other, subscription);
+        AWAIT(lease(membership) == lease_before);
     }
-    if (exits) {
+    if (!RUNNING_ON_VALGRIND) {
+        /* The library ends that child, so its leaks would be looked for. */
         fork_in_callback(membership);
-        CHECK(lease(membership) == lease_before);
+        AWAIT(lease(membership) == lease_before);
     }
     CHECK(atomic_load(&calls->in_child) == 0);
     axm_subscription_free(subscription);

@@ -3,9 +3,11 @@
 #include <alluxio_membership.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <future>
+#include <thread>
 #include <type_traits>
 
 namespace am = alluxio::membership;
@@ -25,6 +27,7 @@ struct finds<Snapshot, std::void_t<decltype(std::declval<Snapshot>().find(std::s
 static_assert(finds<const am::Snapshot &>::value && !finds<am::Snapshot>::value, "find");
 static_assert(!std::is_copy_constructible<am::Membership>::value, "one owner");
 static_assert(std::is_nothrow_move_constructible<am::Membership>::value, "which may change");
+static_assert(std::is_nothrow_move_assignable<am::Subscription>::value, "and so may that of a subscription");
 
 template <typename Call> static int32_t code_of(Call call)
 {
@@ -105,11 +108,108 @@ static void subscriptions(const std::string &hosts_file)
     CHECK(both.get_future().get() == 2);
 }
 
+/** A callback that says when it is called, and then stays until it may return. */
+struct Staying {
+    std::promise<void> entered;
+    std::promise<void> go_on;
+    std::atomic<int> calls{0};
+    std::atomic<bool> returned{false};
+
+    am::Subscription::Callback callback()
+    {
+        /* What the callback holds tells how long it lives. */
+        return [this, held = std::make_shared<std::string>("held")](int32_t, const am::Member &, const am::Snapshot &) {
+            if (calls++ == 0) {
+                entered.set_value();
+                go_on.get_future().wait();
+                CHECK(*held == "held");
+                returned = true;
+            }
+        };
+    }
+};
+
+static void moved_subscriptions(const std::string &hosts_file)
+{
+    const am::Membership membership(config(hosts_file));
+    Staying first, second;
+    am::Subscription subscription = membership.subscribe(first.callback());
+    first.entered.get_future().wait();
+    am::Subscription other = membership.subscribe(second.callback());
+    second.entered.get_future().wait();
+    /* The first one ends with the assignment, which waits for its call. */
+    auto assigned = std::async(std::launch::async, [&] {
+        subscription = std::move(other);
+        CHECK(first.returned);
+    });
+    CHECK(assigned.wait_for(std::chrono::milliseconds(50)) == std::future_status::timeout);
+    first.go_on.set_value();
+    assigned.get();
+    CHECK(first.calls <= 2);
+    /* The second one goes on in its new place, also after the old one's end. */
+    am::Subscription moved(std::move(subscription));
+    am::Subscription &same = moved;
+    moved = std::move(same);
+    CHECK(!second.returned);
+    second.go_on.set_value();
+    while (second.calls < 2) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    subscription = membership.subscribe([](int32_t, const am::Member &, const am::Snapshot &) {});
+}
+
+/* A callback that destroys its own subscription, or assigns another one to it, is called no more, and lives on until it
+ * returns. */
+static void ended_from_inside(const std::string &hosts_file, bool assigned)
+{
+    const am::Membership membership(config(hosts_file));
+    std::optional<am::Subscription> subscription;
+    std::promise<void> subscribed;
+    std::promise<void> ended;
+    auto held = std::make_shared<std::string>("held");
+    const std::weak_ptr<std::string> watched = held;
+    int calls = 0;
+    subscription.emplace(membership.subscribe([&, held = std::move(held)](int32_t, const am::Member &, const am::Snapshot &) {
+        CHECK(++calls == 1);
+        subscribed.get_future().wait();
+        if (assigned) {
+            *subscription = membership.subscribe([](int32_t, const am::Member &, const am::Snapshot &) {});
+        } else {
+            subscription.reset();
+        }
+        CHECK(*held == "held");
+        ended.set_value();
+    }));
+    subscribed.set_value();
+    ended.get_future().wait();
+    /* The callback is destroyed by its own thread, after its return. */
+    while (!watched.expired()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    CHECK(calls == 1);
+}
+
+static void empty_callback(const std::string &hosts_file)
+{
+    const am::Membership membership(config(hosts_file));
+    bool refused = false;
+    try {
+        const am::Subscription subscription = membership.subscribe(nullptr);
+    } catch (const std::invalid_argument &) {
+        refused = true;
+    }
+    CHECK(refused);
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc == 2);
     errors(argv[1]);
     snapshots(argv[1]);
     subscriptions(argv[1]);
+    moved_subscriptions(argv[1]);
+    ended_from_inside(argv[1], false);
+    ended_from_inside(argv[1], true);
+    empty_callback(argv[1]);
     return 0;
 }

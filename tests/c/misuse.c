@@ -214,7 +214,7 @@ static void bad_arguments(const axm_membership_t *membership)
 }
 
 static void ignore_event(void *user_data, int32_t event, const axm_member_t *member,
-                         axm_snapshot_t *snapshot)
+                         const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
 }
@@ -316,6 +316,11 @@ static void over_long_input(const char *hosts_file)
     FAILS(AXM_ERROR_IO, axm_config_load_file(config, text));
     axm_membership_t *membership = open_and_free(config);
     FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_remove(membership, text));
+    axm_snapshot_t *snapshot = NULL;
+    const axm_member_t *member = NULL;
+    OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_snapshot_find(snapshot, text, &member));
+    axm_snapshot_free(snapshot);
     axm_membership_free(membership);
     free(text);
 }

@@ -3,17 +3,80 @@
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
+#include <pthread.h>
 #include <signal.h>
-#include <time.h>
+#include <stdatomic.h>
 #include <unistd.h>
+
+enum { SUBSCRIPTIONS = 300 };
+
+static thread_local volatile sig_atomic_t is_host;
+static atomic_int elsewhere;
+static atomic_bool ended;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    if (!is_host) {
+        atomic_fetch_add(&elsewhere, 1);
+    }
+}
+
+static void ignore(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+{
+    (void)user_data, (void)event, (void)member, (void)snapshot;
+}
+
+static void change_usr2(int how)
+{
+    sigset_t usr2;
+    CHECK(sigemptyset(&usr2) == 0 && sigaddset(&usr2, SIGUSR2) == 0);
+    CHECK(pthread_sigmask(how, &usr2, NULL) == 0);
+}
+
+static sigset_t blocked_now(void)
+{
+    sigset_t blocked;
+    CHECK(pthread_sigmask(SIG_BLOCK, NULL, &blocked) == 0);
+    return blocked;
+}
+
+/* Has the library start many threads. Ends with the signals it began with. */
+static void *start_threads(void *hosts_file)
+{
+    is_host = 1;
+    change_usr2(SIG_UNBLOCK);
+    sigset_t before = blocked_now();
+    axm_membership_t *membership = open_and_free(static_config(hosts_file));
+    for (int i = 0; i < SUBSCRIPTIONS; i++) {
+        axm_subscription_t *subscription = NULL;
+        OK(axm_membership_subscribe(membership, ignore, NULL, &subscription));
+        axm_subscription_free(subscription);
+    }
+    sigset_t after = blocked_now();
+    for (int signal = 1; signal < SIGRTMAX; signal++) {
+        CHECK(sigismember(&before, signal) == sigismember(&after, signal));
+    }
+    atomic_store(&ended, true);
+    return membership;
+}
 
 int main(int argc, char **argv)
 {
     CHECK(argc == 2);
-    axm_membership_t *membership = open_and_free(static_config(argv[1]));
-    axm_snapshot_t *snapshot = NULL;
-    OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
-    axm_snapshot_free(snapshot);
+    is_host = 1;
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    CHECK(sigaction(SIGUSR2, &action, NULL) == 0);
+    /* Of the host's threads only the one that starts the library's can get it: the kernel would like this one best. */
+    change_usr2(SIG_BLOCK);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, start_threads, argv[1]) == 0);
+    while (!atomic_load(&ended)) {
+        CHECK(kill(getpid(), SIGUSR2) == 0);
+    }
+    void *membership = NULL;
+    CHECK(pthread_join(thread, &membership) == 0);
+    CHECK(atomic_load(&elsewhere) == 0);
 
     /* Blocked only now, after the library started its threads, as a program might that waits for its end. */
     static const int SIGNALS[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGCHLD};

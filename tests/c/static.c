@@ -49,6 +49,30 @@ static void waiting(const axm_membership_t *membership, uint64_t version)
     CHECK(snapshot == NULL);
 }
 
+/* Workers come and go with the lines of the file: what changes a cluster in etcd succeeds here, and does nothing. */
+static void changing(const axm_membership_t *membership)
+{
+    axm_snapshot_t *before = NULL;
+    axm_snapshot_t *after = NULL;
+    axm_status_t *status = NULL;
+    axm_worker_t worker = AXM_WORKER_INIT;
+    worker.identity = STRANGER;
+    worker.host = "stranger";
+    OK(axm_membership_list(membership, AXM_FILTER_ALL, &before));
+    OK(axm_membership_join(membership, &worker));
+    OK(axm_membership_remove(membership, STRANGER));
+    OK(axm_membership_remove(membership, axm_member_identity(axm_snapshot_member(before, 0))));
+    OK(axm_membership_stop_heartbeat(membership, STRANGER));
+    OK(axm_membership_leave(membership));
+    OK(axm_membership_list(membership, AXM_FILTER_ALL, &after));
+    CHECK(after == before);
+    OK(axm_membership_status(membership, &status));
+    CHECK(axm_status_registration_count(status) == 0);
+    axm_status_free(status);
+    axm_snapshot_free(before);
+    axm_snapshot_free(after);
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc == 3);
@@ -71,6 +95,7 @@ int main(int argc, char **argv)
     getters(all);
     finding(all);
     waiting(membership, axm_snapshot_version(all));
+    changing(membership);
 
     char *table = NULL;
     OK(axm_membership_show(membership, &table));

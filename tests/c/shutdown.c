@@ -1,0 +1,44 @@
+/* The end of the library while a call that takes much longer is under way.
+ * Usage: shutdown ENDPOINT_OF_NOBODY */
+#define _POSIX_C_SOURCE 200809L
+#include "check.h"
+
+#include <pthread.h>
+
+/* No machine is so slow that a shutdown takes as long as this call. */
+static const char HOURS[] = "2h";
+
+static void *join(void *membership)
+{
+    axm_worker_t worker = AXM_WORKER_INIT;
+    worker.identity = "worker-00000000-0000-4000-8000-000000000001";
+    worker.host = "host";
+    FAILS(AXM_ERROR_CLOSED, axm_membership_join(membership, &worker));
+    return NULL;
+}
+
+static bool has_asked(const axm_membership_t *membership)
+{
+    axm_status_t *status = NULL;
+    OK(axm_membership_status(membership, &status));
+    bool asked = axm_status_endpoint_failed(status, 0) > 0;
+    axm_status_free(status);
+    return asked;
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2);
+    axm_config_t *config = etcd_config(argv[1]);
+    OK(axm_config_set(config, "alluxio.membership.native.operation.timeout", HOURS));
+    axm_membership_t *membership = open_and_free(config);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, join, membership) == 0);
+    /* Then it holds the registration, which leaving would have to end first. */
+    AWAIT(has_asked(membership));
+    FAILS(AXM_ERROR_UNAVAILABLE, axm_shutdown(100));
+    CHECK(pthread_join(thread, NULL) == 0);
+    OK(axm_shutdown(0));
+    axm_membership_free(membership);
+    return 0;
+}

@@ -227,7 +227,7 @@ typedef enum {
      */
     AXM_REGISTRATION_LOST = 4,
     /**
-     * The lease has run out; a new one is being fetched.
+     * The lease has run out or a key is gone; the keys are being written again.
      */
     AXM_REGISTRATION_REJOINING = 5,
     /**
@@ -745,6 +745,17 @@ uint64_t axm_status_checks_behind(const axm_status_t *status);
 uint64_t axm_status_checks_failed(const axm_status_t *status);
 
 /**
+ * How many comparisons showed that etcd had lost data: it was wiped, or restored from a backup.
+ */
+uint64_t axm_status_other_histories(const axm_status_t *status);
+
+/**
+ * How many keys a new listing showed otherwise than they were known, though etcd had said that nothing was missing.
+ * Anything but 0 is a defect of etcd or of this library.
+ */
+uint64_t axm_status_drift(const axm_status_t *status);
+
+/**
  * The number of etcd's endpoints in the configuration; 0 if the workers come from a hosts file.
  */
 size_t axm_status_endpoint_count(const axm_status_t *status);
@@ -802,6 +813,13 @@ int64_t axm_status_registration_lease(const axm_status_t *status, size_t index);
  * How long that lease lasts unless it is renewed, in milliseconds.
  */
 int64_t axm_status_registration_lease_left_ms(const axm_status_t *status, size_t index);
+
+/**
+ * Whether another process has registered the same identity: then its record is the live one, and this process writes its
+ * own again when that one is gone. False if the index is not below axm_status_registration_count.
+ */
+bool axm_status_registration_is_displaced(const axm_status_t *status,
+                                          size_t index);
 
 /**
  * How many leases the registration has had: more than one if it was lost in between.

@@ -88,7 +88,7 @@ impl Runtime {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder
             .worker_threads(workers)
-            .max_blocking_threads(4)
+            .max_blocking_threads(16)
             .thread_name("axm-runtime")
             .enable_all();
         // Only these threads start more of them, which inherit what is blocked.

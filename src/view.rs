@@ -58,12 +58,17 @@ struct Confirmation {
     first: Instant,
     /// Milliseconds after the first.
     latest: AtomicU64,
+    /// Milliseconds that the machine was suspended since.
+    suspended: AtomicU64,
 }
 
 impl Confirmed {
     pub(crate) fn as_of(first: Instant) -> Self {
-        let latest = AtomicU64::new(0);
-        Confirmed(Some(Arc::new(Confirmation { first, latest })))
+        Confirmed(Some(Arc::new(Confirmation {
+            first,
+            latest: AtomicU64::new(0),
+            suspended: AtomicU64::new(0),
+        })))
     }
 
     /// Once more.
@@ -72,13 +77,23 @@ impl Confirmed {
             let after = at.saturating_duration_since(confirmation.first).as_millis();
             let after = u64::try_from(after).unwrap_or(u64::MAX);
             confirmation.latest.fetch_max(after, Ordering::AcqRel);
+            confirmation.suspended.store(0, Ordering::Release);
+        }
+    }
+
+    /// The machine was suspended, while the clock stood still.
+    pub(crate) fn suspended(&self, by: Duration) {
+        if let Some(confirmation) = &self.0 {
+            let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+            confirmation.suspended.fetch_add(by, Ordering::AcqRel);
         }
     }
 
     pub(crate) fn age(&self) -> Duration {
         self.0.as_ref().map_or(Duration::ZERO, |confirmation| {
             let after = Duration::from_millis(confirmation.latest.load(Ordering::Acquire));
-            confirmation.first.elapsed().saturating_sub(after)
+            let suspended = Duration::from_millis(confirmation.suspended.load(Ordering::Acquire));
+            (confirmation.first.elapsed() + suspended).saturating_sub(after)
         })
     }
 }

@@ -23,7 +23,7 @@ pub enum axm_registration_state_t {
     AXM_REGISTRATION_SUSPECT = 3,
     /// The lease has run out, or may have: others may list the worker as lost.
     AXM_REGISTRATION_LOST = 4,
-    /// The lease has run out; a new one is being fetched.
+    /// The lease has run out or a key is gone; the keys are being written again.
     AXM_REGISTRATION_REJOINING = 5,
     /// Ended on purpose.
     AXM_REGISTRATION_LEFT = 6,
@@ -174,6 +174,19 @@ pub extern "C" fn axm_status_checks_failed(status: Option<&axm_status_t>) -> u64
     status.map_or(0, |status| status.counters.checks_failed)
 }
 
+/// How many comparisons showed that etcd had lost data: it was wiped, or restored from a backup.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_status_other_histories(status: Option<&axm_status_t>) -> u64 {
+    status.map_or(0, |status| status.counters.other_histories)
+}
+
+/// How many keys a new listing showed otherwise than they were known, though etcd had said that nothing was missing.
+/// Anything but 0 is a defect of etcd or of this library.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_status_drift(status: Option<&axm_status_t>) -> u64 {
+    status.map_or(0, |status| status.counters.drift)
+}
+
 /// The number of etcd's endpoints in the configuration; 0 if the workers come from a hosts file.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_endpoint_count(status: Option<&axm_status_t>) -> usize {
@@ -265,6 +278,17 @@ pub extern "C" fn axm_status_registration_lease_left_ms(
     registration(status, index).map_or(0, |registration| {
         milliseconds(registration.status.lease_left)
     })
+}
+
+/// Whether another process has registered the same identity: then its record is the live one, and this process writes its
+/// own again when that one is gone. False if the index is not below axm_status_registration_count.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_status_registration_is_displaced(
+    status: Option<&axm_status_t>,
+    index: usize,
+) -> bool {
+    registration(status, index)
+        .is_some_and(|registration| registration.status.displaced_by.is_some())
 }
 
 /// How many leases the registration has had: more than one if it was lost in between.

@@ -10,7 +10,7 @@ mod tables;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -34,6 +34,7 @@ use super::ring::{self, keys_only, revision_of, term_of};
 use super::status;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::jitter::jittered;
+use crate::suspend::Sleeps;
 use crate::view::{ClusterView, SkippedRecord};
 use crate::worker::WorkerIdentity;
 
@@ -42,6 +43,8 @@ const MAX_MESSAGE: usize = 64 << 20;
 /// Everything is listed anew this often, though each check proves that nothing is missing: defects of etcd or of this
 /// library would be found.
 const RELIST_INTERVAL: Duration = Duration::from_secs(3600);
+/// The view has never been etcd's.
+const NEVER: i64 = i64::MIN;
 /// Between two checks.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// Time for each page of the first try of a listing; each failed one doubles it, for networks that are slow but work.
@@ -64,8 +67,8 @@ struct Shared {
     version: AtomicU64,
     /// the view of a version, once it was built,
     view: ArcSwapOption<ClusterView>,
-    /// and when the view was last known to be etcd's: milliseconds after `started`, plus 1; 0 for never.
-    fresh_at: AtomicU64,
+    /// and when the view was last known to be etcd's: milliseconds after `started`, or before it; `NEVER`.
+    fresh_at: AtomicI64,
     started: Instant,
     /// Changes with everything that may end somebody's wait: the state, an error.
     changed: watch::Sender<()>,
@@ -89,7 +92,7 @@ impl Roster {
             last_error: Mutex::default(),
             version: AtomicU64::new(0),
             view: ArcSwapOption::empty(),
-            fresh_at: AtomicU64::new(0),
+            fresh_at: AtomicI64::new(NEVER),
             started: Instant::now(),
             changed: watch::Sender::new(()),
             check: Notify::new(),
@@ -112,15 +115,9 @@ impl Roster {
 
     /// Since when the view may differ from etcd's; `None` before the first listing.
     pub(crate) fn age(&self) -> Option<Duration> {
-        match self.shared.fresh_at.load(Ordering::Acquire) {
-            0 => None,
-            at => Some(
-                self.shared
-                    .started
-                    .elapsed()
-                    .saturating_sub(Duration::from_millis(at - 1)),
-            ),
-        }
+        let at = self.shared.fresh_at.load(Ordering::Acquire);
+        let now = milliseconds(self.shared.started.elapsed());
+        (at != NEVER).then(|| Duration::from_millis(u64::try_from(now - at).unwrap_or(0)))
     }
 
     /// The view in memory, however old; `None` before the first listing.
@@ -355,9 +352,9 @@ impl Shared {
         let result = change(&mut state);
         self.version.store(state.version(), Ordering::Release);
         if let Some(fresh_at) = state.fresh_at() {
-            let millis = fresh_at.saturating_duration_since(self.started).as_millis();
-            let at = u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1;
-            self.fresh_at.store(at, Ordering::Release);
+            let after = milliseconds(fresh_at.saturating_duration_since(self.started));
+            let before = milliseconds(self.started.saturating_duration_since(fresh_at));
+            self.fresh_at.store(after - before, Ordering::Release);
         }
         drop(state);
         self.changed.send_replace(());
@@ -568,6 +565,7 @@ impl Shared {
     /// Compares with etcd again and again; ends when a listing is needed.
     async fn keep_checking(&self) -> &'static str {
         let mut last = None;
+        let mut sleeps = Sleeps::new();
         let mut limit = TRY_TIMEOUT * 2;
         loop {
             let now = Instant::now();
@@ -582,6 +580,9 @@ impl Shared {
                 } => {}
             }
             last = Some(Instant::now());
+            if let Some(by) = sleeps.last() {
+                self.change(|state| state.slept(by));
+            }
             let deadline = Instant::now() + limit;
             match self.verify(deadline).await {
                 Ok(verdict) => {
@@ -694,6 +695,10 @@ impl Shared {
             Range::Live => self.keys.live_prefix(),
         }
     }
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
 }
 
 /// Never resolves without a time.

@@ -730,6 +730,14 @@ impl State {
         (now > first.asked_at + LATE_EVENTS).then_some(Relist::NoEvents)
     }
 
+    /// The machine was suspended, while the clock stood still: the view is older by that.
+    pub(super) fn slept(&mut self, by: Duration) {
+        self.fresh_at = self.fresh_at.map(|at| at.checked_sub(by).unwrap_or(at));
+        if let Some(view) = &self.view {
+            view.confirmed.suspended(by);
+        }
+    }
+
     /// etcd did not answer: nothing is known of what may be missing.
     pub(super) fn check_failed(&mut self) {
         self.behind = None;

@@ -56,6 +56,10 @@ final class EtcdScenarios {
     all.put("strange workers", EtcdScenarios::strangeWorkers);
     all.put("corrupt ring record", EtcdScenarios::corruptRingRecord);
     all.put("endpoints", EtcdScenarios::endpoints);
+    all.put("dead endpoint among several", EtcdScenarios::deadEndpoint);
+    all.put("renewals", EtcdScenarios::renewals);
+    all.put("interrupts", EtcdScenarios::interrupts);
+    all.put("booleans", EtcdScenarios::booleans);
     all.put("credentials", EtcdScenarios::credentials);
     all.put("durations", EtcdScenarios::durations);
     all.put("cluster names", EtcdScenarios::clusterNames);
@@ -67,6 +71,7 @@ final class EtcdScenarios {
   static Map<String, Scenario> ofAllVersions() {
     Map<String, Scenario> all = all();
     all.remove("durations");
+    all.remove("renewals");
     return all;
   }
 
@@ -417,7 +422,8 @@ final class EtcdScenarios {
     String[] endpoints = {null, "", ",", "localhost:2379", "127.0.0.1", "http://", "http:///x", "http://:2379",
         "http://[::1", "ht tp://h", "http://h:port", "http://" + address, "https://" + address, "any://" + address,
         "http://" + address + "/path", " http://" + address + " , ,http://" + address, "http://u:p@" + address,
-        "HTTP://" + address, "//" + address, "http://127.0.0.1:99999"};
+        "HTTP://" + address, "//" + address, "http://127.0.0.1:99999",
+        "http://etcd_0.etcd:2379", "http://[::1]:2379", "http://127.0.0.1:0", "http://h:-1"};
     for (String text : endpoints) {
       String label = text == null ? "none" : text.replace(address, "<etcd>");
       String opened = side.open(A, "alluxio.etcd.endpoints", text).replace(address, "<etcd>");
@@ -426,6 +432,65 @@ final class EtcdScenarios {
         side.does(label + ": list", A, "all", null);
       }
       side.end(A);
+    }
+  }
+
+  private static void deadEndpoint(Side side) throws Exception {
+    String dead = "http://127.0.0.1:1";
+    for (String endpoints : Side.list(dead + "," + side.etcd().endpoint(), side.etcd().endpoint() + "," + dead,
+        dead + "," + side.etcd().endpoint() + ",http://127.0.0.1:2")) {
+      String label = endpoints.replace(side.etcd().endpoint(), "<etcd>");
+      side.saw(label, side.open(A, "alluxio.etcd.endpoints", endpoints));
+      side.does(label + ": join", A, "join", worker(1));
+      for (String operation : Side.list("all", "live", "failed", "show")) {
+        side.does(label + ": " + operation, A, operation, null);
+      }
+      side.does(label + ": stop", A, "stop", worker(1));
+      side.expire(id(1));
+      side.end(A);
+    }
+  }
+
+  /** A worker lives for longer than its lease, and on the same one. */
+  private static void renewals(Side side) throws Exception {
+    side.open(A, "alluxio.worker.failure.detection.timeout", "8s");
+    side.does("join", A, "join", worker(1));
+    long lease = side.lease(id(1));
+    side.outlive(8);
+    side.saw("same lease", String.valueOf(side.lease(id(1)) == lease));
+    side.look("later");
+  }
+
+  private static void interrupts(Side side) throws Exception {
+    side.open(A);
+    side.does("join", A, "join", worker(1));
+    side.does("all", A, "all", null);
+    for (String operation : Side.list("all", "live", "failed", "show", "stop", "close")) {
+      String done = side.call(A, "interrupted " + operation, onlyId(9));
+      // The stock classes lose it whenever they have to wait.
+      if (side.isOurs() && !done.endsWith(Peer.FLAG_KEPT)) {
+        throw new AssertionError("The thread is not interrupted any more: " + operation + " " + done);
+      }
+      side.saw("interrupted " + operation, done.replace(Peer.FLAG_KEPT, "").replace(Peer.FLAG_LOST, ""));
+    }
+  }
+
+  /** As they are in a file, which Alluxio reads without a look at the type. */
+  private static void booleans(Side side) throws Exception {
+    for (String text : Side.list("true", "TRUE", "True", "false", "FALSE", "yes", "no", "1", "0", "on", "", " true ", "t")) {
+      String[] property = {"raw alluxio.k8s.env.deployment", text};
+      String opened = side.open(A, property);
+      side.saw("open " + text, opened);
+      if (opened.startsWith("alluxio.membership.")) {
+        side.does("join " + text, A, "join", worker(1));
+        side.end(A);
+        side.expire(id(1));
+        side.open(A, property);
+        side.does("join elsewhere " + text, A, "join", worker(1, "Host", "elsewhere"));
+        side.sees("all " + text, () -> side.call(A, "all", null));
+      }
+      side.end(A);
+      side.wipe();
     }
   }
 

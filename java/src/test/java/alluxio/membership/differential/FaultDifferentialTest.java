@@ -23,6 +23,11 @@ class FaultDifferentialTest {
   }
 
   @Test
+  void stoppingWhileDown() throws Exception {
+    compare("stopping while etcd is down", FaultScenarios::stoppingWhileDown);
+  }
+
+  @Test
   void noSuchPort() throws Exception {
     compare("a port that does not exist", FaultScenarios::noSuchPort);
   }

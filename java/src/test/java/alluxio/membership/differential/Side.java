@@ -1,6 +1,7 @@
 package alluxio.membership.differential;
 
 import alluxio.membership.testing.AlluxioWorld;
+import alluxio.membership.testing.Await;
 import alluxio.membership.testing.ChildJvm;
 import alluxio.membership.testing.EtcdServer;
 import alluxio.membership.testing.Peer;
@@ -264,6 +265,13 @@ final class Side implements AutoCloseable {
         throw e;
       }
     }
+  }
+
+  /** Waits until a lease that nobody renews, and that begins now, has run out. */
+  void outlive(int seconds) throws Exception {
+    long lease = mEtcd.client().getLeaseClient().grant(seconds).get(10, TimeUnit.SECONDS).getID();
+    Await.until("a lease of " + seconds + " s has run out", 60 + seconds, () -> mEtcd.client().getLeaseClient()
+        .timeToLive(lease, LeaseOption.DEFAULT).get(10, TimeUnit.SECONDS).getTTl() <= 0);
   }
 
   String keys() throws Exception {

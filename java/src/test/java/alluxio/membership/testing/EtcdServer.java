@@ -7,7 +7,9 @@ import io.etcd.jetcd.options.GetOption;
 
 import java.io.File;
 import java.io.IOException;
+import java.net.BindException;
 import java.net.HttpURLConnection;
+import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
@@ -17,6 +19,7 @@ import java.util.Arrays;
 import java.util.Comparator;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
@@ -36,11 +39,22 @@ public final class EtcdServer implements AutoCloseable {
   private EtcdServer(Certificates certificates) throws IOException {
     mCertificates = certificates;
     mDirectory = Files.createTempDirectory("axm-etcd-");
-    try (ServerSocket client = new ServerSocket(0); ServerSocket peer = new ServerSocket(0);
-        ServerSocket tls = new ServerSocket(0)) {
+    try (ServerSocket client = free(); ServerSocket peer = free(); ServerSocket tls = free()) {
       mClientPort = client.getLocalPort();
       mPeerPort = peer.getLocalPort();
       mTlsPort = tls.getLocalPort();
+    }
+  }
+
+  /** Below those that the kernel gives to outgoing connections, one of which would take the port of a stopped server. */
+  private static ServerSocket free() throws IOException {
+    while (true) {
+      try {
+        return new ServerSocket(12_000 + ThreadLocalRandom.current().nextInt(20_000), 1,
+            InetAddress.getLoopbackAddress());
+      } catch (BindException e) {
+        // Another one, then.
+      }
     }
   }
 
@@ -62,7 +76,7 @@ public final class EtcdServer implements AutoCloseable {
   private static EtcdServer startWith(Certificates certificates) throws Exception {
     Exception last = null;
     // The ports were free a moment ago; another process may have taken one of them since.
-    for (int attempt = 0; attempt < 3; attempt++) {
+    for (int attempt = 0; attempt < 5; attempt++) {
       EtcdServer server = new EtcdServer(certificates);
       try {
         server.startProcess();

@@ -62,6 +62,7 @@ final class EtcdScenarios {
     all.put("booleans", EtcdScenarios::booleans);
     all.put("credentials", EtcdScenarios::credentials);
     all.put("durations", EtcdScenarios::durations);
+    all.put("time to live", EtcdScenarios::timeToLive);
     all.put("cluster names", EtcdScenarios::clusterNames);
     all.put("membership types", EtcdScenarios::membershipTypes);
     return all;
@@ -521,6 +522,14 @@ final class EtcdScenarios {
       side.end(A);
       side.wipe();
     }
+  }
+
+  /** Of the versions that do not know the property, too. */
+  private static void timeToLive(Side side) throws Exception {
+    side.open(A, "alluxio.worker.failure.detection.timeout", "77s");
+    side.does("join", A, "join", worker(1));
+    side.saw("granted", side.granted(side.lease(id(1))) + " s");
+    side.end(A);
   }
 
   private static void clusterNames(Side side) throws Exception {

@@ -163,6 +163,7 @@ final class KnownDifferences {
     String old = "Ours does in all versions what Alluxio does from 312 on.";
     differ("308|311", "take-over of a running worker", "second",
         "alluxio.exception.status.AlreadyExistsException: Same service kv pair already exists.*", "", old);
+    differ("308|311", "time to live", "granted", "2 s", "77 s", old);
     String removal = "Ours removes workers in all versions, as Alluxio does from 311 on.";
     differ("308", "empty cluster", "decommission of nobody", "", INVALID + "Unrecognized or non-existing worker: .*",
         removal);

@@ -267,6 +267,12 @@ final class Side implements AutoCloseable {
     }
   }
 
+  /** The seconds that a lease was granted for. */
+  long granted(long lease) throws Exception {
+    return mEtcd.client().getLeaseClient().timeToLive(lease, LeaseOption.DEFAULT).get(10, TimeUnit.SECONDS)
+        .getGrantedTTL();
+  }
+
   /** Waits until a lease that nobody renews, and that begins now, has run out. */
   void outlive(int seconds) throws Exception {
     long lease = mEtcd.client().getLeaseClient().grant(seconds).get(10, TimeUnit.SECONDS).getID();
@@ -284,8 +290,7 @@ final class Side implements AutoCloseable {
       }
       String lease = kv.getLease() == 0 ? "no lease" : "lease";
       if (kv.getLease() != 0 && !isOld()) {
-        lease += " of " + mEtcd.client().getLeaseClient().timeToLive(kv.getLease(), LeaseOption.DEFAULT)
-            .get(10, TimeUnit.SECONDS).getGrantedTTL() + " s";
+        lease += " of " + granted(kv.getLease()) + " s";
       }
       text.append(entry.getKey()).append(" (").append(lease).append(") ").append(value).append('\n');
     }

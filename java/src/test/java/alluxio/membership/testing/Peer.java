@@ -220,7 +220,11 @@ public final class Peer implements Function<Object[], String> {
     return PropertyKey.isValid(name) ? PropertyKey.fromString(name) : PropertyKey.getOrBuildCustom(name);
   }
 
-  private static WorkerInfo worker(Map<String, String> fields) throws ReflectiveOperationException {
+  /**
+   * @param fields the fields of a worker
+   * @return the worker
+   */
+  static WorkerInfo worker(Map<String, String> fields) throws ReflectiveOperationException {
     if (fields == null) {
       return null;
     }

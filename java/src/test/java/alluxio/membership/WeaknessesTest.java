@@ -26,6 +26,8 @@ import org.junit.jupiter.api.parallel.ExecutionMode;
 import org.junit.jupiter.api.parallel.ResourceLock;
 
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -471,6 +473,35 @@ class WeaknessesTest {
         scene.revoke(number);
         scene.delete(scene.ringKey(number));
       }
+    }
+  }
+
+  /** The first column of the table for a hosts file is a hash of the address. */
+  @Test
+  void theCharsetOfTheJvmDecidesTheIdsOfHosts() throws Exception {
+    Path hosts = Files.createTempFile("hosts", "");
+    try {
+      Files.write(hosts, "h\u00e4\u4e2d\n".getBytes(StandardCharsets.UTF_8));
+      Map<String, String> properties = new HashMap<>();
+      properties.put("alluxio.worker.membership.manager.type", "STATIC");
+      properties.put("alluxio.worker.static.membership.manager.config.file", hosts.toString());
+      Map<String, String> tables = new HashMap<>();
+      for (boolean ours : new boolean[] {false, true}) {
+        for (String charset : new String[] {"ISO-8859-1", "UTF-8"}) {
+          try (ChildJvm jvm = jvm(ours, "-Dfile.encoding=" + charset)) {
+            Function<Object[], String> peer = Peer.remote(jvm);
+            peer.apply(new Object[] {"open", "m", properties});
+            String table = peer.apply(new Object[] {"show", "m", null});
+            assertTrue(table.contains("\th\u00e4\u4e2d:29999\tN/A\n"), table);
+            tables.put(ours + charset, table);
+          }
+        }
+      }
+      assertNotEquals(tables.get("falseISO-8859-1"), tables.get("falseUTF-8"));
+      assertEquals(tables.get("trueISO-8859-1"), tables.get("trueUTF-8"));
+      assertEquals(tables.get("falseUTF-8"), tables.get("trueUTF-8"));
+    } finally {
+      Files.delete(hosts);
     }
   }
 

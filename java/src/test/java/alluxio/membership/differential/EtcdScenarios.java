@@ -40,6 +40,7 @@ final class EtcdScenarios {
     all.put("take-over of a running worker", EtcdScenarios::takeOver);
     all.put("two managers in a process", EtcdScenarios::twoManagers);
     all.put("two clusters in a process", EtcdScenarios::twoClusters);
+    all.put("the process's manager", EtcdScenarios::managerOfTheProcess);
     all.put("close", EtcdScenarios::close);
     all.put("service registry", EtcdScenarios::serviceRegistry);
     all.put("one key only", EtcdScenarios::oneKeyOnly);
@@ -72,6 +73,8 @@ final class EtcdScenarios {
   static Map<String, Scenario> ofAllVersions() {
     Map<String, Scenario> all = all();
     all.remove("durations");
+    // There is one for ever, so it cannot be tried again.
+    all.remove("the process's manager");
     all.remove("renewals");
     return all;
   }
@@ -272,6 +275,19 @@ final class EtcdScenarios {
     side.sees("second's live", () -> side.call(A, "second", "live", null));
   }
 
+  private static void managerOfTheProcess(Side side) throws Exception {
+    side.open(A);
+    side.does("join", A, "join", worker(1));
+    Map<String, String> properties = map("alluxio.worker.membership.manager.type", "ETCD", "alluxio.etcd.endpoints",
+        side.etcd().endpoint(), "alluxio.cluster.name", Side.CLUSTER);
+    side.saw("one", side.call(A, "one", "get", properties));
+    properties.put("alluxio.cluster.name", "not looked at");
+    side.saw("two", side.call(A, "two", "get", properties));
+    side.sees("two lists", () -> side.call(A, "two", "all", null));
+    side.saw("one closes", side.call(A, "one", "close", null));
+    side.saw("two lists after one has closed", side.call(A, "two", "all", null));
+  }
+
   private static void close(Side side) throws Exception {
     side.open(A);
     side.open(B);
@@ -372,6 +388,9 @@ final class EtcdScenarios {
     side.open(A);
     side.does("join 1", A, "join", worker(1));
     byte[] value = side.etcd().get(ringKey(id(1))).get(ringKey(id(1))).getValue().getBytes();
+    // The one under the key of its name counts, though it is not the first.
+    side.etcd().put(ringKey("worker-"), new String(value, StandardCharsets.UTF_8).replace("host1", "elsewhere")
+        .getBytes(StandardCharsets.UTF_8));
     side.etcd().put(ringKey("worker-zzz"), value);
     side.look("a copy under another key");
   }

@@ -93,6 +93,11 @@ final class FaultScenarios {
     }
   }
 
+  static void ipv6(Side side) throws Exception {
+    side.saw("open", side.open(A, "alluxio.etcd.endpoints", side.etcd().ipv6Endpoint()));
+    side.does("all", A, "all", null);
+  }
+
   static void twelveThousandWorkers(Side side) throws Exception {
     side.open(A);
     side.does("join", A, "join", worker(1));

@@ -30,6 +30,7 @@ final class StaticScenarios {
     all.put("static: properties of the process", StaticScenarios::propertiesOfTheProcess);
     all.put("static: joining", StaticScenarios::joining);
     all.put("static: decommission", StaticScenarios::decommission);
+    all.put("static: changing what is listed", StaticScenarios::changing);
     all.put("static: files", StaticScenarios::files);
     return all;
   }
@@ -117,6 +118,12 @@ final class StaticScenarios {
     look(side, "decommissioned");
     open(side, bytes("host1\n"));
     look(side, "opened again");
+  }
+
+  private static void changing(Side side) throws Exception {
+    open(side, bytes("host1\n"));
+    side.does("change", A, "change listed", null);
+    side.sees("changed: all", () -> side.call(A, "all", null));
   }
 
   private static void files(Side side) throws Exception {

@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.net.BindException;
 import java.net.HttpURLConnection;
 import java.net.InetAddress;
+import java.net.NetworkInterface;
 import java.net.ServerSocket;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
@@ -94,7 +95,8 @@ public final class EtcdServer implements AutoCloseable {
     String clientUrl = endpoint();
     String peerUrl = "http://127.0.0.1:" + mPeerPort;
     File log = mDirectory.resolve("etcd.log").toFile();
-    String listenUrls = mCertificates == null ? clientUrl : clientUrl + "," + tlsEndpoint();
+    String listenUrls = clientUrl + (mCertificates == null ? "" : "," + tlsEndpoint())
+        + (ipv6Endpoint() == null ? "" : "," + ipv6Endpoint());
     ProcessBuilder builder = new ProcessBuilder(binary(), "--name", "test", "--data-dir",
         mDirectory.resolve("data").toString(), "--listen-client-urls", listenUrls, "--advertise-client-urls", clientUrl,
         "--listen-peer-urls", peerUrl, "--initial-advertise-peer-urls", peerUrl, "--initial-cluster", "test=" + peerUrl,
@@ -136,6 +138,14 @@ public final class EtcdServer implements AutoCloseable {
    */
   public String endpoint() {
     return "http://127.0.0.1:" + mClientPort;
+  }
+
+  /**
+   * @return the URL for clients with IPv6, null if this machine has none
+   */
+  public String ipv6Endpoint() throws IOException {
+    boolean has = NetworkInterface.getByInetAddress(InetAddress.getByName("::1")) != null;
+    return has ? "http://[::1]:" + mClientPort : null;
   }
 
   /**

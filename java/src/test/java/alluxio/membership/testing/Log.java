@@ -2,19 +2,22 @@ package alluxio.membership.testing;
 
 import org.apache.logging.log4j.LogManager;
 import org.apache.logging.log4j.core.LogEvent;
-import org.apache.logging.log4j.core.Logger;
+import org.apache.logging.log4j.core.LoggerContext;
 import org.apache.logging.log4j.core.appender.AbstractAppender;
+import org.apache.logging.log4j.core.config.LoggerConfig;
 import org.apache.logging.log4j.core.config.Property;
 
-/** What a logger of this JVM is given while this is open. */
+/** What a logger of this JVM and those below it are given while this is open. */
 public final class Log implements AutoCloseable {
-  private final Logger mLogger;
-  private final Appender mAppender = new Appender();
+  /** One that is there already: loggers that are being made meanwhile might miss a new one. */
+  private final LoggerConfig mConfig;
+  private final Appender mAppender;
 
-  private Log(Logger logger) {
-    mLogger = logger;
+  private Log(String name) {
+    mConfig = ((LoggerContext) LogManager.getContext(false)).getConfiguration().getLoggerConfig(name);
+    mAppender = new Appender(name);
     mAppender.start();
-    mLogger.addAppender(mAppender);
+    mConfig.addAppender(mAppender, null, null);
   }
 
   /**
@@ -22,7 +25,7 @@ public final class Log implements AutoCloseable {
    * @return what it is given from now on
    */
   public static Log of(String name) {
-    return new Log((Logger) LogManager.getLogger(name));
+    return new Log(name);
   }
 
   /**
@@ -36,19 +39,24 @@ public final class Log implements AutoCloseable {
 
   @Override
   public void close() {
-    mLogger.removeAppender(mAppender);
+    mConfig.removeAppender(mAppender.getName());
     mAppender.stop();
   }
 
   private static final class Appender extends AbstractAppender {
+    private final String mLogger;
     private final StringBuilder mText = new StringBuilder();
 
-    Appender() {
-      super("test", null, null, true, Property.EMPTY_ARRAY);
+    Appender(String logger) {
+      super("test of " + logger, null, null, true, Property.EMPTY_ARRAY);
+      mLogger = logger;
     }
 
     @Override
     public void append(LogEvent event) {
+      if (!event.getLoggerName().startsWith(mLogger)) {
+        return;
+      }
       synchronized (mText) {
         mText.append(event.getLevel()).append(' ').append(event.getMessage().getFormattedMessage());
         for (Throwable thrown = event.getThrown(); thrown != null; thrown = thrown.getCause()) {

@@ -115,11 +115,12 @@ public final class Peer implements Function<Object[], String> {
   }
 
   private String run(String operation, String name, Map<String, String> input) throws Exception {
-    if (operation.equals("open")) {
+    if (operation.equals("open") || operation.equals("get")) {
       InstancedConfiguration conf = Configuration.copyGlobal();
       configure(conf, input);
       mConfs.put(name, conf);
-      mManagers.put(name, MembershipManager.Factory.create(conf));
+      mManagers.put(name, operation.equals("open") ? MembershipManager.Factory.create(conf)
+          : MembershipManager.Factory.get(conf));
       return mManagers.get(name).getClass().getName();
     }
     if (operation.equals("configure")) {
@@ -153,6 +154,9 @@ public final class Peer implements Function<Object[], String> {
         return "";
       case "decommission":
         manager.decommission(worker(input));
+        return "";
+      case "change listed":
+        manager.getAllMembers().iterator().next().getAddress().setHost("changed");
         return "";
       case "decommission listed":
         manager.decommission(manager.getAllMembers().iterator().next());

@@ -50,8 +50,8 @@ final class ConfigurationProperties {
   }
 
   /**
-   * The value, or null if there is none: references that lead nowhere, or a property that was unset a moment ago, must not
-   * matter where the property is not needed.
+   * The value, or null if there is none: references that lead nowhere, or a property that was unset a moment ago, must
+   * not matter where the property is not needed.
    */
   private static Object get(AlluxioConfiguration conf, PropertyKey key, ConfigurationValueOptions options) {
     try {

@@ -98,7 +98,7 @@ abstract class NativeMembershipManager implements MembershipManager {
     }
   }
 
-  /** Succeeds without etcd too, as with Alluxio's own class: nobody renews the lease any more, and it ends by itself. */
+  /** Succeeds without etcd too, as with Alluxio's own class: nobody renews the lease any more, so it ends by itself. */
   @Override
   public void stopHeartBeat(WorkerInfo worker) throws IOException {
     String identity = worker.getIdentity().toString();
@@ -131,7 +131,7 @@ abstract class NativeMembershipManager implements MembershipManager {
       try {
         mMembership.close();
       } catch (MembershipException e) {
-        ignoreIfEtcdsFault(e, "every worker of this process");
+        ignoreIfEtcdsFault(e, "the workers of a closed manager");
       }
       return null;
     });
@@ -143,8 +143,7 @@ abstract class NativeMembershipManager implements MembershipManager {
       case UNAVAILABLE:
       case UNAUTHENTICATED:
       case PERMISSION_DENIED:
-        LOG.warn("Could not tell etcd that {} has stopped, which is listed as live until its lease ends: {}", worker,
-            e.getMessage());
+        LOG.warn("Could not tell etcd that {} stopped; listed as live until the lease ends", worker, e);
         break;
       default:
         throw e;

@@ -86,7 +86,8 @@ class CompatibilityTableTest {
 
   /** A test that is ignored by an attribute of its own. */
   private String ignoredAlone(String file) throws IOException {
-    Matcher ignored = Pattern.compile("#\\[ignore[^\\]]*\\]\\s*(?:async )?fn (\\w+)").matcher(read(mRoot.resolve(file)));
+    Matcher ignored =
+        Pattern.compile("#\\[ignore[^\\]]*\\]\\s*(?:async )?fn (\\w+)").matcher(read(mRoot.resolve(file)));
     assertTrue(ignored.find(), file);
     return ignored.group(1);
   }
@@ -98,8 +99,8 @@ class CompatibilityTableTest {
       Path file = mRoot.resolve(rust.group(1).contains("/") ? rust.group(1) : "tests/" + rust.group(1));
       String name = rust.group(2);
       // A test says so right before it, or is in a list of tests.
-      Matcher found = Pattern.compile("(?:#\\[(?:tokio::)?test\\b[^\\]]*\\]\\s*((?:#\\[[^\\]]*\\]\\s*)*)(?:async )?fn " + name
-          + "\\()|on_every_etcd!\\(([^;]*\\b)" + name + "\\b").matcher(Files.exists(file) ? read(file) : "");
+      Matcher found = Pattern.compile("(?:#\\[(?:tokio::)?test\\b[^\\]]*\\]\\s*((?:#\\[[^\\]]*\\]\\s*)*)(?:async )?fn "
+          + name + "\\()|on_every_etcd!\\(([^;]*\\b)" + name + "\\b").matcher(Files.exists(file) ? read(file) : "");
       if (!found.find()) {
         return "no such test";
       }

@@ -16,6 +16,7 @@ import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
 
 import java.io.File;
+import java.net.URL;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.Collections;
@@ -123,9 +124,8 @@ class JvmLifeTest {
   /** Alluxio takes every system property of its names into its configuration, also those that are for the JVM alone. */
   @Test
   void theLibraryMayBeNamedByASystemProperty() throws Exception {
-    String built = new File(JvmLifeTest.class.getResource("/META-INF/native/linux-x86_64/liballuxio_membership.so").toURI())
-        .getPath();
-    for (String option : Arrays.asList("-Dalluxio.membership.native.library.path=" + built,
+    URL built = JvmLifeTest.class.getResource("/META-INF/native/linux-x86_64/liballuxio_membership.so");
+    for (String option : Arrays.asList("-Dalluxio.membership.native.library.path=" + new File(built.toURI()),
         "-Dalluxio.membership.native.library.tmpdir=" + mDirectory)) {
       try (ChildJvm jvm = startJoined(option)) {
         assertEquals("", ask("close"));

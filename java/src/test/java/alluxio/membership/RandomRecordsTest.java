@@ -241,8 +241,8 @@ class RandomRecordsTest {
   }
 
   /**
-   * Through the stock class's own listing: it and ours list the same, or it fails. Ours always has what each record gives
-   * alone.
+   * Through the stock class's own listing: it and ours list the same, or it fails. Ours always has what each record
+   * gives alone.
    */
   @ParameterizedTest
   @ValueSource(strings = {AlluxioWorld.CURRENT, "311", "308"})

@@ -30,6 +30,8 @@ import java.util.function.Function;
 class RealClientTest {
   private static final String[] OPERATIONS = {"all", "live", "lost", "cached", "place"};
 
+  private static final String INACTIVE = "java.lang.RuntimeException: The preferred worker is not active.";
+
   @TempDir
   private Path mDirectory;
 
@@ -55,7 +57,6 @@ class RealClientTest {
         workers.join(Workers.worker("worker-0000000" + i + "-0000-4000-8000-000000000000", "h" + i, 1000));
       }
       workers.stopHeartBeat(Workers.worker("worker-00000003-0000-4000-8000-000000000000", "h3", 1000));
-      String inactive = "java.lang.RuntimeException: The preferred worker is not active.";
       for (boolean ring : new boolean[] {true, false}) {
         Map<String, String> properties = clientProperties(cluster.properties());
         properties.put("alluxio.user.dynamic.consistent.hash.ring.enabled", String.valueOf(ring));
@@ -88,7 +89,7 @@ class RealClientTest {
         assertEquals(stock.get(ring ? "live" : "all"), stock.get("cached after addresses"));
         Set<String> addresses = new HashSet<>(Arrays.asList(stock.get("first addresses").split("\n")));
         assertEquals(ring ? 4 : 5, addresses.size(), addresses.toString());
-        assertEquals(!ring, addresses.contains(inactive), addresses.toString());
+        assertEquals(!ring, addresses.contains(INACTIVE), addresses.toString());
         for (Map<String, String> each : seen) {
           assertEquals(stock, each);
         }
@@ -133,9 +134,10 @@ class RealClientTest {
         Set<String> addresses = new HashSet<>(Arrays.asList(ask(client, "addresses", null).split("\n")));
         if (ours) {
           assertEquals(3, addresses.size(), addresses.toString());
-          assertTrue(addresses.stream().allMatch(each -> each.startsWith("WorkerNetAddress{host=h")), addresses.toString());
+          assertTrue(addresses.stream().allMatch(each -> each.startsWith("WorkerNetAddress{host=h")),
+              addresses.toString());
         } else {
-          assertEquals(Collections.singleton("java.lang.RuntimeException: The preferred worker is not active."), addresses);
+          assertEquals(Collections.singleton(INACTIVE), addresses);
         }
         ask(client, "close", null);
       }

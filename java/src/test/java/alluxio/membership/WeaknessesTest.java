@@ -468,7 +468,8 @@ class WeaknessesTest {
         // What it writes is UTF-8 in any case.
         int number = ours ? 2 : 3;
         assertEquals("", peer.apply(new Object[] {"join", "m", worker(number, "Host", host)}));
-        assertTrue(scene.live(number).getValue().toString(StandardCharsets.UTF_8).contains("\"Host\":\"" + host + "\""));
+        String written = scene.live(number).getValue().toString(StandardCharsets.UTF_8);
+        assertTrue(written.contains("\"Host\":\"" + host + "\""), written);
         assertEquals("", peer.apply(new Object[] {"stop", "m", worker(number)}));
         scene.revoke(number);
         scene.delete(scene.ringKey(number));

@@ -497,7 +497,8 @@ final class EtcdScenarios {
 
   /** As they are in a file, which Alluxio reads without a look at the type. */
   private static void booleans(Side side) throws Exception {
-    for (String text : Side.list("true", "TRUE", "True", "false", "FALSE", "yes", "no", "1", "0", "on", "", " true ", "t")) {
+    for (String text : Side.list("true", "TRUE", "True", "false", "FALSE", "yes", "no", "1", "0", "on", "", " true ",
+        "t")) {
       String[] property = {"raw alluxio.k8s.env.deployment", text};
       String opened = side.open(A, property);
       side.saw("open " + text, opened);

@@ -94,7 +94,8 @@ final class KnownDifferences {
     broken("two records without identity", "in the ring: show", DUPLICATE, "WorkerId.*ONLINE\n.*OFFLINE\n");
     broken("records of one identity", "a copy under another key: all", DUPLICATE,
         "(?!.*elsewhere).*State=LIVE.* Host=host1 .*size:1 .*");
-    broken("records of one identity", "a copy under another key: show", DUPLICATE, "WorkerId[^\n]*\n[^\n]*\thost1:1\tONLINE\n");
+    broken("records of one identity", "a copy under another key: show", DUPLICATE,
+        "WorkerId[^\n]*\n[^\n]*\thost1:1\tONLINE\n");
     String unset = "The identity that getIdentity() answers is also the one that equals compares.";
     for (String listing : new String[] {"all", "failed"}) {
       changes("record without identity", "in the ring: " + listing, text -> text.replace("equal:false", "equal:true"),
@@ -245,14 +246,15 @@ final class KnownDifferences {
         changes("static: properties", "data port: " + each + listing,
             text -> live(text).replace("DataPort=29997", "DataPort=1002"), dataPort);
         for (String when : new String[] {"joined: ", "decommissioned: "}) {
-          changes("static: joining", when + each + listing, text -> live(text).replace("DataPort=2 DomainSocketPath=/s7 ",
-              "DataPort=29997 ").replace("HttpServerPort=5001 NettyDataPort=4 RpcPort=5000 SecureRpcPort=3 WebPort=5 ",
-              "HttpServerPort=1004 NettyDataPort=29997 RpcPort=1001 WebPort=1003 "), oneForAll);
+          changes("static: joining", when + each + listing, text -> live(text)
+              .replace("DataPort=2 DomainSocketPath=/s7 ", "DataPort=29997 ")
+              .replace("HttpServerPort=5001 NettyDataPort=4 RpcPort=5000 SecureRpcPort=3 WebPort=5 ",
+                  "HttpServerPort=1004 NettyDataPort=29997 RpcPort=1001 WebPort=1003 "), oneForAll);
         }
-        changes("static: decommission", "decommissioned: " + each + listing, text -> text.replace("size:0 empty:true", live(
-            "Identity=worker-" + UUID.nameUUIDFromBytes("host1".getBytes(StandardCharsets.UTF_8)) + " DataPort=29997 "
-                + "Host=host1 HttpServerPort=1004 NettyDataPort=29997 RpcPort=1001 WebPort=1003 equal:true found:true\n"
-                + "size:1 empty:false")), file);
+        changes("static: decommission", "decommissioned: " + each + listing, text -> text.replace("size:0 empty:true",
+            "Identity=worker-" + UUID.nameUUIDFromBytes("host1".getBytes(StandardCharsets.UTF_8)) + " State=LIVE "
+                + "DataPort=29997 Host=host1 HttpServerPort=1004 NettyDataPort=29997 RpcPort=1001 WebPort=1003 equal:true "
+                + "found:true\nsize:1 empty:false"), file);
       }
       // The first column is a hash of the address.
       changes("static: properties", "data port: " + each + "show", text -> text.replace(hash("h", 1001, 29997, 1003, "",
@@ -332,14 +334,16 @@ final class KnownDifferences {
     }
     String reader = seen.apply(label.replace(OTHER, READER));
     Change change = changeOf(label);
-    return change == null ? allows(label, text, false) || text.equals(reader) : text.equals(change.mChange.apply(reader));
+    return change == null ? allows(label, text, false) || text.equals(reader)
+        : text.equals(change.mChange.apply(reader));
   }
 
   /** Whether a text is what is expected under a label on our side. */
   boolean allowsOnOurSide(String label, String text, String stock) {
     Change change = changeOf(label);
     if (change != null && stock != null) {
-      return label.endsWith(OTHER) ? change.mChange.apply(text).equals(stock) : text.equals(change.mChange.apply(stock));
+      return label.endsWith(OTHER) ? change.mChange.apply(text).equals(stock)
+          : text.equals(change.mChange.apply(stock));
     }
     return allows(label, text, true) || text.equals(stock);
   }

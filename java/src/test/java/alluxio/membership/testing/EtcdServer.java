@@ -47,7 +47,7 @@ public final class EtcdServer implements AutoCloseable {
     }
   }
 
-  /** Below those that the kernel gives to outgoing connections, one of which would take the port of a stopped server. */
+  /** Below those of outgoing connections, one of which could take the port of a server that is stopped for a while. */
   private static ServerSocket free() throws IOException {
     while (true) {
       try {

@@ -26,7 +26,7 @@ public final class Gate implements AutoCloseable {
   private static final int PREFACE_LENGTH = 24;
   private static final int HEAD_LENGTH = 9;
   private static final int DATA = 0;
-  /** How such a request begins: a message of a few bytes, its only field a number, of which few have less than 7 bytes. */
+  /** How such a request begins: a message whose only field is a number, of which few have less than 7 bytes. */
   private static final Pattern RENEWAL = Pattern.compile("\\x00\\x00\\x00\\x00[\\x08-\\x0b]\\x08");
 
   private final ServerSocket mServer = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());

@@ -17,9 +17,9 @@ import java.util.Set;
 import java.util.function.Function;
 
 /**
- * The real classes that write and read records, for an {@link AlluxioWorld}. {@code write} takes a worker's fields, and the
- * name of a listing takes records in base64 by their keys; it answers what {@link Peer} does if each record counts for what
- * it gives alone: nothing, or a worker, which counts once, and if possible under the key of its name.
+ * The real classes that write and read records, for an {@link AlluxioWorld}. {@code write} takes a worker's fields, and
+ * the name of a listing takes records in base64 by their keys; it answers what {@link Peer} does if each record counts for
+ * what it gives alone: nothing, or a worker, which counts once, and if possible under the key of its name.
  */
 public final class RecordPeer implements Function<Object[], String> {
   /** The beginning of keys in the ring; others are live. */

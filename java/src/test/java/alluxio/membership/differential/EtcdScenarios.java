@@ -495,7 +495,7 @@ final class EtcdScenarios {
     }
   }
 
-  /** As they are in a file, which Alluxio reads without a look at the type. */
+  /** As they come from a file. */
   private static void booleans(Side side) throws Exception {
     for (String text : Side.list("true", "TRUE", "True", "false", "FALSE", "yes", "no", "1", "0", "on", "", " true ",
         "t")) {

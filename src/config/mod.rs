@@ -186,20 +186,22 @@ fn membership_type(properties: &Properties) -> Result<MembershipType> {
 
 fn static_config(properties: &Properties) -> Result<StaticConfig> {
     let rpc_port = properties.port(names::WORKER_RPC_PORT)?;
-    let netty_data_port = match properties.boolean(names::USER_NETTY_DATA_TRANSMISSION_ENABLED)? {
-        true => properties.port(names::WORKER_DATA_PORT)?,
-        false => 0,
-    };
+    // A data port of 0 stays 0 while Netty is on, as in Alluxio.
+    let (data_port, netty_data_port) =
+        match properties.boolean(names::USER_NETTY_DATA_TRANSMISSION_ENABLED)? {
+            true => {
+                let port = properties.port(names::WORKER_DATA_PORT)?;
+                (port, port)
+            }
+            false => (rpc_port, 0),
+        };
     Ok(StaticConfig {
         hosts_file: hosts_file(properties)?.into(),
         container_host: properties
             .text(names::WORKER_CONTAINER_HOSTNAME)?
             .unwrap_or_default(),
         rpc_port,
-        data_port: match netty_data_port {
-            0 => rpc_port,
-            port => port,
-        },
+        data_port,
         netty_data_port,
         web_port: properties.port(names::WORKER_WEB_PORT)?,
         http_server_port: properties.port(names::WORKER_HTTP_SERVER_PORT)?,
@@ -652,6 +654,12 @@ mod tests {
             (1, 1, 0)
         );
         assert_eq!((hosts.web_port, hosts.http_server_port), (3, 4));
+    }
+
+    #[test]
+    fn a_data_port_of_0_stays_0_while_netty_is_on() {
+        let hosts = static_of(&[("alluxio.worker.data.port", "0")]).unwrap();
+        assert_eq!((hosts.data_port, hosts.netty_data_port), (0, 0));
     }
 
     #[test]

@@ -4,12 +4,21 @@ import alluxio.conf.AlluxioConfiguration;
 import alluxio.conf.ConfigurationValueOptions;
 import alluxio.conf.PropertyKey;
 
+import java.util.Arrays;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.Map;
 import java.util.Set;
 
 /** Alluxio's configuration as the property names and values that the native library reads. */
 final class ConfigurationProperties {
+  /**
+   * System properties for finding the library. Alluxio takes all of the JVM's into its configuration, but the library,
+   * which refuses names it does not know, has no use for these.
+   */
+  private static final Set<String> OF_THE_JVM = new HashSet<>(
+      Arrays.asList("alluxio.membership.native.library.path", "alluxio.membership.native.library.tmpdir"));
+
   private ConfigurationProperties() {}
 
   /**
@@ -24,20 +33,13 @@ final class ConfigurationProperties {
     Set<PropertyKey> setByUser = conf.userKeySet();
     Map<String, String> properties = new HashMap<>();
     for (PropertyKey key : conf.keySet()) {
-      if (!key.getName().startsWith("alluxio.")) {
+      if (!key.getName().startsWith("alluxio.") || OF_THE_JVM.contains(key.getName())) {
         continue;
       }
-      Object value = null;
-      try {
-        if (conf.isSet(key)) {
-          value = conf.get(key, resolved);
-        }
-      } catch (RuntimeException e) {
-        // Its references lead nowhere. That must not matter for a property that is not needed here.
-      }
+      Object value = get(conf, key, resolved);
       if (value == null && setByUser.contains(key)) {
         // As it stands it makes an error message that names it, if it is needed at all.
-        value = conf.get(key, raw);
+        value = get(conf, key, raw);
       }
       if (value != null) {
         properties.put(key.getName(), String.valueOf(value));
@@ -45,5 +47,17 @@ final class ConfigurationProperties {
     }
     properties.put(PropertyKey.WORKER_MEMBERSHIP_MANAGER_TYPE.getName(), type);
     return properties;
+  }
+
+  /**
+   * The value, or null if there is none: references that lead nowhere, or a property that was unset a moment ago, must
+   * not matter where the property is not needed.
+   */
+  private static Object get(AlluxioConfiguration conf, PropertyKey key, ConfigurationValueOptions options) {
+    try {
+      return options.shouldUseRawValue() || conf.isSet(key) ? conf.get(key, options) : null;
+    } catch (RuntimeException e) {
+      return null;
+    }
   }
 }

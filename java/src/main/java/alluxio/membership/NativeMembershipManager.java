@@ -16,6 +16,9 @@ import alluxio.wire.WorkerIdentity;
 import alluxio.wire.WorkerInfo;
 import alluxio.wire.WorkerNetAddress;
 
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
 import java.io.IOException;
 import java.io.InterruptedIOException;
 import java.io.UncheckedIOException;
@@ -37,9 +40,7 @@ abstract class NativeMembershipManager implements MembershipManager {
    */
   private static final long REUSE_NANOS = TimeUnit.SECONDS.toNanos(1);
 
-  static {
-    SupportedAlluxio.check();
-  }
+  private static final Logger LOG = LoggerFactory.getLogger(NativeMembershipManager.class);
 
   private final AlluxioConfiguration mConf;
   private final NativeMembership mMembership;
@@ -52,6 +53,8 @@ abstract class NativeMembershipManager implements MembershipManager {
    * @param type the type whose manager this is, whatever the configuration says
    */
   NativeMembershipManager(AlluxioConfiguration conf, String type) {
+    // Not in a static initializer, after whose failure later uses say no more than that the class cannot be used.
+    SupportedAlluxio.check();
     mConf = conf;
     try {
       mMembership = NativeMembership.open(ConfigurationProperties.of(conf, type));
@@ -95,11 +98,16 @@ abstract class NativeMembershipManager implements MembershipManager {
     }
   }
 
+  /** Succeeds without etcd too, as with Alluxio's own class: nobody renews the lease any more, so it ends by itself. */
   @Override
   public void stopHeartBeat(WorkerInfo worker) throws IOException {
     String identity = worker.getIdentity().toString();
     call(() -> {
-      mMembership.stopHeartBeat(identity);
+      try {
+        mMembership.stopHeartBeat(identity);
+      } catch (MembershipException e) {
+        ignoreIfEtcdsFault(e, identity);
+      }
       return null;
     });
   }
@@ -113,13 +121,33 @@ abstract class NativeMembershipManager implements MembershipManager {
     });
   }
 
-  /** Ends the registrations that this manager made, and no others of the process. Closing twice does nothing. */
+  /**
+   * Ends the registrations that this manager made, and no others of the process. Closing twice does nothing. Succeeds
+   * without etcd too: what cannot be ended there ends with its lease.
+   */
   @Override
   public void close() throws IOException {
     call(() -> {
-      mMembership.close();
+      try {
+        mMembership.close();
+      } catch (MembershipException e) {
+        ignoreIfEtcdsFault(e, "the workers of a closed manager");
+      }
       return null;
     });
+  }
+
+  /** Alluxio's worker would make an {@code IOException} of it, for something that is as good as done. */
+  private static void ignoreIfEtcdsFault(MembershipException e, String worker) throws MembershipException {
+    switch (e.getKind()) {
+      case UNAVAILABLE:
+      case UNAUTHENTICATED:
+      case PERMISSION_DENIED:
+        LOG.warn("Could not tell etcd that {} stopped; listed as live until the lease ends", worker, e);
+        break;
+      default:
+        throw e;
+    }
   }
 
   private WorkerClusterView members(Filter filter) throws IOException {

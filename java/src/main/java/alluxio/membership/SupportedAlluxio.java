@@ -2,9 +2,8 @@ package alluxio.membership;
 
 /** What the drop-in classes need of the Alluxio around them. */
 final class SupportedAlluxio {
-  /** Classes that came with Alluxio 308 or, the second, with 307. */
-  private static final String[] NEEDED = {"alluxio.wire.WorkerState", "alluxio.membership.WorkerClusterView",
-      "alluxio.membership.ServiceRegistryMembershipManager"};
+  /** Classes of Alluxio, none of them in our own jar, that came with 308 or, the second, with 307. */
+  private static final String[] NEEDED = {"alluxio.wire.WorkerState", "alluxio.membership.WorkerClusterView"};
 
   private SupportedAlluxio() {}
 

@@ -3,12 +3,15 @@ package alluxio.membership;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import org.junit.jupiter.api.Disabled;
+import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.Test;
 import org.junit.platform.commons.annotation.Testable;
 import org.junit.platform.commons.support.AnnotationSupport;
 
 import java.io.File;
 import java.io.IOException;
+import java.lang.reflect.Constructor;
 import java.lang.reflect.Method;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -16,15 +19,18 @@ import java.nio.file.Path;
 import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
-/** The tests that docs/compatibility.md names are there. */
+/** The tests that docs/compatibility.md names are there, and {@code make test} runs them, or the row says what does. */
 class CompatibilityTableTest {
   private static final Pattern JAVA = Pattern.compile("(\\w+Test)\\.(\\w+)(?:/(.+))?");
   private static final Pattern RUST = Pattern.compile("(.+\\.rs)/(\\w+)");
+  /** What a row says whose Rust test is too slow for {@code make test}. */
+  private static final String SLOW = "make test-faults";
 
   private final Path mRoot = Paths.get(System.getProperty("basedir", ""), "..").toAbsolutePath().normalize();
 
@@ -51,8 +57,9 @@ class CompatibilityTableTest {
         continue;
       }
       for (String test : tests.split("`, `")) {
-        if (!exists(test.replace("`", ""))) {
-          wrong.add("no such test: " + test);
+        String problem = problem(test.replace("`", ""), line.contains(SLOW));
+        if (!problem.isEmpty()) {
+          wrong.add(problem + ": " + test);
         }
       }
     }
@@ -60,36 +67,76 @@ class CompatibilityTableTest {
     assertEquals(new ArrayList<>(), wrong);
   }
 
-  private boolean exists(String test) throws Exception {
+  @Test
+  void testsThatAreNotRunAreFound() throws Exception {
+    assertEquals("", problem("DifferentialTest.etcd/join", false));
+    assertEquals("no such scenario", problem("DifferentialTest.etcd/static: hosts", false));
+    assertEquals("no such scenario", problem("DifferentialTest.etcdWith308/durations", false));
+    assertEquals("no such scenario", problem("DifferentialTest.etcd/joi", false));
+    assertEquals("no such test", problem("DifferentialTest.start", false));
+    assertEquals("no such test", problem("NoSuchTest.etcd", false));
+    String slow = "tests/faults/network.rs/one_of_three_endpoints_stalls";
+    assertEquals("ignored, and the row does not say make test-faults", problem(slow, false));
+    assertEquals("", problem(slow, true));
+    assertEquals("", problem("tests/faults/network.rs/the_only_endpoint_stalls", false));
+    assertEquals("no such test", problem("tests/faults/network.rs/no_such_test", true));
+    assertEquals("ignored, and the row does not say make test-faults",
+        problem("tests/faults/connections.rs/" + ignoredAlone("tests/faults/connections.rs"), false));
+  }
+
+  /** A test that is ignored by an attribute of its own. */
+  private String ignoredAlone(String file) throws IOException {
+    Matcher ignored =
+        Pattern.compile("#\\[ignore[^\\]]*\\]\\s*(?:async )?fn (\\w+)").matcher(read(mRoot.resolve(file)));
+    assertTrue(ignored.find(), file);
+    return ignored.group(1);
+  }
+
+  /** What is wrong with a test; nothing if nothing is. */
+  private String problem(String test, boolean mayBeSlow) throws Exception {
     Matcher rust = RUST.matcher(test);
     if (rust.matches()) {
       Path file = mRoot.resolve(rust.group(1).contains("/") ? rust.group(1) : "tests/" + rust.group(1));
       String name = rust.group(2);
       // A test says so right before it, or is in a list of tests.
-      return Files.exists(file) && Pattern.compile("#\\[(tokio::)?test\\b[^\\]]*\\]\\s*(async )?fn " + name + "\\("
-          + "|on_every_etcd!\\([^;]*\\b" + name + "\\b").matcher(read(file)).find();
+      Matcher found = Pattern.compile("(?:#\\[(?:tokio::)?test\\b[^\\]]*\\]\\s*((?:#\\[[^\\]]*\\]\\s*)*)(?:async )?fn "
+          + name + "\\()|on_every_etcd!\\(([^;]*\\b)" + name + "\\b").matcher(Files.exists(file) ? read(file) : "");
+      if (!found.find()) {
+        return "no such test";
+      }
+      String attributes = found.group(1) == null ? found.group(2) : found.group(1);
+      return attributes.contains("#[ignore") && !mayBeSlow ? "ignored, and the row does not say " + SLOW : "";
     }
     Matcher java = JAVA.matcher(test);
     if (!java.matches()) {
-      return false;
+      return "no such test";
     }
     Path sources = mRoot.resolve("java/src/test/java");
     List<Path> files;
     try (Stream<Path> all = Files.walk(sources)) {
-      files = all.filter(file -> file.toString().endsWith(".java")).collect(Collectors.toList());
+      files = all.filter(file -> file.getFileName().toString().equals(java.group(1) + ".java"))
+          .collect(Collectors.toList());
     }
-    boolean method = false;
-    boolean scenario = java.group(3) == null;
     for (Path file : files) {
-      if (file.getFileName().toString().equals(java.group(1) + ".java")) {
-        String name = sources.relativize(file).toString().replace(".java", "").replace(File.separatorChar, '.');
-        for (Method each : Class.forName(name).getDeclaredMethods()) {
-          method |= each.getName().equals(java.group(2))
-              && AnnotationSupport.isAnnotated(each, Testable.class);
+      String name = sources.relativize(file).toString().replace(".java", "").replace(File.separatorChar, '.');
+      for (Method each : Class.forName(name).getDeclaredMethods()) {
+        if (each.getName().equals(java.group(2)) && AnnotationSupport.isAnnotated(each, Testable.class)
+            && !AnnotationSupport.isAnnotated(each, Disabled.class)) {
+          return java.group(3) == null || scenarios(each).contains(java.group(3)) ? "" : "no such scenario";
         }
       }
-      scenario |= read(file).contains("all.put(\"" + java.group(3) + "\"");
     }
-    return method && scenario;
+    return "no such test";
+  }
+
+  /** The names that a factory gives its tests, without the version of Alluxio. */
+  private static Set<String> scenarios(Method factory) throws Exception {
+    Constructor<?> constructor = factory.getDeclaringClass().getDeclaredConstructor();
+    constructor.setAccessible(true);
+    factory.setAccessible(true);
+    try (Stream<?> tests = (Stream<?>) factory.invoke(constructor.newInstance())) {
+      return tests.map(test -> ((DynamicTest) test).getDisplayName().replaceFirst(", \\d+$", ""))
+          .collect(Collectors.toSet());
+    }
   }
 }

@@ -2,9 +2,13 @@ package alluxio.membership;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import alluxio.conf.AlluxioProperties;
 import alluxio.conf.InstancedConfiguration;
+import alluxio.conf.PropertyKey;
+import alluxio.conf.Source;
 import alluxio.membership.testing.TestCluster;
 
 import org.junit.jupiter.api.Test;
@@ -38,5 +42,30 @@ class ConfigurationPropertiesTest {
     assertEquals("${alluxio.no.such.property}", properties.get("alluxio.etcd.username"));
     assertFalse(properties.containsKey("alluxio.etcd.endpoints"));
     assertTrue(properties.keySet().stream().allMatch(name -> name.startsWith("alluxio.")));
+  }
+
+  @Test
+  void aPropertyWithoutAValueDoesNotMatter() {
+    AlluxioProperties properties = new AlluxioProperties();
+    PropertyKey empty = PropertyKey.fromString("alluxio.worker.hostname");
+    properties.put(empty, null, Source.RUNTIME);
+    properties.put(PropertyKey.fromString("alluxio.etcd.endpoints"), "http://h:1", Source.RUNTIME);
+    InstancedConfiguration conf = new InstancedConfiguration(properties);
+    // Alluxio itself says so where the value is asked for.
+    assertTrue(conf.userKeySet().contains(empty));
+    assertThrows(RuntimeException.class, () -> conf.get(empty));
+    Map<String, String> passed = ConfigurationProperties.of(conf, "ETCD");
+    assertFalse(passed.containsKey("alluxio.worker.hostname"));
+    assertEquals("http://h:1", passed.get("alluxio.etcd.endpoints"));
+  }
+
+  @Test
+  void whatTellsTheJvmWhereTheLibraryIsIsNoneOfItsProperties() {
+    Map<String, String> set = new HashMap<>();
+    for (String name : new String[] {"path", "tmpdir"}) {
+      set.put("alluxio.membership.native.library." + name, "/somewhere");
+    }
+    assertTrue(ConfigurationProperties.of(TestCluster.conf(set), "ETCD").keySet().stream()
+        .noneMatch(name -> name.startsWith("alluxio.membership.native.library.")));
   }
 }

@@ -249,6 +249,39 @@ class EtcdMembershipManagerTest {
   }
 
   @Test
+  void theOperationTimeoutIsTheConfiguredOne() throws Exception {
+    try (EtcdServer etcd = EtcdServer.start()) {
+      etcd.stopProcess();
+      TestCluster cluster = new TestCluster(etcd, "ETCD");
+      AtomicReference<Throwable> thrown = new AtomicReference<>();
+      MembershipManager patient =
+          new EtcdMembershipManager(cluster.with("alluxio.membership.native.operation.timeout", "1h").conf());
+      Thread waiting = new Thread(() -> {
+        try {
+          patient.join(worker("h"));
+        } catch (IOException | RuntimeException e) {
+          thrown.set(e);
+        }
+      });
+      waiting.start();
+      // Begun later, and over before, although the second has the 10 s that nothing configures.
+      for (String timeout : new String[] {"1s", "10s"}) {
+        MembershipManager hasty =
+            new EtcdMembershipManager(cluster.with("alluxio.membership.native.operation.timeout", timeout).conf());
+        assertThrows(UnavailableRuntimeException.class, () -> hasty.join(worker("h")));
+        hasty.close();
+      }
+      assertTrue(waiting.isAlive(), String.valueOf(thrown.get()));
+      waiting.interrupt();
+      waiting.join(60_000);
+      assertInstanceOf(InterruptedIOException.class, thrown.get());
+      // It would be as patient now.
+      etcd.startProcess();
+      patient.close();
+    }
+  }
+
+  @Test
   void usesUserAndPassword() throws Exception {
     try (EtcdServer etcd = EtcdServer.start(); Client client = Client.builder().endpoints(etcd.endpoint()).build()) {
       ByteSequence root = ByteSequence.from("root", StandardCharsets.UTF_8);

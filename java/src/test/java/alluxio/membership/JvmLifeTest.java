@@ -13,7 +13,11 @@ import alluxio.membership.testing.Workers;
 
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
+import org.junit.jupiter.api.io.TempDir;
 
+import java.io.File;
+import java.net.URL;
+import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.HashMap;
@@ -26,6 +30,9 @@ class JvmLifeTest {
 
   @RegisterExtension
   static final SharedEtcd ETCD = new SharedEtcd();
+
+  @TempDir
+  private Path mDirectory;
 
   private Function<Object[], String> mPeer;
   private final TestCluster mCluster = new TestCluster(ETCD.server(), "ETCD");
@@ -102,14 +109,29 @@ class JvmLifeTest {
 
   @Test
   void aKilledWorkerIsLostAfterItsTtl() throws Exception {
-    mCluster.with("alluxio.worker.failure.detection.timeout", "3s");
+    mCluster.with("alluxio.worker.failure.detection.timeout", "6s");
     try (ChildJvm jvm = startJoined(); MembershipManager reader = MembershipManager.Factory.create(mCluster.conf())) {
-      assertEquals(ID + "=h:1000/LIVE", Workers.text(reader.getAllMembers()));
+      // A stalled machine may cost the lease, which comes back.
+      Await.until("the worker is live", 30, () -> Workers.text(reader.getAllMembers()).equals(ID + "=h:1000/LIVE"));
       jvm.kill();
       jvm.awaitExit();
       Await.until("the worker is lost", 30,
           () -> Workers.text(reader.getAllMembers()).equals(ID + "=h:1000/LOST"));
       assertEquals(ID + "=h:1000/LOST", Workers.text(reader.getFailedMembers()));
+    }
+  }
+
+  /** Alluxio takes every system property of its names into its configuration, also those that are for the JVM alone. */
+  @Test
+  void theLibraryMayBeNamedByASystemProperty() throws Exception {
+    URL built = JvmLifeTest.class.getResource("/META-INF/native/linux-x86_64/liballuxio_membership.so");
+    for (String option : Arrays.asList("-Dalluxio.membership.native.library.path=" + new File(built.toURI()),
+        "-Dalluxio.membership.native.library.tmpdir=" + mDirectory)) {
+      try (ChildJvm jvm = startJoined(option)) {
+        assertEquals("", ask("close"));
+        jvm.send(Peer.RETURN);
+        assertEquals(0, jvm.awaitExit());
+      }
     }
   }
 

@@ -1,6 +1,7 @@
 package alluxio.membership;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import alluxio.membership.testing.AlluxioWorld;
@@ -32,6 +33,7 @@ import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.function.Function;
@@ -43,7 +45,7 @@ import java.util.stream.Collectors;
  * is ever lost. {@code -Dchurn.seconds=...} says for how long, {@code -Dseed=...} what happens.
  */
 class MixedChurnTest {
-  private static final long SECONDS = Long.getLong("churn.seconds", 20);
+  private static final long SECONDS = Long.getLong("churn.seconds", 15);
   private static final int OPERATIONS_PER_CHECK = 12;
   private static final String[] LISTINGS = {"all", "live", "failed", "show"};
   private static final String MANAGER = "m";
@@ -77,6 +79,7 @@ class MixedChurnTest {
       ByteSequence live = ByteSequence.from(mCluster.liveKey(""), StandardCharsets.UTF_8);
       try (Watch.Watcher watcher = etcd.client().getWatchClient().watch(live,
           WatchOption.newBuilder().isPrefix(true).build(), Watch.listener(this::saw))) {
+        inEachDirection();
         long end = System.nanoTime() + SECONDS * 1_000_000_000;
         while (System.nanoTime() < end) {
           for (int i = 0; i < OPERATIONS_PER_CHECK; i++) {
@@ -97,6 +100,52 @@ class MixedChurnTest {
       throw new AssertionError("-Dseed=" + mSeed + ": " + t.getMessage() + "\n" + String.join("\n", mLog), t);
     }
     System.out.println("Mixed churn did " + new TreeMap<>(mDone));
+  }
+
+  /** What chance might leave out: every take-over, removal and return between the two kinds, and a death of each. */
+  private void inEachDirection() throws Exception {
+    Process[] stock = {mProcesses.get(0), mProcesses.get(2), mProcesses.get(4)};
+    Process[] ours = {mProcesses.get(1), mProcesses.get(3), mProcesses.get(5)};
+    List<Worker> workers = new ArrayList<>(mWorkers.values());
+    Process[][] takeOvers = {{stock[0], stock[1]}, {ours[0], ours[1]}, {ours[0], stock[0]}, {stock[0], ours[0]}};
+    for (int i = 0; i < takeOvers.length; i++) {
+      join(workers.get(i), takeOvers[i][0]);
+      takeOver(workers.get(i), takeOvers[i][1]);
+    }
+    Worker ofStock = workers.get(4);
+    Worker ofOurs = workers.get(5);
+    join(ofStock, stock[2]);
+    join(ofOurs, ours[2]);
+    check(LISTINGS.length);
+
+    stock[2].restart();
+    ours[2].restart();
+    for (int i = 0; i < takeOvers.length; i++) {
+      stop(workers.get(i));
+    }
+    Await.until("all are lost", 60, () -> live().isEmpty());
+    check(LISTINGS.length);
+    // The first and the third were the stock class's last, the others ours.
+    Process[] removers = {stock[0], stock[0], ours[0], ours[0]};
+    for (int i = 0; i < removers.length; i++) {
+      decommission(workers.get(i), removers[i]);
+      assertFalse(workers.get(i).mRegistered, workers.get(i).mIdentity);
+    }
+    join(ofStock, ours[0]);
+    count("return of a killed stock at ours");
+    join(ofOurs, stock[0]);
+    count("return of a killed ours at stock");
+    check(LISTINGS.length);
+    Set<String> missing = new TreeSet<>();
+    for (String one : new String[] {"stock", "ours"}) {
+      missing.add("kill of " + one);
+      for (String other : new String[] {"stock", "ours"}) {
+        missing.add("take-over of " + one + " by " + other);
+        missing.add("removal of " + one + "'s by " + other);
+      }
+    }
+    missing.removeAll(mDone.keySet());
+    assertEquals(Collections.emptySet(), missing);
   }
 
   private void saw(WatchResponse response) {
@@ -141,6 +190,7 @@ class MixedChurnTest {
     worker.mFields.put("NettyDataPort", String.valueOf(mRandom.nextInt(3)));
     assertEquals("", process.does("join", worker.mFields));
     worker.mAt = process;
+    worker.mLast = process.kind();
     worker.mRegistered = true;
     String key = mCluster.liveKey(worker.mIdentity);
     KeyValue live = mEtcd.get(key).get(key);
@@ -186,7 +236,7 @@ class MixedChurnTest {
     } else {
       assertEquals("", done);
       worker.mRegistered = false;
-      count("removal by " + process.kind());
+      count("removal of " + worker.mLast + "'s by " + process.kind());
     }
   }
 
@@ -279,6 +329,8 @@ class MixedChurnTest {
     private final Map<String, String> mFields = new HashMap<>();
     private Process mAt;
     private boolean mRegistered;
+    /** The kind of process that has joined with it last. */
+    private String mLast;
 
     Worker(String identity, int number) {
       mIdentity = identity;

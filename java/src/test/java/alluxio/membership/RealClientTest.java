@@ -17,14 +17,20 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.function.Function;
 
 /** Real clients list and place through our jar as they do without it. */
 class RealClientTest {
-  private static final String[] OPERATIONS = {"all", "live", "lost", "cached", "cached all", "place"};
+  private static final String[] OPERATIONS = {"all", "live", "lost", "cached", "place"};
+
+  private static final String INACTIVE = "java.lang.RuntimeException: The preferred worker is not active.";
 
   @TempDir
   private Path mDirectory;
@@ -51,14 +57,15 @@ class RealClientTest {
         workers.join(Workers.worker("worker-0000000" + i + "-0000-4000-8000-000000000000", "h" + i, 1000));
       }
       workers.stopHeartBeat(Workers.worker("worker-00000003-0000-4000-8000-000000000000", "h3", 1000));
-      for (String ring : new String[] {"true", "false"}) {
+      for (boolean ring : new boolean[] {true, false}) {
         Map<String, String> properties = clientProperties(cluster.properties());
-        properties.put("alluxio.user.dynamic.consistent.hash.ring.enabled", ring);
+        properties.put("alluxio.user.dynamic.consistent.hash.ring.enabled", String.valueOf(ring));
         List<Map<String, String>> seen = new ArrayList<>();
         for (AlluxioWorld world : new AlluxioWorld[] {AlluxioWorld.open(AlluxioWorld.CURRENT, false),
             AlluxioWorld.open(AlluxioWorld.CURRENT, true), AlluxioWorld.shadedClient(true)}) {
           Function<Object[], String> client = world.start(ClientPeer.class);
           assertEquals("4 live", ask(client, "open", properties));
+          // A context caches whichever list it is asked for first.
           Map<String, String> all = look(client, "");
           assertEquals("", ask(client, "reinit", null));
           all.putAll(look(client, "after reinit: "));
@@ -66,12 +73,25 @@ class RealClientTest {
             assertEquals(all.get(operation), all.get("after reinit: " + operation));
           }
           assertEquals("", ask(client, "close", null));
+          for (String first : new String[] {"cached all", "addresses"}) {
+            assertEquals("4 live", ask(client, "open", properties));
+            all.put("first " + first, ask(client, first, null));
+            all.put("cached after " + first, ask(client, "cached", null));
+            assertEquals("", ask(client, "close", null));
+          }
           seen.add(all);
         }
-        assertTrue(seen.get(0).get("lost").startsWith("worker-00000003-0000-4000-8000-000000000000 "), seen.toString());
-        assertEquals(5, seen.get(0).get("all").split("\n").length, seen.toString());
+        Map<String, String> stock = seen.get(0);
+        assertTrue(stock.get("lost").startsWith("worker-00000003-0000-4000-8000-000000000000 "), seen.toString());
+        assertEquals(5, stock.get("all").split("\n").length, seen.toString());
+        assertEquals(stock.get("all"), stock.get("first cached all"));
+        // With the dynamic ring the client takes those that are live, else all, and minds if its choice is not.
+        assertEquals(stock.get(ring ? "live" : "all"), stock.get("cached after addresses"));
+        Set<String> addresses = new HashSet<>(Arrays.asList(stock.get("first addresses").split("\n")));
+        assertEquals(ring ? 4 : 5, addresses.size(), addresses.toString());
+        assertEquals(!ring, addresses.contains(INACTIVE), addresses.toString());
         for (Map<String, String> each : seen) {
-          assertEquals(seen.get(0), each);
+          assertEquals(stock, each);
         }
       }
       workers.close();
@@ -111,6 +131,14 @@ class RealClientTest {
         Function<Object[], String> client = world.start(ClientPeer.class);
         assertEquals("3 live", ask(client, "open", properties));
         placements.add(ask(client, "place", null));
+        Set<String> addresses = new HashSet<>(Arrays.asList(ask(client, "addresses", null).split("\n")));
+        if (ours) {
+          assertEquals(3, addresses.size(), addresses.toString());
+          assertTrue(addresses.stream().allMatch(each -> each.startsWith("WorkerNetAddress{host=h")),
+              addresses.toString());
+        } else {
+          assertEquals(Collections.singleton(INACTIVE), addresses);
+        }
         ask(client, "close", null);
       }
     }

@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import alluxio.conf.InstancedConfiguration;
 import alluxio.exception.runtime.NotFoundRuntimeException;
+import alluxio.membership.testing.Await;
+import alluxio.membership.testing.Log;
 import alluxio.membership.testing.TestCluster;
 import alluxio.membership.testing.Workers;
 import alluxio.wire.WorkerIdentity;
@@ -72,6 +74,17 @@ class StaticMembershipManagerTest {
       }
       assertEquals(4, manager.showAllMembers().split("\n").length);
       assertTrue(manager.showAllMembers().contains("\ta1:1001\tN/A\n"), manager.showAllMembers());
+    }
+  }
+
+  @Test
+  void aHostThatIsListedTwiceCountsOnceAndIsLogged() throws Exception {
+    Path file = hosts("h1\nh2\n h1 \n");
+    try (Log log = Log.of("alluxio.membership.native");
+        MembershipManager manager = StaticMembershipManager.create(conf(file))) {
+      assertEquals(Arrays.asList("h1", "h2"), names(manager.getAllMembers()));
+      Await.until("the message", 60,
+          () -> log.text().contains("WARN Duplicate node hostname h1 found in " + file + "\n"));
     }
   }
 

@@ -23,9 +23,14 @@ class SupportedAlluxioTest {
     properties.put("alluxio.worker.membership.manager.type", "ETCD");
     properties.put("alluxio.etcd.endpoints", "http://127.0.0.1:1");
     try (AlluxioWorld world = AlluxioWorld.without(new HashSet<>(Arrays.asList(missing.split(","))))) {
-      String opened = world.start(Peer.class).apply(new Object[] {"open", "a", properties});
-      assertTrue(opened.contains("The alluxio-membership jar needs Alluxio 308 or newer, but this is 313: it has no "
-          + "alluxio.wire.WorkerState"), opened);
+      // Each time, and not only the first.
+      for (String type : new String[] {"ETCD", "ETCD", "STATIC", "SERVICE_REGISTRY"}) {
+        properties.put("alluxio.worker.membership.manager.type", type);
+        String opened = world.start(Peer.class).apply(new Object[] {"open", "a", properties});
+        assertTrue(opened.contains("The alluxio-membership jar needs Alluxio 308 or newer, but this is 313: it has no "
+            + "alluxio.wire.WorkerState"), opened);
+      }
+      properties.put("alluxio.worker.membership.manager.type", "ETCD");
     }
     try (AlluxioWorld world = AlluxioWorld.without(Collections.emptySet())) {
       assertEquals("alluxio.membership.EtcdMembershipManager",

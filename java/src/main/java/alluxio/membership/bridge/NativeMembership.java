@@ -162,7 +162,7 @@ public final class NativeMembership implements AutoCloseable {
 
   /**
    * Ends every registration that this manager made, and closes it. Closing twice does nothing. If the thread is
-   * interrupted, this returns with the interrupt flag set, and leaving goes on in the background.
+   * interrupted, this returns with the interrupt flag set, and leaving goes on in the background; its error is logged.
    *
    * @throws MembershipException if a registration could not be ended; it then ends with its lease. The manager is closed
    *         nevertheless

@@ -10,6 +10,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import alluxio.membership.testing.Await;
 import alluxio.membership.testing.EtcdServer;
+import alluxio.membership.testing.Log;
 import alluxio.membership.testing.SharedEtcd;
 import alluxio.membership.testing.TestCluster;
 
@@ -24,6 +25,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
@@ -300,6 +302,28 @@ class NativeMembershipTest {
     hosts.put("alluxio.worker.membership.manager.type", "STATIC");
     hosts.put("alluxio.worker.static.membership.manager.config.file", "/no/such/file");
     assertEquals(ErrorKind.NOT_FOUND, kindOf(() -> NativeMembership.open(hosts)));
+  }
+
+  /** Somebody takes the reply that an interrupted thread did not wait for, and its error is logged. */
+  @Test
+  void whatAnInterruptedCloseLeavesIsTakenAndLogged() throws Exception {
+    try (EtcdServer etcd = EtcdServer.start()) {
+      TestCluster cluster =
+          new TestCluster(etcd, "ETCD").with("alluxio.membership.native.operation.timeout", "2s");
+      NativeMembership member = NativeMembership.open(cluster.properties());
+      member.join(worker("h"));
+      etcd.stopProcess();
+      try (Log log = Log.of("alluxio.membership.bridge.internal.Operation")) {
+        Set<Thread> before = Thread.getAllStackTraces().keySet();
+        Thread.currentThread().interrupt();
+        member.close();
+        assertTrue(Thread.interrupted());
+        Await.until("the error is logged", 60, () -> log.text().contains("nobody waited for"));
+        Await.until("the thread that waited for it has ended", 60, () -> Thread.getAllStackTraces().keySet().stream()
+            .noneMatch(thread -> thread.getName().equals("alluxio-membership-detached") && !before.contains(thread)));
+        assertTrue(log.text().contains(etcd.endpoint()), log.text());
+      }
+    }
   }
 
   @Test

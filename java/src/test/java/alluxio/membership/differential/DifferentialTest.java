@@ -82,7 +82,7 @@ class DifferentialTest {
       String again = "-Dseed=" + seed + ", " + version;
       return DynamicTest.dynamicTest(again, () -> {
         try {
-          sComparison.compare("random operations", new RandomOperations(seed), version);
+          compare("random operations", new RandomOperations(seed), version);
         } catch (AssertionError e) {
           throw new AssertionError("With " + again + ": " + e.getMessage(), e);
         }
@@ -92,6 +92,26 @@ class DifferentialTest {
 
   private static Stream<DynamicTest> tests(Map<String, Scenario> scenarios, String version) {
     return scenarios.entrySet().stream().map(scenario -> DynamicTest.dynamicTest(scenario.getKey() + ", " + version,
-        () -> sComparison.compare(scenario.getKey(), scenario.getValue(), version)));
+        () -> compare(scenario.getKey(), scenario.getValue(), version)));
+  }
+
+  /**
+   * Before 312 leases are of 2 s, so that any stall of the machine makes a worker lost, and the stock classes then need
+   * as long again. What is really different is so each time.
+   */
+  private static void compare(String name, Scenario scenario, String version) throws Exception {
+    int tries = version.equals(AlluxioWorld.CURRENT) ? 1 : 3;
+    while (true) {
+      try {
+        sComparison.compare(name, scenario, version);
+        return;
+      } catch (AssertionError e) {
+        tries--;
+        if (tries == 0) {
+          throw e;
+        }
+        System.out.println("Once more, in case a lease of 2 s ended: " + name + ", " + version + ": " + e.getMessage());
+      }
+    }
   }
 }

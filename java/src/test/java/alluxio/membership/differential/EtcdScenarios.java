@@ -40,6 +40,7 @@ final class EtcdScenarios {
     all.put("take-over of a running worker", EtcdScenarios::takeOver);
     all.put("two managers in a process", EtcdScenarios::twoManagers);
     all.put("two clusters in a process", EtcdScenarios::twoClusters);
+    all.put("the process's manager", EtcdScenarios::managerOfTheProcess);
     all.put("close", EtcdScenarios::close);
     all.put("service registry", EtcdScenarios::serviceRegistry);
     all.put("one key only", EtcdScenarios::oneKeyOnly);
@@ -56,8 +57,13 @@ final class EtcdScenarios {
     all.put("strange workers", EtcdScenarios::strangeWorkers);
     all.put("corrupt ring record", EtcdScenarios::corruptRingRecord);
     all.put("endpoints", EtcdScenarios::endpoints);
+    all.put("dead endpoint among several", EtcdScenarios::deadEndpoint);
+    all.put("renewals", EtcdScenarios::renewals);
+    all.put("interrupts", EtcdScenarios::interrupts);
+    all.put("booleans", EtcdScenarios::booleans);
     all.put("credentials", EtcdScenarios::credentials);
     all.put("durations", EtcdScenarios::durations);
+    all.put("time to live", EtcdScenarios::timeToLive);
     all.put("cluster names", EtcdScenarios::clusterNames);
     all.put("membership types", EtcdScenarios::membershipTypes);
     return all;
@@ -67,6 +73,9 @@ final class EtcdScenarios {
   static Map<String, Scenario> ofAllVersions() {
     Map<String, Scenario> all = all();
     all.remove("durations");
+    // There is one for ever, so it cannot be tried again.
+    all.remove("the process's manager");
+    all.remove("renewals");
     return all;
   }
 
@@ -266,6 +275,19 @@ final class EtcdScenarios {
     side.sees("second's live", () -> side.call(A, "second", "live", null));
   }
 
+  private static void managerOfTheProcess(Side side) throws Exception {
+    side.open(A);
+    side.does("join", A, "join", worker(1));
+    Map<String, String> properties = map("alluxio.worker.membership.manager.type", "ETCD", "alluxio.etcd.endpoints",
+        side.etcd().endpoint(), "alluxio.cluster.name", Side.CLUSTER);
+    side.saw("one", side.call(A, "one", "get", properties));
+    properties.put("alluxio.cluster.name", "not looked at");
+    side.saw("two", side.call(A, "two", "get", properties));
+    side.sees("two lists", () -> side.call(A, "two", "all", null));
+    side.saw("one closes", side.call(A, "one", "close", null));
+    side.saw("two lists after one has closed", side.call(A, "two", "all", null));
+  }
+
   private static void close(Side side) throws Exception {
     side.open(A);
     side.open(B);
@@ -366,6 +388,9 @@ final class EtcdScenarios {
     side.open(A);
     side.does("join 1", A, "join", worker(1));
     byte[] value = side.etcd().get(ringKey(id(1))).get(ringKey(id(1))).getValue().getBytes();
+    // The one under the key of its name counts, though it is not the first.
+    side.etcd().put(ringKey("worker-"), new String(value, StandardCharsets.UTF_8).replace("host1", "elsewhere")
+        .getBytes(StandardCharsets.UTF_8));
     side.etcd().put(ringKey("worker-zzz"), value);
     side.look("a copy under another key");
   }
@@ -417,7 +442,8 @@ final class EtcdScenarios {
     String[] endpoints = {null, "", ",", "localhost:2379", "127.0.0.1", "http://", "http:///x", "http://:2379",
         "http://[::1", "ht tp://h", "http://h:port", "http://" + address, "https://" + address, "any://" + address,
         "http://" + address + "/path", " http://" + address + " , ,http://" + address, "http://u:p@" + address,
-        "HTTP://" + address, "//" + address, "http://127.0.0.1:99999"};
+        "HTTP://" + address, "//" + address, "http://127.0.0.1:99999",
+        "http://etcd_0.etcd:2379", "http://[::1]:2379", "http://127.0.0.1:0", "http://h:-1"};
     for (String text : endpoints) {
       String label = text == null ? "none" : text.replace(address, "<etcd>");
       String opened = side.open(A, "alluxio.etcd.endpoints", text).replace(address, "<etcd>");
@@ -426,6 +452,66 @@ final class EtcdScenarios {
         side.does(label + ": list", A, "all", null);
       }
       side.end(A);
+    }
+  }
+
+  private static void deadEndpoint(Side side) throws Exception {
+    String dead = "http://127.0.0.1:1";
+    for (String endpoints : Side.list(dead + "," + side.etcd().endpoint(), side.etcd().endpoint() + "," + dead,
+        dead + "," + side.etcd().endpoint() + ",http://127.0.0.1:2")) {
+      String label = endpoints.replace(side.etcd().endpoint(), "<etcd>");
+      side.saw(label, side.open(A, "alluxio.etcd.endpoints", endpoints));
+      side.does(label + ": join", A, "join", worker(1));
+      for (String operation : Side.list("all", "live", "failed", "show")) {
+        side.does(label + ": " + operation, A, operation, null);
+      }
+      side.does(label + ": stop", A, "stop", worker(1));
+      side.expire(id(1));
+      side.end(A);
+    }
+  }
+
+  /** A worker lives for longer than its lease, and on the same one. */
+  private static void renewals(Side side) throws Exception {
+    side.open(A, "alluxio.worker.failure.detection.timeout", "8s");
+    side.does("join", A, "join", worker(1));
+    long lease = side.lease(id(1));
+    side.outlive(8);
+    side.saw("same lease", String.valueOf(side.lease(id(1)) == lease));
+    side.look("later");
+  }
+
+  private static void interrupts(Side side) throws Exception {
+    side.open(A);
+    side.does("join", A, "join", worker(1));
+    side.does("all", A, "all", null);
+    for (String operation : Side.list("all", "live", "failed", "show", "stop", "close")) {
+      String done = side.call(A, "interrupted " + operation, onlyId(9));
+      // The stock classes lose it whenever they have to wait.
+      if (side.isOurs() && !done.endsWith(Peer.FLAG_KEPT)) {
+        throw new AssertionError("The thread is not interrupted any more: " + operation + " " + done);
+      }
+      side.saw("interrupted " + operation, done.replace(Peer.FLAG_KEPT, "").replace(Peer.FLAG_LOST, ""));
+    }
+  }
+
+  /** As they come from a file. */
+  private static void booleans(Side side) throws Exception {
+    for (String text : Side.list("true", "TRUE", "True", "false", "FALSE", "yes", "no", "1", "0", "on", "", " true ",
+        "t")) {
+      String[] property = {"raw alluxio.k8s.env.deployment", text};
+      String opened = side.open(A, property);
+      side.saw("open " + text, opened);
+      if (opened.startsWith("alluxio.membership.")) {
+        side.does("join " + text, A, "join", worker(1));
+        side.end(A);
+        side.expire(id(1));
+        side.open(A, property);
+        side.does("join elsewhere " + text, A, "join", worker(1, "Host", "elsewhere"));
+        side.sees("all " + text, () -> side.call(A, "all", null));
+      }
+      side.end(A);
+      side.wipe();
     }
   }
 
@@ -456,6 +542,14 @@ final class EtcdScenarios {
       side.end(A);
       side.wipe();
     }
+  }
+
+  /** Of the versions that do not know the property, too. */
+  private static void timeToLive(Side side) throws Exception {
+    side.open(A, "alluxio.worker.failure.detection.timeout", "77s");
+    side.does("join", A, "join", worker(1));
+    side.saw("granted", side.granted(side.lease(id(1))) + " s");
+    side.end(A);
   }
 
   private static void clusterNames(Side side) throws Exception {

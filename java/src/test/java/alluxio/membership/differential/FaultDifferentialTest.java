@@ -1,6 +1,9 @@
 package alluxio.membership.differential;
 
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
 import alluxio.membership.testing.AlluxioWorld;
+import alluxio.membership.testing.EtcdServer;
 
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.parallel.Execution;
@@ -23,8 +26,21 @@ class FaultDifferentialTest {
   }
 
   @Test
+  void stoppingWhileDown() throws Exception {
+    compare("stopping while etcd is down", FaultScenarios::stoppingWhileDown);
+  }
+
+  @Test
   void noSuchPort() throws Exception {
     compare("a port that does not exist", FaultScenarios::noSuchPort);
+  }
+
+  @Test
+  void ipv6() throws Exception {
+    try (EtcdServer etcd = EtcdServer.start()) {
+      assumeTrue(etcd.ipv6Endpoint() != null, "no IPv6 here");
+    }
+    compare("an endpoint with an IPv6 address", FaultScenarios::ipv6);
   }
 
   @Test

@@ -1,13 +1,26 @@
 package alluxio.membership.differential;
 
+import alluxio.util.HashUtils;
+import alluxio.wire.WorkerNetAddress;
+
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.UUID;
+import java.util.function.Function;
+import java.util.function.UnaryOperator;
 import java.util.regex.Pattern;
 
 /** Where ours is meant to differ from the stock classes, and why. A difference that is not there is an error, too. */
 final class KnownDifferences {
   private static final String MANAGER = "alluxio.membership.EtcdMembershipManager";
+  private static final String READER = " by reader";
+  private static final String OTHER = " by other reader";
   private static final String[] READERS = {"reader", "other reader"};
   private static final String INVALID = "alluxio.exception.status.InvalidArgumentException: ";
   private static final String NO_SUCH_PORT =
@@ -19,6 +32,7 @@ final class KnownDifferences {
 
   private final String mScenario;
   private final List<Difference> mDifferences = new ArrayList<>();
+  private final List<Change> mChanges = new ArrayList<>();
 
   KnownDifferences(String scenario, String version) {
     mScenario = scenario;
@@ -27,9 +41,15 @@ final class KnownDifferences {
         mDifferences.add(difference);
       }
     }
+    for (Change change : CHANGES) {
+      if (change.mScenario.equals(scenario)) {
+        mChanges.add(change);
+      }
+    }
   }
 
   private static final List<Difference> ALL = new ArrayList<>();
+  private static final List<Change> CHANGES = new ArrayList<>();
 
   static {
     String join = "Joining is documented as idempotent; ours is.";
@@ -49,6 +69,7 @@ final class KnownDifferences {
     }
     String closed = "java.lang.IllegalStateException: The membership manager is closed";
     String mistake = "Using what is closed is a mistake, and is said to be one.";
+    differ("the process's manager", "two lists after one has closed", ".*size:1 .*", closed, mistake);
     differ("close", "closed reader's all", "Identity.*size:1.*", closed, mistake);
     differ("close", "closed reader's live", "Identity.*size:1.*", closed, mistake);
     differ("close", "closed reader's failed", NOBODY, closed, mistake);
@@ -71,26 +92,22 @@ final class KnownDifferences {
     broken("two records without identity", "in the ring: all", DUPLICATE, ".*size:2 .*");
     broken("two records without identity", "in the ring: failed", DUPLICATE, ".*size:1 .*");
     broken("two records without identity", "in the ring: show", DUPLICATE, "WorkerId.*ONLINE\n.*OFFLINE\n");
-    broken("records of one identity", "a copy under another key: all", DUPLICATE, ".*size:1 .*");
-    broken("records of one identity", "a copy under another key: show", DUPLICATE, "WorkerId.*ONLINE\n");
+    broken("records of one identity", "a copy under another key: all", DUPLICATE,
+        "(?!.*elsewhere).*State=LIVE.* Host=host1 .*size:1 .*");
+    broken("records of one identity", "a copy under another key: show", DUPLICATE,
+        "WorkerId[^\n]*\n[^\n]*\thost1:1\tONLINE\n");
     String unset = "The identity that getIdentity() answers is also the one that equals compares.";
     for (String listing : new String[] {"all", "failed"}) {
-      differ("record without identity", "in the ring: " + listing + " by reader", ".*equal:false.*",
-          "(?!.*equal:false).*", unset);
-      differ("record without identity", "in the ring: " + listing + " by other reader", "(?!.*equal:false).*",
-          ".*equal:false.*", unset);
-    }
-
-    for (String listing : new String[] {"all", "live"}) {
-      differ("live record without identity", "live: " + listing + " by reader", ".*equal:false.*", "(?!.*equal:false).*",
+      changes("record without identity", "in the ring: " + listing, text -> text.replace("equal:false", "equal:true"),
           unset);
-      differ("live record without identity", "live: " + listing + " by other reader", "(?!.*equal:false).*",
-          ".*equal:false.*", unset);
+    }
+    for (String listing : new String[] {"all", "live"}) {
+      changes("live record without identity", "live: " + listing, text -> text.replace("equal:false", "equal:true"),
+          unset);
     }
     String agree = "Who is lost in the list of all is in the list of the failed.";
-    differ("live record without identity", "live: failed by reader", NOBODY, "State=LOST Host=h .*size:1 .*", agree);
-    differ("live record without identity", "live: failed by other reader", "State=LOST Host=h .*size:1 .*", NOBODY,
-        agree);
+    changes("live record without identity", "live: failed", text -> text.replace("size:0 empty:true ids:[]",
+        "State=LOST Host=h RpcPort=1 equal:true found:true\nsize:1 empty:false ids:[worker-0]"), agree);
 
     String foreign = "Another cluster's workers are not listed only because its name begins with this one's.";
     differ("cluster whose name begins another's", "both: live by reader", ".*size:2.*", ".*size:1.*", foreign);
@@ -114,7 +131,8 @@ final class KnownDifferences {
     }
 
     String unusable = "java.lang.IllegalArgumentException: Unable to compute target from endpoint: ";
-    for (String endpoint : new String[] {"localhost:2379", "127.0.0.1", "http:///x", "http://:2379", "http://h:port"}) {
+    for (String endpoint : new String[] {"localhost:2379", "127.0.0.1", "http:///x", "http://:2379", "http://h:port",
+        "http://h:-1"}) {
       String text = quoted(unusable + "'" + endpoint + "'");
       differ("endpoints", endpoint, text, text + " <- java.io.IOException",
           "The cause names the property and what it must be.");
@@ -128,6 +146,8 @@ final class KnownDifferences {
           quoted(unusable + "'" + endpoint + "'") + " <- java.io.IOException",
           "One text for every endpoint that cannot be used; the cause names the property.");
     }
+    differ("endpoints", "http://etcd_0.etcd:2379", quoted(unusable + "'http://etcd_0.etcd:2379'"), MANAGER,
+        "Not a name of a host by the book, but names of containers and services look like that.");
     differ("endpoints", "http://127.0.0.1:99999", MANAGER,
         quoted(unusable + "'http://127.0.0.1:99999'") + " <- java.io.IOException",
         NO_SUCH_PORT);
@@ -135,6 +155,9 @@ final class KnownDifferences {
         quoted(unusable + "'http://127.0.0.1:99999'") + " <- java.io.IOException", NO_SUCH_PORT);
     differ("a port that does not exist", "all", ".*Exhausted retry.*<- java.lang.IllegalArgumentException", "null",
         NO_SUCH_PORT);
+
+    differ("an endpoint with an IPv6 address", "all", ".*Exhausted retry.*<- java.lang.IllegalArgumentException",
+        "size:0 .*", "The stock class takes the brackets for a part of the address.");
 
     String reference = "java.lang.RuntimeException: Invalid property key no.such.name";
     differ("cluster names", "open ${no.such.name}", reference,
@@ -146,6 +169,7 @@ final class KnownDifferences {
     String old = "Ours does in all versions what Alluxio does from 312 on.";
     differ("308|311", "take-over of a running worker", "second",
         "alluxio.exception.status.AlreadyExistsException: Same service kv pair already exists.*", "", old);
+    differ("308|311", "time to live", "granted", "2 s", "77 s", old);
     String removal = "Ours removes workers in all versions, as Alluxio does from 311 on.";
     differ("308", "empty cluster", "decommission of nobody", "", INVALID + "Unrecognized or non-existing worker: .*",
         removal);
@@ -203,33 +227,47 @@ final class KnownDifferences {
     String live = "Clients use only workers that are live, and would use none of a hosts file.";
     String order = "The order is that of the file.";
     for (String listing : new String[] {"all", "live"}) {
-      differ("static: hosts", "hosts: " + listing, "(?!.*State=).*", ".*State=LIVE.*", live);
-      for (String properties : new String[] {"one", "no http server"}) {
-        differ("static: properties", properties + ": " + listing, "(?!.*State=).*", ".*State=LIVE.*", live);
-        differ("static: properties", properties + ": order of " + listing, "(?!.*State=).*", ".*State=LIVE.*", live);
-      }
-    }
-    for (String listing : new String[] {"all", "live", "show"}) {
-      differ("static: hosts", "hosts: order of " + listing, ".*", ".*z9.*a1.*m # x.*", order);
-    }
-    String dataPort = "The data port is that of the manager's configuration, not of the process's.";
-    for (String listing : new String[] {"all", "live"}) {
+      changes("static: hosts", "hosts: " + listing, KnownDifferences::live, live);
+      changes("static: hosts", "hosts: order of " + listing, text -> inOrder(live(text)), live + " " + order);
       for (String each : new String[] {"", "order of "}) {
-        differ("static: properties", "data port: " + each + listing, ".*DataPort=29997.*", ".*DataPort=1002.*", dataPort);
-      }
-    }
-    for (String each : new String[] {"", "order of "}) {
-      // The first column is a hash of the address.
-      differ("static: properties", "data port: " + each + "show", ".*h:1001.*", ".*h:1001.*", dataPort);
-    }
-    String oneForAll = "One worker's ports are not those of all others.";
-    for (String when : new String[] {"joined: ", "decommissioned: "}) {
-      for (String listing : new String[] {"all", "live", "show"}) {
-        for (String each : new String[] {"", "order of "}) {
-          differ("static: joining", when + each + listing, ".*5000.*", ".*1001.*", oneForAll);
+        for (String label : new String[] {"one", "no http server"}) {
+          changes("static: properties", label + ": " + each + listing, KnownDifferences::live, live);
         }
+        changes("static: properties of the process", ".*: " + each + listing, KnownDifferences::live, live);
+        changes("static: decommission", "opened again: " + each + listing, KnownDifferences::live, live);
       }
     }
+    changes("static: hosts", "hosts: order of show", KnownDifferences::inOrder, order);
+    String dataPort = "The data port is that of the manager's configuration, not of the process's.";
+    String oneForAll = "One worker's ports are not those of all others.";
+    String file = "Who is in the file is a member, whoever was to be removed.";
+    for (String each : new String[] {"", "order of "}) {
+      for (String listing : new String[] {"all", "live"}) {
+        changes("static: properties", "data port: " + each + listing,
+            text -> live(text).replace("DataPort=29997", "DataPort=1002"), dataPort);
+        for (String when : new String[] {"joined: ", "decommissioned: "}) {
+          changes("static: joining", when + each + listing, text -> live(text)
+              .replace("DataPort=2 DomainSocketPath=/s7 ", "DataPort=29997 ")
+              .replace("HttpServerPort=5001 NettyDataPort=4 RpcPort=5000 SecureRpcPort=3 WebPort=5 ",
+                  "HttpServerPort=1004 NettyDataPort=29997 RpcPort=1001 WebPort=1003 "), oneForAll);
+        }
+        changes("static: decommission", "decommissioned: " + each + listing, text -> text.replace("size:0 empty:true",
+            "Identity=worker-" + UUID.nameUUIDFromBytes("host1".getBytes(StandardCharsets.UTF_8)) + " State=LIVE "
+                + "DataPort=29997 Host=host1 HttpServerPort=1004 NettyDataPort=29997 RpcPort=1001 WebPort=1003 equal:true "
+                + "found:true\nsize:1 empty:false"), file);
+      }
+      // The first column is a hash of the address.
+      changes("static: properties", "data port: " + each + "show", text -> text.replace(hash("h", 1001, 29997, 1003, "",
+          1004), hash("h", 1001, 1002, 1003, "", 1004)), dataPort);
+      String ofAll = hash("host1", 5000, 2, 5, "/s7", 5001) + "\thost1:5000";
+      String ownRow = hash("host1", 1001, 29997, 1003, "", 1004) + "\thost1:1001";
+      for (String when : new String[] {"joined: ", "decommissioned: "}) {
+        changes("static: joining", when + each + "show", text -> text.replace(ofAll, ownRow), oneForAll);
+      }
+      changes("static: decommission", "decommissioned: " + each + "show", text -> text + "\n" + ownRow + "\tN/A", file);
+    }
+    changes("static: changing what is listed", "changed: all", text -> live(text).replace("Host=changed", "Host=host1"),
+        "What a caller does with a listing does not reach others for long.");
     for (String label : new String[] {"not UTF-8", "directory"}) {
       differ("static: files", label, "alluxio.membership.StaticMembershipManager",
           "java.io.UncheckedIOException: Failed to read the static worker config file .* <- java.io.IOException",
@@ -258,14 +296,92 @@ final class KnownDifferences {
     differ(scenario, listing + " by other reader", ours, error, why);
   }
 
+  private static void changes(String scenario, String label, UnaryOperator<String> change, String why) {
+    CHANGES.add(new Change(scenario, label, change, why));
+  }
+
+  /** Our listing of a hosts file where the stock class's is the other. */
+  private static String live(String text) {
+    return text.replaceAll("(?m)^(Identity=\\S+) ", "$1 State=LIVE ");
+  }
+
+  /** The lines in the order of the scenario's file. */
+  private static String inOrder(String text) {
+    String[] lines = text.split("\n");
+    Arrays.sort(lines, Comparator.comparing(KnownDifferences::place));
+    return String.join("\n", lines);
+  }
+
+  private static int place(String line) {
+    for (int i = 0; i < StaticScenarios.HOSTS.length; i++) {
+      String host = StaticScenarios.HOSTS[i];
+      if (line.contains(" Host=" + host + " ") || line.contains("\t" + host + ":1001\t")) {
+        return i;
+      }
+    }
+    return line.startsWith("WorkerId") ? -1 : StaticScenarios.HOSTS.length;
+  }
+
+  private static String hash(String host, int rpcPort, int dataPort, int webPort, String socket, int httpPort) {
+    return HashUtils.hashAsStringMD5(new WorkerNetAddress().setHost(host).setRpcPort(rpcPort).setDataPort(dataPort)
+        .setWebPort(webPort).setDomainSocketPath(socket).setHttpServerPort(httpPort).dumpMainInfo());
+  }
+
+  /** Whether a text is what is expected under a label on the stock side, where ours is the other reader. */
+  boolean allowsOnStockSide(String label, String text, Function<String, String> seen) {
+    if (!label.endsWith(OTHER)) {
+      return true;
+    }
+    String reader = seen.apply(label.replace(OTHER, READER));
+    Change change = changeOf(label);
+    return change == null ? allows(label, text, false) || text.equals(reader)
+        : text.equals(change.mChange.apply(reader));
+  }
+
+  /** Whether a text is what is expected under a label on our side. */
+  boolean allowsOnOurSide(String label, String text, String stock) {
+    Change change = changeOf(label);
+    if (change != null && stock != null) {
+      return label.endsWith(OTHER) ? change.mChange.apply(text).equals(stock)
+          : text.equals(change.mChange.apply(stock));
+    }
+    return allows(label, text, true) || text.equals(stock);
+  }
+
   /** Whether a text is what a known difference expects. */
-  boolean allows(String label, String text, boolean ours) {
+  private boolean allows(String label, String text, boolean ours) {
     return mDifferences.stream().anyMatch(difference -> difference.mLabel.equals(label)
         && (ours ? difference.mOurs : difference.mStock).matcher(text).matches());
   }
 
+  private Change changeOf(String label) {
+    String ofReader = label.replace(OTHER, "").replace(READER, "");
+    return mChanges.stream().filter(change -> ofReader.matches(change.mLabel)).findFirst().orElse(null);
+  }
+
   /** Removes what differs as it should. */
   void removeFrom(Map<String, String> stock, Map<String, String> ours) {
+    Set<Change> found = new HashSet<>();
+    for (String label : new ArrayList<>(stock.keySet())) {
+      Change change = changeOf(label);
+      if (change != null && ours.containsKey(label)) {
+        found.add(change);
+        String stockText = stock.remove(label);
+        String ourText = ours.remove(label);
+        boolean other = label.endsWith(OTHER);
+        String before = other ? ourText : stockText;
+        String after = other ? stockText : ourText;
+        if (before.equals(after) || !change.mChange.apply(before).equals(after)) {
+          throw new AssertionError("Not different as in KnownDifferences in \"" + mScenario + "\": " + label + " ("
+              + change.mWhy + ")\nstock:    " + before + "\nexpected: " + change.mChange.apply(before) + "\nours:     "
+              + after);
+        }
+      }
+    }
+    if (found.size() != mChanges.size()) {
+      mChanges.removeAll(found);
+      throw new AssertionError("Not seen in \"" + mScenario + "\": " + mChanges.get(0).mLabel);
+    }
     for (Difference difference : mDifferences) {
       String stockText = String.valueOf(stock.remove(difference.mLabel));
       String ourText = String.valueOf(ours.remove(difference.mLabel));
@@ -291,6 +407,22 @@ final class KnownDifferences {
       mLabel = label;
       mStock = Pattern.compile(stock, Pattern.DOTALL);
       mOurs = Pattern.compile(ours, Pattern.DOTALL);
+      mWhy = why;
+    }
+  }
+
+  /** What makes ours of the stock class's text: all but this must be the same. */
+  private static final class Change {
+    private final String mScenario;
+    private final String mLabel;
+    private final UnaryOperator<String> mChange;
+    private final String mWhy;
+
+    /** The label is a pattern, without the reader. */
+    Change(String scenario, String label, UnaryOperator<String> change, String why) {
+      mScenario = scenario;
+      mLabel = label;
+      mChange = change;
       mWhy = why;
     }
   }

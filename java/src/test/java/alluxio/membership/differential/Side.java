@@ -1,6 +1,7 @@
 package alluxio.membership.differential;
 
 import alluxio.membership.testing.AlluxioWorld;
+import alluxio.membership.testing.Await;
 import alluxio.membership.testing.ChildJvm;
 import alluxio.membership.testing.EtcdServer;
 import alluxio.membership.testing.Peer;
@@ -266,6 +267,19 @@ final class Side implements AutoCloseable {
     }
   }
 
+  /** The seconds that a lease was granted for. */
+  long granted(long lease) throws Exception {
+    return mEtcd.client().getLeaseClient().timeToLive(lease, LeaseOption.DEFAULT).get(10, TimeUnit.SECONDS)
+        .getGrantedTTL();
+  }
+
+  /** Waits until a lease that nobody renews, and that begins now, has run out. */
+  void outlive(int seconds) throws Exception {
+    long lease = mEtcd.client().getLeaseClient().grant(seconds).get(10, TimeUnit.SECONDS).getID();
+    Await.until("a lease of " + seconds + " s has run out", 60 + seconds, () -> mEtcd.client().getLeaseClient()
+        .timeToLive(lease, LeaseOption.DEFAULT).get(10, TimeUnit.SECONDS).getTTl() <= 0);
+  }
+
   String keys() throws Exception {
     StringBuilder text = new StringBuilder();
     for (Map.Entry<String, KeyValue> entry : new TreeMap<>(mEtcd.get("/")).entrySet()) {
@@ -276,8 +290,7 @@ final class Side implements AutoCloseable {
       }
       String lease = kv.getLease() == 0 ? "no lease" : "lease";
       if (kv.getLease() != 0 && !isOld()) {
-        lease += " of " + mEtcd.client().getLeaseClient().timeToLive(kv.getLease(), LeaseOption.DEFAULT)
-            .get(10, TimeUnit.SECONDS).getGrantedTTL() + " s";
+        lease += " of " + granted(kv.getLease()) + " s";
       }
       text.append(entry.getKey()).append(" (").append(lease).append(") ").append(value).append('\n');
     }

@@ -15,6 +15,10 @@ import java.util.Map;
 
 /** What workers, clients and operators do with membership in a hosts file. */
 final class StaticScenarios {
+  /** What the scenario of hosts has, in its order. */
+  static final String[] HOSTS = {"z9", "a1", "m # x", "10.0.0.1", "fe80::1%eth0", "h:123", "\u00e4\u00df\u4e2d", "A1",
+      "last"};
+
   private static final String FILE = "alluxio.worker.static.membership.manager.config.file";
 
   private StaticScenarios() {}
@@ -23,7 +27,10 @@ final class StaticScenarios {
     Map<String, Scenario> all = new LinkedHashMap<>();
     all.put("static: hosts", StaticScenarios::hosts);
     all.put("static: properties", StaticScenarios::properties);
+    all.put("static: properties of the process", StaticScenarios::propertiesOfTheProcess);
     all.put("static: joining", StaticScenarios::joining);
+    all.put("static: decommission", StaticScenarios::decommission);
+    all.put("static: changing what is listed", StaticScenarios::changing);
     all.put("static: files", StaticScenarios::files);
     return all;
   }
@@ -48,7 +55,7 @@ final class StaticScenarios {
       // The stock class has the hosts in any order.
       String[] lines = side.call(A, operation, null).replaceAll(" ids:.*", "").split("\n");
       side.saw(label + ": order of " + operation, String.join("\n", lines));
-      Arrays.sort(lines);
+      Arrays.sort(lines, operation.equals("show") ? 1 : 0, lines.length);
       side.saw(label + ": " + operation, String.join("\n", lines));
     }
   }
@@ -72,6 +79,28 @@ final class StaticScenarios {
     look(side, "data port");
   }
 
+  /** Set for the whole process, as in a configuration file, since the stock class reads some of them there only. */
+  private static void propertiesOfTheProcess(Side side) throws Exception {
+    String[][] all = {{"alluxio.user.netty.data.transmission.enabled", "false"},
+        {"alluxio.user.netty.data.transmission.enabled", "false", "alluxio.worker.data.port", "1002"},
+        {"alluxio.user.netty.data.transmission.enabled", "true", "alluxio.worker.data.port", "0"},
+        {"alluxio.worker.data.port", "1002"}, {"alluxio.worker.container.hostname", "a container"},
+        {"alluxio.worker.rpc.port", "0"}};
+    for (String[] properties : all) {
+      Map<String, String> process = map("alluxio.worker.rpc.port", "1001");
+      process.putAll(map(properties));
+      side.call(A, "configure process", process);
+      try {
+        String label = String.join(" ", properties);
+        side.saw("open " + label, open(side, bytes("h"), properties));
+        look(side, label);
+      } finally {
+        process.replaceAll((name, value) -> null);
+        side.call(A, "configure process", process);
+      }
+    }
+  }
+
   private static void joining(Side side) throws Exception {
     open(side, bytes("host1\n"));
     side.does("join", A, "join", worker(7, "RpcPort", "5000", "HttpServerPort", "5001"));
@@ -81,6 +110,20 @@ final class StaticScenarios {
         map(Peer.IDENTITY, "worker-" + java.util.UUID.nameUUIDFromBytes(bytes("host1"))));
     look(side, "decommissioned");
     side.does("close", A, "close", null);
+  }
+
+  private static void decommission(Side side) throws Exception {
+    open(side, bytes("host1\n"));
+    side.does("decommission", A, "decommission listed", null);
+    look(side, "decommissioned");
+    open(side, bytes("host1\n"));
+    look(side, "opened again");
+  }
+
+  private static void changing(Side side) throws Exception {
+    open(side, bytes("host1\n"));
+    side.does("change", A, "change listed", null);
+    side.sees("changed: all", () -> side.call(A, "all", null));
   }
 
   private static void files(Side side) throws Exception {
@@ -93,6 +136,13 @@ final class StaticScenarios {
     side.saw("the documented name", side.call(A, "open", map("alluxio.worker.membership.manager.type", "STATIC",
         "alluxio.worker.static.config.file", documented.toString())));
     Files.delete(documented);
+    for (String property : new String[] {null, "alluxio.conf.dir"}) {
+      Map<String, String> unset = map("alluxio.worker.membership.manager.type", "STATIC", FILE, null);
+      if (property != null) {
+        unset.put(property, "/no/such");
+      }
+      side.saw("not named, " + property, side.call(A, "open", unset));
+    }
     side.saw("no file", side.call(A, "open", map("alluxio.worker.membership.manager.type", "STATIC", FILE,
         "/no/such/file")));
     side.saw("directory", side.call(A, "open", map("alluxio.worker.membership.manager.type", "STATIC", FILE, "/tmp")));

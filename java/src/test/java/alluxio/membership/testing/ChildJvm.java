@@ -137,10 +137,11 @@ public final class ChildJvm implements AutoCloseable {
   }
 
   /**
-   * @return whether it has not ended
+   * @param seconds how long to wait
+   * @return whether it ends in this time
    */
-  public boolean isAlive() {
-    return mProcess.isAlive();
+  public boolean exitsWithin(int seconds) throws InterruptedException {
+    return mProcess.waitFor(seconds, TimeUnit.SECONDS);
   }
 
   /**

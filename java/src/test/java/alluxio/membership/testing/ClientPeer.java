@@ -4,6 +4,7 @@ import alluxio.client.block.BlockWorkerInfo;
 import alluxio.client.file.FileSystemContext;
 import alluxio.client.file.FileSystemContext.GetWorkerListType;
 import alluxio.client.file.dora.ConsistentHashPolicy;
+import alluxio.client.file.dora.DoraCacheClient;
 import alluxio.conf.Configuration;
 import alluxio.conf.InstancedConfiguration;
 import alluxio.master.MasterInquireClient;
@@ -37,7 +38,7 @@ public final class ClientPeer implements Function<Object[], String> {
         mConf = Configuration.copyGlobal();
         Peer.configure(mConf, properties);
         mContext = FileSystemContext.create(mConf);
-        // The manager is made with it.
+        // The manager is made with it, and its cache is still empty.
         return mContext.getLiveWorkers().size() + " live";
       case "all":
         return text(mContext.getAllWorkers());
@@ -57,6 +58,8 @@ public final class ClientPeer implements Function<Object[], String> {
         return "";
       case "place":
         return placement();
+      case "addresses":
+        return addresses();
       case "close":
         mContext.close();
         return "";
@@ -83,6 +86,22 @@ public final class ClientPeer implements Function<Object[], String> {
       for (BlockWorkerInfo worker : policy.getPreferredWorkers(mContext.getCachedWorkers(), "/path/" + i, 1)) {
         text.append(worker.getIdentity()).append(worker.isActive() ? " active\n" : " inactive\n");
       }
+    }
+    return text.toString();
+  }
+
+  /** Where the client goes for paths. */
+  private String addresses() {
+    DoraCacheClient client = new DoraCacheClient(mContext);
+    StringBuilder text = new StringBuilder();
+    for (int i = 0; i < PATHS; i++) {
+      String address;
+      try {
+        address = String.valueOf(client.getWorkerNetAddress("/path/" + i));
+      } catch (RuntimeException e) {
+        address = e.getClass().getName() + ": " + e.getMessage();
+      }
+      text.append(address).append('\n');
     }
     return text.toString();
   }

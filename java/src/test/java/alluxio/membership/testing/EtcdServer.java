@@ -7,7 +7,10 @@ import io.etcd.jetcd.options.GetOption;
 
 import java.io.File;
 import java.io.IOException;
+import java.net.BindException;
 import java.net.HttpURLConnection;
+import java.net.InetAddress;
+import java.net.NetworkInterface;
 import java.net.ServerSocket;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
@@ -17,6 +20,7 @@ import java.util.Arrays;
 import java.util.Comparator;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
@@ -36,11 +40,22 @@ public final class EtcdServer implements AutoCloseable {
   private EtcdServer(Certificates certificates) throws IOException {
     mCertificates = certificates;
     mDirectory = Files.createTempDirectory("axm-etcd-");
-    try (ServerSocket client = new ServerSocket(0); ServerSocket peer = new ServerSocket(0);
-        ServerSocket tls = new ServerSocket(0)) {
+    try (ServerSocket client = free(); ServerSocket peer = free(); ServerSocket tls = free()) {
       mClientPort = client.getLocalPort();
       mPeerPort = peer.getLocalPort();
       mTlsPort = tls.getLocalPort();
+    }
+  }
+
+  /** Below those of outgoing connections, one of which could take the port of a server that is stopped for a while. */
+  private static ServerSocket free() throws IOException {
+    while (true) {
+      try {
+        return new ServerSocket(12_000 + ThreadLocalRandom.current().nextInt(20_000), 1,
+            InetAddress.getLoopbackAddress());
+      } catch (BindException e) {
+        // Another one, then.
+      }
     }
   }
 
@@ -62,7 +77,7 @@ public final class EtcdServer implements AutoCloseable {
   private static EtcdServer startWith(Certificates certificates) throws Exception {
     Exception last = null;
     // The ports were free a moment ago; another process may have taken one of them since.
-    for (int attempt = 0; attempt < 3; attempt++) {
+    for (int attempt = 0; attempt < 5; attempt++) {
       EtcdServer server = new EtcdServer(certificates);
       try {
         server.startProcess();
@@ -80,7 +95,8 @@ public final class EtcdServer implements AutoCloseable {
     String clientUrl = endpoint();
     String peerUrl = "http://127.0.0.1:" + mPeerPort;
     File log = mDirectory.resolve("etcd.log").toFile();
-    String listenUrls = mCertificates == null ? clientUrl : clientUrl + "," + tlsEndpoint();
+    String listenUrls = clientUrl + (mCertificates == null ? "" : "," + tlsEndpoint())
+        + (ipv6Endpoint() == null ? "" : "," + ipv6Endpoint());
     ProcessBuilder builder = new ProcessBuilder(binary(), "--name", "test", "--data-dir",
         mDirectory.resolve("data").toString(), "--listen-client-urls", listenUrls, "--advertise-client-urls", clientUrl,
         "--listen-peer-urls", peerUrl, "--initial-advertise-peer-urls", peerUrl, "--initial-cluster", "test=" + peerUrl,
@@ -122,6 +138,14 @@ public final class EtcdServer implements AutoCloseable {
    */
   public String endpoint() {
     return "http://127.0.0.1:" + mClientPort;
+  }
+
+  /**
+   * @return the URL for clients with IPv6, null if this machine has none
+   */
+  public String ipv6Endpoint() throws IOException {
+    boolean has = NetworkInterface.getByInetAddress(InetAddress.getByName("::1")) != null;
+    return has ? "http://[::1]:" + mClientPort : null;
   }
 
   /**

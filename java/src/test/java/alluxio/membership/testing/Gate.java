@@ -16,6 +16,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.regex.Pattern;
 
 /**
  * A way to etcd on which chosen requests can be held, so that something else happens between two requests of a process.
@@ -25,6 +26,8 @@ public final class Gate implements AutoCloseable {
   private static final int PREFACE_LENGTH = 24;
   private static final int HEAD_LENGTH = 9;
   private static final int DATA = 0;
+  /** How such a request begins: a message whose only field is a number, of which few have less than 7 bytes. */
+  private static final Pattern RENEWAL = Pattern.compile("\\x00\\x00\\x00\\x00[\\x08-\\x0b]\\x08");
 
   private final ServerSocket mServer = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
   private final int mTarget;
@@ -51,12 +54,18 @@ public final class Gate implements AutoCloseable {
   /** A request that is held. */
   public static final class Hold {
     private final String mText;
+    private final boolean mRepeats;
     private final CountDownLatch mReached = new CountDownLatch(1);
     private final CountDownLatch mReleased = new CountDownLatch(1);
     private boolean mTaken;
 
-    private Hold(String text) {
+    private Hold(String text, boolean repeats) {
       mText = text;
+      mRepeats = repeats;
+    }
+
+    private boolean takes(String body) {
+      return body.contains(mText) && (!mTaken || mRepeats && mReleased.getCount() > 0);
     }
 
     /** Waits until a request with the text has come. */
@@ -82,7 +91,19 @@ public final class Gate implements AutoCloseable {
    * @return the next request that has it, and will be held
    */
   public synchronized Hold hold(String text) {
-    Hold hold = new Hold(text);
+    return hold(text, false);
+  }
+
+  /**
+   * @param text what a request has in its body
+   * @return the next request that has it, and all that follow until it is released, such as its repetitions
+   */
+  public synchronized Hold holdAll(String text) {
+    return hold(text, true);
+  }
+
+  private Hold hold(String text, boolean repeats) {
+    Hold hold = new Hold(text, repeats);
     mHolds.add(hold);
     return hold;
   }
@@ -108,10 +129,17 @@ public final class Gate implements AutoCloseable {
     return mRequests.stream().filter(request -> request.contains(text)).count();
   }
 
+  /**
+   * @return how many requests have passed until now that renew a lease, or revoke one
+   */
+  public synchronized long renewals() {
+    return mRequests.stream().filter(request -> RENEWAL.matcher(request).find()).count();
+  }
+
   private synchronized Hold holdFor(String body) {
     mRequests.add(body);
     for (Hold hold : mHolds) {
-      if (!hold.mTaken && body.contains(hold.mText)) {
+      if (hold.takes(body)) {
         hold.mTaken = true;
         return hold;
       }

@@ -3,6 +3,7 @@ package alluxio.membership.testing;
 import alluxio.conf.Configuration;
 import alluxio.conf.InstancedConfiguration;
 import alluxio.conf.PropertyKey;
+import alluxio.conf.Source;
 import alluxio.exception.runtime.AlluxioRuntimeException;
 import alluxio.exception.status.AlluxioStatusException;
 import alluxio.membership.MembershipManager;
@@ -21,6 +22,7 @@ import java.lang.reflect.Method;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.Base64;
+import java.util.Collections;
 import java.util.Comparator;
 import java.util.Map;
 import java.util.Objects;
@@ -38,9 +40,18 @@ public final class Peer implements Function<Object[], String> {
 
   /** A line for the standard input of a process of its own: its {@code main} returns. */
   public static final String RETURN = "return";
+  /** What such a process prints last. */
+  public static final String RETURNED = "main returns";
   /** A line for the standard input of a process of its own: it calls {@code System.exit}. */
   public static final String EXIT = "exit";
 
+  /** How the answer ends to an operation by a thread that was interrupted before, and is so afterwards. */
+  public static final String FLAG_KEPT = " (still interrupted)";
+  /** How it ends if the thread is not interrupted any more. */
+  public static final String FLAG_LOST = " (not interrupted any more)";
+
+  private static final String INTERRUPTED = "interrupted ";
+  private static final String RAW = "raw ";
   private static final String READY = "peer is ready";
   private static final String ANSWER = "answer ";
 
@@ -58,6 +69,7 @@ public final class Peer implements Function<Object[], String> {
     BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.US_ASCII));
     for (String line = in.readLine(); line != null; line = in.readLine()) {
       if (line.equals(RETURN)) {
+        System.out.println(RETURNED);
         return;
       }
       if (line.equals(EXIT)) {
@@ -103,20 +115,34 @@ public final class Peer implements Function<Object[], String> {
   }
 
   private String run(String operation, String name, Map<String, String> input) throws Exception {
-    if (operation.equals("open")) {
+    if (operation.equals("open") || operation.equals("get")) {
       InstancedConfiguration conf = Configuration.copyGlobal();
       configure(conf, input);
       mConfs.put(name, conf);
-      mManagers.put(name, MembershipManager.Factory.create(conf));
+      mManagers.put(name, operation.equals("open") ? MembershipManager.Factory.create(conf)
+          : MembershipManager.Factory.get(conf));
       return mManagers.get(name).getClass().getName();
     }
     if (operation.equals("configure")) {
       configure(mConfs.get(name), input);
       return "";
     }
+    if (operation.equals("configure process")) {
+      input.forEach((key, value) -> {
+        if (value == null) {
+          Configuration.unset(key(key));
+        } else {
+          Configuration.set(key(key), key(key).parseValue(value));
+        }
+      });
+      return "";
+    }
     if (operation.equals("end")) {
       end();
       return "";
+    }
+    if (operation.startsWith(INTERRUPTED)) {
+      return interrupted(operation.substring(INTERRUPTED.length()), name, input);
     }
     MembershipManager manager = mManagers.get(name);
     switch (operation) {
@@ -128,6 +154,12 @@ public final class Peer implements Function<Object[], String> {
         return "";
       case "decommission":
         manager.decommission(worker(input));
+        return "";
+      case "change listed":
+        manager.getAllMembers().iterator().next().getAddress().setHost("changed");
+        return "";
+      case "decommission listed":
+        manager.decommission(manager.getAllMembers().iterator().next());
         return "";
       case "all":
         return describe(manager.getAllMembers());
@@ -143,6 +175,20 @@ public final class Peer implements Function<Object[], String> {
       default:
         throw new AssertionError("Unknown operation " + operation);
     }
+  }
+
+  /** In a thread of its own, since with the stock classes the flag may or may not be left. */
+  private String interrupted(String operation, String name, Map<String, String> input) throws InterruptedException {
+    String[] done = new String[1];
+    Thread thread = new Thread(() -> {
+      Thread.currentThread().interrupt();
+      done[0] = apply(new Object[] {operation, name, input});
+      done[0] += Thread.interrupted() ? FLAG_KEPT : FLAG_LOST;
+    });
+    thread.setContextClassLoader(Thread.currentThread().getContextClassLoader());
+    thread.start();
+    thread.join();
+    return done[0];
   }
 
   /** What a process does at its end; with the stock classes, its shutdown hook. */
@@ -161,7 +207,11 @@ public final class Peer implements Function<Object[], String> {
    */
   static void configure(InstancedConfiguration conf, Map<String, String> properties) {
     properties.forEach((name, value) -> {
-      PropertyKey key = PropertyKey.isValid(name) ? PropertyKey.fromString(name) : PropertyKey.getOrBuildCustom(name);
+      if (name.startsWith(RAW)) {
+        conf.merge(Collections.singletonMap(name.substring(RAW.length()), value), Source.siteProperty("test"));
+        return;
+      }
+      PropertyKey key = key(name);
       if (value == null) {
         conf.unset(key);
       } else {
@@ -170,7 +220,15 @@ public final class Peer implements Function<Object[], String> {
     });
   }
 
-  private static WorkerInfo worker(Map<String, String> fields) throws ReflectiveOperationException {
+  private static PropertyKey key(String name) {
+    return PropertyKey.isValid(name) ? PropertyKey.fromString(name) : PropertyKey.getOrBuildCustom(name);
+  }
+
+  /**
+   * @param fields the fields of a worker
+   * @return the worker
+   */
+  static WorkerInfo worker(Map<String, String> fields) throws ReflectiveOperationException {
     if (fields == null) {
       return null;
     }

@@ -10,6 +10,7 @@ import java.nio.file.Path;
 import java.nio.file.Paths;
 import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
@@ -19,9 +20,10 @@ import java.util.Set;
  * Finds and loads the native library, once per class loader:
  *
  * <ol>
- * <li>the file named by the system property {@value #PATH_PROPERTY}, and then nothing else;
+ * <li>the file named by the system property {@value #PATH_PROPERTY}, and then nothing else; a JVM loads a file for one
+ * class loader only, so others load a private copy of it;
  * <li>{@code alluxio_membership-<interface>} on {@code java.library.path}; the number keeps an older file from being taken;
- * <li>the copy in this jar, written to a private directory and deleted as soon as it is loaded. Directories in turn:
+ * <li>the one in this jar, copied to a private directory and deleted as soon as it is loaded. Directories in turn:
  * {@value #DIRECTORY_PROPERTY}, {@code java.io.tmpdir}, {@code ~/.cache}, the working directory.
  * </ol>
  */
@@ -66,7 +68,7 @@ public final class NativeLibrary {
   private static void loadLibrary() {
     String path = System.getProperty(PATH_PROPERTY);
     if (path != null && !path.isEmpty()) {
-      System.load(new File(path).getAbsolutePath());
+      loadNamed(new File(path).getAbsoluteFile());
       return;
     }
     try {
@@ -76,36 +78,55 @@ public final class NativeLibrary {
     }
   }
 
-  private static void loadFromJar(UnsatisfiedLinkError notOnLibraryPath) {
-    String resource = "/META-INF/native/" + platform() + "/" + FILE_NAME;
-    List<String> failures = new ArrayList<>();
-    List<Throwable> causes = new ArrayList<>();
-    causes.add(notOnLibraryPath);
-    if (NativeLibrary.class.getResource(resource) == null) {
-      failures.add("this jar has no library for this platform (" + resource + ")");
-    } else {
-      for (Path directory : directories()) {
-        try {
-          loadFromJar(resource, directory);
-          return;
-        } catch (IOException | LinkageError | SecurityException e) {
-          failures.add(directory + ": " + e.getMessage());
-          causes.add(e);
-        }
+  private static void loadNamed(File file) {
+    try {
+      System.load(file.getPath());
+    } catch (UnsatisfiedLinkError e) {
+      if (e.getMessage() == null || !e.getMessage().contains("already loaded in another classloader")) {
+        throw e;
       }
+      loadCopy(() -> Files.newInputStream(file.toPath()), e);
     }
-    UnsatisfiedLinkError error = new UnsatisfiedLinkError(String.join("; ", failures)
-        + ". Name the library file with -D" + PATH_PROPERTY + ", or a directory that files may be executed in with -D"
-        + DIRECTORY_PROPERTY);
-    causes.forEach(error::addSuppressed);
-    throw error;
   }
 
-  private static void loadFromJar(String resource, Path parent) throws IOException {
+  private static void loadFromJar(UnsatisfiedLinkError notOnLibraryPath) {
+    String resource = "/META-INF/native/" + platform() + "/" + FILE_NAME;
+    if (NativeLibrary.class.getResource(resource) == null) {
+      throw unusable("this jar has no library for this platform (" + resource + ")",
+          Collections.singletonList(notOnLibraryPath));
+    }
+    loadCopy(() -> NativeLibrary.class.getResourceAsStream(resource), notOnLibraryPath);
+  }
+
+  /** Loads a copy from the first directory that allows it. */
+  private static void loadCopy(Source source, UnsatisfiedLinkError why) {
+    List<String> failures = new ArrayList<>();
+    List<Throwable> causes = new ArrayList<>();
+    causes.add(why);
+    for (Path directory : directories()) {
+      try {
+        loadCopy(source, directory);
+        return;
+      } catch (IOException | LinkageError | SecurityException e) {
+        failures.add(directory + ": " + e.getMessage());
+        causes.add(e);
+      }
+    }
+    throw unusable(String.join("; ", failures), causes);
+  }
+
+  private static UnsatisfiedLinkError unusable(String why, List<Throwable> causes) {
+    UnsatisfiedLinkError error = new UnsatisfiedLinkError(why + ". Name the library file with -D" + PATH_PROPERTY
+        + ", or a directory that files may be executed in with -D" + DIRECTORY_PROPERTY);
+    causes.forEach(error::addSuppressed);
+    return error;
+  }
+
+  private static void loadCopy(Source source, Path parent) throws IOException {
     Path directory = Files.createTempDirectory(Files.createDirectories(parent), "alluxio-membership-");
     Path file = directory.resolve(FILE_NAME);
     try {
-      try (InputStream in = NativeLibrary.class.getResourceAsStream(resource)) {
+      try (InputStream in = source.open()) {
         Files.copy(in, file, StandardCopyOption.REPLACE_EXISTING);
       }
       if (!file.toFile().setExecutable(true, true) || !file.toFile().canExecute()) {
@@ -114,9 +135,23 @@ public final class NativeLibrary {
       System.load(file.toAbsolutePath().toString());
     } finally {
       // The mapping stays valid without the file, and nothing is left behind however the JVM ends.
-      Files.deleteIfExists(file);
-      Files.deleteIfExists(directory);
+      delete(file, directory);
     }
+  }
+
+  /** A library that is loaded is none the worse for its file staying, as on NFS, where one in use is only renamed. */
+  static void delete(Path file, Path directory) {
+    for (Path path : new Path[] {file, directory}) {
+      try {
+        Files.deleteIfExists(path);
+      } catch (IOException | SecurityException e) {
+        path.toFile().deleteOnExit();
+      }
+    }
+  }
+
+  private interface Source {
+    InputStream open() throws IOException;
   }
 
   private static Set<Path> directories() {

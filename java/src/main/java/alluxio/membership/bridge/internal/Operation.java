@@ -2,8 +2,12 @@ package alluxio.membership.bridge.internal;
 
 import alluxio.membership.bridge.MembershipException;
 
+import org.slf4j.LoggerFactory;
+
 /** Waits for native operations. A thread that waits in native code cannot be interrupted, so it waits in slices. */
 public final class Operation {
+  /** The name of threads that take replies nobody waits for any more. */
+  static final String DETACHED = "alluxio-membership-detached";
   private static final int SLICE_MILLIS = 100;
 
   private Operation() {}
@@ -35,7 +39,7 @@ public final class Operation {
 
   /**
    * Waits for the end of an operation, but if the thread is interrupted, lets the operation go on alone and returns, with
-   * the interrupt flag set.
+   * the interrupt flag set. An error that comes later is logged.
    *
    * @param operation the operation
    * @throws MembershipException if it failed
@@ -53,9 +57,27 @@ public final class Operation {
     byte[] reply;
     while ((reply = Natives.awaitResult(operation, SLICE_MILLIS)) == null) {
       if (Thread.currentThread().isInterrupted() || deadlineNanos - System.nanoTime() < 0) {
+        detach(operation);
         return;
       }
     }
     Wire.Reader.ofReply(reply);
+  }
+
+  /** Somebody must take the reply, or the library keeps it for ever. Every operation has a deadline, so this ends. */
+  private static void detach(long operation) {
+    Thread thread = new Thread(() -> {
+      byte[] reply = null;
+      while (reply == null) {
+        reply = Natives.awaitResult(operation, SLICE_MILLIS);
+      }
+      try {
+        Wire.Reader.ofReply(reply);
+      } catch (MembershipException | RuntimeException e) {
+        LoggerFactory.getLogger(Operation.class).warn("What nobody waited for any more has failed", e);
+      }
+    }, DETACHED);
+    thread.setDaemon(true);
+    thread.start();
   }
 }

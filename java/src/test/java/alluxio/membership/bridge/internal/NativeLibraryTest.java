@@ -12,6 +12,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 import java.io.File;
+import java.lang.reflect.InvocationTargetException;
 import java.net.URL;
 import java.net.URLClassLoader;
 import java.nio.file.Files;
@@ -46,8 +47,11 @@ class NativeLibraryTest {
   }
 
   private static List<String> run(Map<String, String> properties) throws Exception {
-    try (ChildJvm jvm =
-        ChildJvm.start(ChildJvm.ourClassPath(), properties, Collections.emptyList(), Program.class)) {
+    return run(Program.class, properties);
+  }
+
+  private static List<String> run(Class<?> program, Map<String, String> properties) throws Exception {
+    try (ChildJvm jvm = ChildJvm.start(ChildJvm.ourClassPath(), properties, Collections.emptyList(), program)) {
       List<String> answers = new ArrayList<>();
       for (int i = 0; i < 2; i++) {
         answers.add(jvm.awaitLine("an answer", line -> line.startsWith("version ") || line.startsWith("refused ")));
@@ -98,6 +102,61 @@ class NativeLibraryTest {
     assertEquals(refused.get(0), refused.get(1));
   }
 
+  /** Opens it from two class loaders. */
+  public static final class TwoLoaders {
+    private TwoLoaders() {}
+
+    /**
+     * @param args none
+     */
+    public static void main(String[] args) throws Exception {
+      for (int i = 0; i < 2; i++) {
+        try {
+          System.out.println("version " + versionInALoaderOfItsOwn());
+        } catch (InvocationTargetException e) {
+          System.out.println("refused " + e.getCause().getMessage());
+        }
+      }
+    }
+  }
+
+  private static String versionInALoaderOfItsOwn() throws Exception {
+    List<URL> urls = new ArrayList<>();
+    for (String entry : ChildJvm.ourClassPath().split(File.pathSeparator)) {
+      urls.add(new File(entry).toURI().toURL());
+    }
+    // No parent but the platform's classes, so that everything is loaded once more.
+    try (URLClassLoader loader =
+        new URLClassLoader(urls.toArray(new URL[0]), ClassLoader.getSystemClassLoader().getParent())) {
+      Class<?> bridge = loader.loadClass(NativeMembership.class.getName());
+      assertNotSame(NativeMembership.class, bridge);
+      return (String) bridge.getMethod("version").invoke(null);
+    }
+  }
+
+  @Test
+  void theNamedFileAlsoWorksFromSeveralClassLoaders() throws Exception {
+    Map<String, String> properties = new HashMap<>();
+    properties.put("basedir", System.getProperty("basedir", ""));
+    properties.put(NativeLibrary.PATH_PROPERTY, Files.copy(builtLibrary(), mDirectory.resolve("copy.so")).toString());
+    properties.put(NativeLibrary.DIRECTORY_PROPERTY, mDirectory.resolve("copies").toString());
+    assertEquals(Collections.nCopies(2, "version " + NativeMembership.version()), run(TwoLoaders.class, properties));
+    try (Stream<Path> left = Files.list(mDirectory.resolve("copies"))) {
+      assertEquals(0, left.count());
+    }
+  }
+
+  /** As on NFS, where another file appears when one is deleted that is in use. */
+  @Test
+  void aFileThatCannotBeDeletedIsNoFailure() throws Exception {
+    Path directory = Files.createDirectory(mDirectory.resolve("private"));
+    Files.createFile(directory.resolve(".nfs0001"));
+    Path file = Files.createFile(directory.resolve("library.so"));
+    NativeLibrary.delete(file, directory);
+    assertTrue(Files.notExists(file));
+    assertTrue(Files.exists(directory));
+  }
+
   @Test
   void takesTheLibraryPath() throws Exception {
     Files.copy(builtLibrary(), mDirectory.resolve("liballuxio_membership-" + Natives.INTERFACE + ".so"));
@@ -127,20 +186,8 @@ class NativeLibraryTest {
 
   @Test
   void worksFromSeveralClassLoaders() throws Exception {
-    List<URL> urls = new ArrayList<>();
-    for (String entry : ChildJvm.ourClassPath().split(File.pathSeparator)) {
-      urls.add(new File(entry).toURI().toURL());
-    }
-    Class<?> previous = NativeMembership.class;
     for (int i = 0; i < 2; i++) {
-      // No parent but the platform's classes, so that everything is loaded once more.
-      try (URLClassLoader loader = new URLClassLoader(urls.toArray(new URL[0]),
-          ClassLoader.getSystemClassLoader().getParent())) {
-        Class<?> bridge = loader.loadClass(NativeMembership.class.getName());
-        assertNotSame(previous, bridge);
-        assertEquals(NativeMembership.version(), bridge.getMethod("version").invoke(null));
-        previous = bridge;
-      }
+      assertEquals(NativeMembership.version(), versionInALoaderOfItsOwn());
     }
   }
 

@@ -19,7 +19,7 @@ CARGO ?= cargo
 # Without the thousand lines of its downloads, and without colours where no terminal is.
 MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=auto --file java/pom.xml -Dnative.directory=$(CURDIR)/target/release
 
-.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust test-faults test-c test-tsan test-java test-long soak test-install bench bench-tool clean
+.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-c test-tsan test-java test-long soak test-install bench bench-tool clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -81,6 +81,11 @@ clippy: ## Runs clippy on everything.
 
 test-rust: tools ## Runs the Rust and the C tests, on real etcd servers.
 	$(CARGO) test --locked --no-fail-fast
+
+# A failure prints the seed of its history.
+simulate: export AXM_SIMULATIONS ?= 10
+simulate: ## Tries the decisions about views and registrations on millions of generated steps; AXM_SIMULATIONS= says how often.
+	$(CARGO) test --locked --release --lib simulation -- --nocapture
 
 test-faults: tools ## Runs every fault test, the slow ones too, and prints one line per fault.
 	@scripts/test-faults

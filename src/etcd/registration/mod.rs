@@ -1,6 +1,7 @@
 //! Keeps one worker registered: its ring key, its live key and the lease below it.
 
 mod own_keys;
+mod registrar;
 mod renewal;
 mod session;
 
@@ -8,21 +9,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use self::own_keys::OwnKeyEvent;
+pub(crate) use self::registrar::{KeyRevisions, Leases, Registrar};
+use self::registrar::{Registered, Unfinished};
 use self::renewal::{Renewal, RenewalStream};
 pub use self::session::RegistrationState;
 use self::session::{Action, Event, Lease, Session};
-use super::endpoints::{Call, Endpoints};
-use super::keys::Keys;
-use super::lease;
-use super::ring::{self, revision_of};
-use super::status;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::record;
 use crate::suspend::Sleeps;
@@ -36,48 +32,6 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How often to look whether the machine was suspended.
 const SLEEP_CHECK: Duration = Duration::from_secs(1);
-/// How many leases of its own a registration can tell from those of others.
-const LEASES_KNOWN: usize = 16;
-/// A lease that runs out before its key is written this often is too short for the way to etcd.
-const MAX_LEASES_PER_JOIN: usize = 3;
-
-/// Where and how one worker is registered.
-pub(crate) struct Registrar {
-    pub(crate) endpoints: Arc<Endpoints>,
-    pub(crate) keys: Keys,
-    pub(crate) identity: WorkerIdentity,
-    /// Whether there is a ring key: not for SERVICE_REGISTRY.
-    pub(crate) has_ring: bool,
-    pub(crate) ttl: Duration,
-    pub(crate) leases: Leases,
-}
-
-/// The leases that a registration has asked etcd for.
-#[derive(Default)]
-pub(crate) struct Leases {
-    /// The newest last. Each may exist on the server and may hold the live key, whatever was answered.
-    asked_for: Mutex<VecDeque<Lease>>,
-    /// The last one that was granted.
-    granted: watch::Sender<Option<Lease>>,
-}
-
-impl Leases {
-    fn ask_for(&self, lease: Lease) {
-        let mut asked_for = self.asked_for.lock();
-        if asked_for.len() >= LEASES_KNOWN {
-            asked_for.pop_front();
-        }
-        asked_for.push_back(lease);
-    }
-
-    fn last(&self) -> Option<Lease> {
-        self.asked_for.lock().back().copied()
-    }
-
-    fn are_ours(&self, id: i64) -> bool {
-        self.asked_for.lock().iter().any(|lease| lease.id == id)
-    }
-}
 
 /// The registration of one worker, kept by a task of its own until [`leave`](Self::leave) or until this is dropped.
 pub(crate) struct Registration {
@@ -116,14 +70,6 @@ pub(crate) struct LeaseInfo {
     pub(crate) count: u64,
     /// The lease of another process that holds the live key instead, 0 for a key without a lease.
     pub(crate) displaced_by: Option<i64>,
-}
-
-/// At which revisions a worker's keys were last written.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct KeyRevisions {
-    /// 0 for SERVICE_REGISTRY.
-    pub(crate) ring: i64,
-    pub(crate) live: i64,
 }
 
 /// What a worker asks for that joins.
@@ -263,21 +209,6 @@ pub(crate) fn busy(identity: &WorkerIdentity) -> Error {
         },
     )
 }
-
-/// How writing the keys ended.
-enum Registered {
-    /// Every key is in place.
-    InPlace { lease: Lease },
-    /// The live key is held by another lease and was left alone.
-    Displaced { lease: Lease, holder: i64 },
-    /// The lease to be used does not exist.
-    LeaseGone { lease: i64 },
-    /// `lease` may exist on the server.
-    Failed { lease: Option<Lease>, error: Error },
-}
-
-/// An error, and the lease that exists or may exist on the server all the same.
-type Unfinished = (Option<Lease>, Error);
 
 /// What a piece of work of the task ended with.
 enum Done {
@@ -741,254 +672,12 @@ async fn next_beat(host: &mut Option<watch::Receiver<Instant>>) -> Option<Instan
     }
 }
 
-impl Registrar {
-    /// Writes both keys, as a worker that starts does.
-    async fn join(
-        &self,
-        worker: &Worker,
-        value: &[u8],
-        overwrite: bool,
-        lease: Option<Lease>,
-        deadline: Instant,
-    ) -> std::result::Result<(Lease, KeyRevisions), Unfinished> {
-        let on_ring = async {
-            if self.has_ring {
-                ring::register(&self.endpoints, &self.keys, worker, overwrite, deadline).await
-            } else {
-                Ok(0)
-            }
-        };
-        let granted = async {
-            match lease {
-                Some(lease) => Ok(lease),
-                None => self.grant(deadline).await,
-            }
-        };
-        // Side by side, since etcd brings each to disk.
-        let (on_ring, granted) = tokio::join!(on_ring, granted);
-        let ring = match on_ring {
-            Ok(revision) => revision,
-            Err(error) => {
-                let mut left = granted.map_or_else(|(lease, _)| lease, Some);
-                // Nobody is to see a lease of a worker that was refused.
-                if let Some(new) = left
-                    && lease.is_none()
-                    && self.revoke(new.id, deadline).await.is_ok()
-                {
-                    left = None;
-                }
-                return Err((left, error));
-            }
-        };
-        let (lease, live) = self.take_over(value, granted?, deadline).await?;
-        Ok((lease, KeyRevisions { ring, live }))
-    }
-
-    /// Writes the live key whoever holds it. Returns its revision, and the lease it is on: a new one if that which was
-    /// given has ended.
-    async fn take_over(
-        &self,
-        value: &[u8],
-        mut lease: Lease,
-        deadline: Instant,
-    ) -> std::result::Result<(Lease, i64), Unfinished> {
-        for already_gone in 0..MAX_LEASES_PER_JOIN {
-            // When the time is over, the lease before is why.
-            let explained = |(lease, error): Unfinished| match error.kind().is_retryable() {
-                true if already_gone > 0 => (lease, self.lease_too_short()),
-                _ => (lease, error),
-            };
-            if already_gone > 0 {
-                lease = self.grant(deadline).await.map_err(explained)?;
-            }
-            let written = self.try_take_over(value, lease, deadline).await;
-            if let Some(revision) = written.map_err(explained)? {
-                return Ok((lease, revision));
-            }
-        }
-        Err((None, self.lease_too_short()))
-    }
-
-    /// `None`: the lease does not exist.
-    async fn try_take_over(
-        &self,
-        value: &[u8],
-        lease: Lease,
-        deadline: Instant,
-    ) -> std::result::Result<Option<i64>, Unfinished> {
-        let put = Txn::new().and_then([self.put_live(value, lease)]);
-        match self.commit_live(put, deadline).await {
-            Ok(answer) => Ok(answer.map(|answer| revision_of(answer.header()))),
-            Err(error) => Err((Some(lease), error)),
-        }
-    }
-
-    fn lease_too_short(&self) -> Error {
-        Error::new(
-            ErrorKind::Unavailable,
-            format!(
-                "The lease of {} ended before its key could be written: the way to etcd takes longer than \
-                 alluxio.worker.failure.detection.timeout ({} s). Raise it, or bring etcd closer.",
-                self.identity,
-                self.ttl.as_secs()
-            ),
-        )
-    }
-
-    /// Writes the keys that are missing, and no other.
-    async fn repair(&self, value: &[u8], lease: Option<Lease>, deadline: Instant) -> Registered {
-        let lease = match lease {
-            Some(lease) => lease,
-            None => match self.grant(deadline).await {
-                Ok(lease) => lease,
-                Err((lease, error)) => return Registered::Failed { lease, error },
-            },
-        };
-        let failed = |error| Registered::Failed {
-            lease: Some(lease),
-            error,
-        };
-        if self.has_ring {
-            let key = self.keys.ring_key(&self.identity);
-            let call = Call::new(
-                format!("Create for path:{key}, value bytes len:{}", value.len()),
-                deadline,
-            );
-            let put = Txn::new()
-                .when([Compare::version(key.as_str(), CompareOp::Equal, 0)])
-                .and_then([TxnOp::put(key.as_str(), value, None)]);
-            if let Err(error) = ring::commit(&self.endpoints, &call, put).await {
-                return failed(error);
-            }
-        }
-        let key = self.keys.live_key(&self.identity);
-        // Nobody's yet. Afterwards: one of our own earlier leases'.
-        let mut may_replace = Compare::version(key.as_str(), CompareOp::Equal, 0);
-        loop {
-            let put = Txn::new()
-                .when([may_replace])
-                .and_then([self.put_live(value, lease)])
-                .or_else([TxnOp::get(key.as_str(), None)]);
-            let answer = match self.commit_live(put, deadline).await {
-                Ok(Some(answer)) => answer,
-                Ok(None) => return Registered::LeaseGone { lease: lease.id },
-                Err(error) => return failed(error),
-            };
-            if answer.succeeded() {
-                return Registered::InPlace { lease };
-            }
-            let mut found = answer.op_responses().into_iter();
-            let holder = found.next().and_then(ring::first_key).map(|kv| kv.lease());
-            may_replace = match holder {
-                Some(holder) if holder == lease.id => return Registered::InPlace { lease },
-                Some(holder) if self.leases.are_ours(holder) => {
-                    Compare::lease(key.as_str(), CompareOp::Equal, holder)
-                }
-                Some(holder) => return Registered::Displaced { lease, holder },
-                // It went away in between.
-                None => Compare::version(key.as_str(), CompareOp::Equal, 0),
-            };
-        }
-    }
-
-    fn put_live(&self, value: &[u8], lease: Lease) -> TxnOp {
-        TxnOp::put(
-            self.keys.live_key(&self.identity),
-            value,
-            Some(PutOptions::new().with_lease(lease.id)),
-        )
-    }
-
-    /// `None`: the lease does not exist.
-    async fn commit_live(
-        &self,
-        txn: Txn,
-        deadline: Instant,
-    ) -> Result<Option<etcd_client::TxnResponse>> {
-        let call = Call::new(
-            format!(
-                "Adding child for parentPath:{}, childPath:{}",
-                self.keys.live_prefix(),
-                self.identity
-            ),
-            deadline,
-        );
-        self.endpoints
-            .call(&call, |mut client| {
-                let txn = txn.clone();
-                async move {
-                    match client.txn(txn).await {
-                        Ok(answer) => Ok(Some(answer)),
-                        Err(error) if status::is_lease_not_found(&error) => Ok(None),
-                        Err(error) => Err(error),
-                    }
-                }
-            })
-            .await
-    }
-
-    /// Grants a lease of an id of our own choice, so that a try whose answer was lost can be repeated.
-    async fn grant(&self, deadline: Instant) -> std::result::Result<Lease, Unfinished> {
-        let asked_for = Lease {
-            id: lease::new_id(),
-            ttl: self.ttl,
-            sent_at: Instant::now(),
-        };
-        self.leases.ask_for(asked_for);
-        match lease::grant(&self.endpoints, asked_for.id, self.ttl, deadline).await {
-            Ok(ttl) => {
-                let lease = Lease { ttl, ..asked_for };
-                self.leases.granted.send_replace(Some(lease));
-                Ok(lease)
-            }
-            Err(error) if error.kind() == ErrorKind::Unavailable => Err((Some(asked_for), error)),
-            Err(error) => Err((None, error)),
-        }
-    }
-
-    /// Revokes the lease. Returns a revision at which the live key is gone; 0 if it is there, on another lease.
-    async fn revoke(&self, lease: i64, deadline: Instant) -> Result<i64> {
-        match lease::revoke(&self.endpoints, lease, deadline).await {
-            // It had ended before.
-            Ok(0) => Ok(self.live_key_gone_at(deadline).await),
-            Ok(revision) => Ok(revision),
-            Err(error) => {
-                let text = error.cause().map_or("", |cause| cause.text.as_str());
-                Err(Error::with_cause(
-                    error.kind(),
-                    error.message(),
-                    Cause {
-                        text: format!(
-                            "{text}; {} stays listed as live until its lease ends by itself, within {} s",
-                            self.identity,
-                            self.ttl.as_secs()
-                        ),
-                        timed_out: error.cause().is_some_and(|cause| cause.timed_out),
-                    },
-                ))
-            }
-        }
-    }
-
-    /// A revision at which the live key does not exist; 0 if it exists or etcd does not tell.
-    async fn live_key_gone_at(&self, deadline: Instant) -> i64 {
-        let key = self.keys.live_key(&self.identity);
-        let call = Call::new(format!("Getting for path:{key}"), deadline);
-        let read = |mut client: etcd_client::Client| {
-            let key = key.as_str();
-            async move { client.get(key, ring::keys_only()).await }
-        };
-        match self.endpoints.call(&call, read).await {
-            Ok(answer) if answer.kvs().is_empty() => revision_of(answer.header()),
-            _ => 0,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Backend, Config, Properties};
+    use crate::etcd::endpoints::Endpoints;
+    use crate::etcd::keys::Keys;
 
     /// A task that nothing drives, of a worker whose etcd is away.
     fn idle_task() -> Task {

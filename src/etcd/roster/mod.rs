@@ -3,8 +3,6 @@
 mod counters;
 mod listing;
 mod progress;
-#[cfg(test)]
-mod simulation;
 mod state;
 mod tables;
 

@@ -3,6 +3,9 @@
 //! Whoever drives it lists everything first, then keeps a watch open and asks etcd the [`Question`]s that compare the
 //! tables with it, and reports every answer.
 
+#[cfg(test)]
+mod simulation;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -7,17 +7,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::Instant;
 
-use super::state::*;
-use super::tables::{Pair, Range, Stamp, Table, Tables};
+use super::*;
+use crate::etcd::roster::tables::Table;
 use crate::record;
-use crate::view::{ClusterView, MemberFilter};
+use crate::view::MemberFilter;
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 
 const RING: &str = "/r/";
@@ -97,14 +94,14 @@ impl<'a> From<&'a Put> for Pair<'a> {
 type Change = (i64, Key, Option<Value>);
 
 /// One history of etcd, from its beginning to its loss.
-struct History {
+struct Epoch {
     /// The contents at each revision, from the first one on.
     first: i64,
     contents: Vec<Contents>,
     changes: Vec<Change>,
 }
 
-impl History {
+impl Epoch {
     fn revision(&self) -> i64 {
         self.first + self.contents.len() as i64 - 1
     }
@@ -155,7 +152,7 @@ struct World {
     start: Instant,
     now: Instant,
     state: State,
-    histories: Vec<History>,
+    histories: Vec<Epoch>,
     term: u64,
     compacted: i64,
     /// Which history and revision etcd was at from when on.
@@ -197,7 +194,7 @@ impl World {
             start: now,
             now,
             state: State::new(has_ring),
-            histories: vec![History {
+            histories: vec![Epoch {
                 first: 1,
                 contents: vec![Contents::new()],
                 changes: Vec::new(),
@@ -250,7 +247,7 @@ impl World {
 
     // --- what the server does ---
 
-    fn history(&self) -> &History {
+    fn history(&self) -> &Epoch {
         &self.histories[self.histories.len() - 1]
     }
 
@@ -432,7 +429,7 @@ impl World {
                 self.history().at(revision).cloned().unwrap_or_default(),
             )
         };
-        self.histories.push(History {
+        self.histories.push(Epoch {
             first,
             contents: vec![contents],
             changes: Vec::new(),
@@ -913,11 +910,11 @@ fn shown(view: &ClusterView) -> Shown {
     shown
 }
 
-/// `$AXM_HISTORIES` says how many.
+/// `$AXM_SIMULATIONS` says how many times as many as usual.
 #[test]
 fn every_generated_history_is_shown_as_it_was() {
-    let histories = std::env::var("AXM_HISTORIES").ok();
-    let histories = histories.map_or(40, |it| it.parse().expect("a number"));
+    let times = std::env::var("AXM_SIMULATIONS").ok();
+    let histories = 40 * times.map_or(1, |it| it.parse().expect("a number"));
     let (mut fresh, mut relists, mut doubts, mut losses) = (0, 0, 0, 0);
     let mut simulated = Duration::ZERO;
     for seed in 0..histories {

@@ -1,0 +1,493 @@
+//! The session's decisions against an etcd and a network that are made up, on a clock that jumps from event to event.
+
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use super::*;
+
+/// A worker, a network and an etcd, all made up, on a clock that jumps from event to event.
+struct World {
+    rng: StdRng,
+    ttl: Duration,
+    now: Instant,
+    session: Session,
+    /// What is under way: answers on their way back.
+    answers: BinaryHeap<std::cmp::Reverse<(Instant, u64, Answer)>>,
+    sequence: u64,
+    server: Server,
+    /// Until when the network swallows everything.
+    cut_until: Instant,
+    /// Until when answers take long, up to more than a TTL.
+    slow_until: Instant,
+    /// Until when the program is stopped: it neither acts nor gives signs of life.
+    frozen_until: Instant,
+    /// Until when the host alone is stopped: it gives no signs of life.
+    silent_until: Instant,
+    beat_at: Instant,
+    renewals_in_flight: usize,
+    registering: bool,
+    /// The lease that the worker was last told its keys are on, until it is told otherwise.
+    confirmed: Option<i64>,
+    /// When something last went wrong that the worker is not told of at once.
+    last_fault: Instant,
+}
+
+#[derive(Default)]
+struct Server {
+    /// When each lease ends.
+    leases: BTreeMap<i64, Instant>,
+    /// Those whose time was over.
+    ended: BTreeSet<i64>,
+    /// What the live key is on.
+    live: Option<i64>,
+    ring: bool,
+    last_lease: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    Renewed {
+        lease: i64,
+        sent_at: Instant,
+    },
+    RenewalLost {
+        lease: i64,
+    },
+    LeaseGone {
+        lease: i64,
+    },
+    Granted {
+        lease: i64,
+        sent_at: Instant,
+    },
+    Registered {
+        lease: i64,
+        sent_at: Instant,
+    },
+    Displaced {
+        lease: i64,
+        holder: i64,
+        sent_at: Instant,
+    },
+    RegisterFailed {
+        lease: Option<(i64, Instant)>,
+    },
+    RegisterFoundLeaseGone {
+        lease: i64,
+    },
+    /// The watch of the own keys tells how they are.
+    Look,
+}
+
+/// Leases from here on are other processes'.
+const FOREIGN: i64 = 1_000_000_000;
+
+impl World {
+    fn new(seed: u64, ttl: Duration) -> Self {
+        let now = Instant::now();
+        let mut world = World {
+            rng: StdRng::seed_from_u64(seed),
+            ttl,
+            now,
+            session: Session::new(now, Some(now), seed),
+            answers: BinaryHeap::new(),
+            sequence: 0,
+            server: Server::default(),
+            cut_until: now,
+            slow_until: now,
+            frozen_until: now,
+            silent_until: now,
+            beat_at: now,
+            renewals_in_flight: 0,
+            registering: true,
+            confirmed: None,
+            last_fault: now,
+        };
+        world.session.join_started();
+        world.register(None);
+        world
+    }
+
+    /// How often the host gives a sign of life.
+    fn beat(&self) -> Duration {
+        (self.ttl / 25).min(Duration::from_secs(1))
+    }
+
+    fn chance(&mut self, one_in: u32) -> bool {
+        self.rng.random_range(0..one_in) == 0
+    }
+
+    fn up_to(&mut self, longest: Duration) -> Duration {
+        longest.mul_f64(self.rng.random_range(0.001..1.0))
+    }
+
+    fn answer(&mut self, after: Duration, answer: Answer) {
+        self.sequence += 1;
+        self.answers
+            .push(std::cmp::Reverse((self.now + after, self.sequence, answer)));
+    }
+
+    fn expire(&mut self) {
+        let now = self.now;
+        let ended = &mut self.server.ended;
+        self.server.leases.retain(|lease, ends| {
+            let lives = *ends > now;
+            if !lives {
+                ended.insert(*lease);
+            }
+            lives
+        });
+        if let Some(lease) = self.server.live
+            && lease != 0
+            && !self.server.leases.contains_key(&lease)
+        {
+            self.server.live = None;
+            self.look();
+        }
+    }
+
+    fn round_trip(&mut self) -> Duration {
+        if self.now < self.slow_until {
+            self.up_to(self.ttl * 3 / 2)
+        } else {
+            Duration::from_micros(self.rng.random_range(300..50_000))
+        }
+    }
+
+    fn fault_until(&mut self, until: Instant) {
+        self.last_fault = self.last_fault.max(until);
+    }
+
+    /// The watch of the own keys answers, now or once the network is back.
+    fn look(&mut self) {
+        let delay = self.round_trip() + self.cut_until.saturating_duration_since(self.now);
+        self.answer(delay, Answer::Look);
+    }
+
+    fn register(&mut self, lease: Option<i64>) {
+        let sent_at = self.now;
+        let mut delay = self.round_trip();
+        if self.now < self.cut_until {
+            // The answer is lost, what was asked for may have been done.
+            let lease = lease.map(|lease| (lease, sent_at)).or_else(|| {
+                let new = self.chance(2).then(|| self.grant());
+                new.map(|lease| (lease, sent_at))
+            });
+            if let Some((lease, _)) = lease
+                && self.chance(2)
+            {
+                self.write(lease);
+            }
+            self.answer(Duration::from_secs(2), Answer::RegisterFailed { lease });
+            return;
+        }
+        let lease = match lease {
+            Some(lease) if self.server.leases.contains_key(&lease) => lease,
+            Some(lease) => {
+                self.answer(delay, Answer::RegisterFoundLeaseGone { lease });
+                return;
+            }
+            None => {
+                let lease = self.grant();
+                self.answer(delay, Answer::Granted { lease, sent_at });
+                delay += self.round_trip();
+                if self.chance(100) {
+                    let lease = Some((lease, sent_at));
+                    self.answer(delay, Answer::RegisterFailed { lease });
+                    return;
+                }
+                lease
+            }
+        };
+        let answer = match self.write(lease) {
+            holder if holder == lease => Answer::Registered { lease, sent_at },
+            holder => Answer::Displaced {
+                lease,
+                holder,
+                sent_at,
+            },
+        };
+        self.answer(delay, answer);
+    }
+
+    fn grant(&mut self) -> i64 {
+        self.server.last_lease += 1;
+        let ends = self.now + self.ttl;
+        self.server.leases.insert(self.server.last_lease, ends);
+        self.server.last_lease
+    }
+
+    /// Writes the keys, except over another process's. Returns whose the live key is then.
+    fn write(&mut self, lease: i64) -> i64 {
+        self.server.ring = true;
+        match self.server.live {
+            Some(holder) if holder == 0 || holder >= FOREIGN => holder,
+            _ if !self.server.leases.contains_key(&lease) => lease,
+            _ => *self.server.live.insert(lease),
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Report(_) => {}
+            Action::Renew { lease, limit, .. } => {
+                self.renewals_in_flight += 1;
+                assert!(self.renewals_in_flight <= MAX_RENEWALS);
+                assert!(limit <= self.ttl, "an answer of no use");
+                assert!(self.now < self.beat_at + self.ttl.mul_f64(0.4));
+                let lease = lease.id;
+                let delay = self.round_trip();
+                if self.now < self.cut_until || delay > limit {
+                    self.answer(limit, Answer::RenewalLost { lease });
+                    return;
+                }
+                let sent_at = self.now;
+                let ends = self.now + self.ttl;
+                match self.server.leases.get_mut(&lease) {
+                    Some(end) => {
+                        *end = (*end).max(ends);
+                        self.answer(delay, Answer::Renewed { lease, sent_at });
+                    }
+                    None => self.answer(delay, Answer::LeaseGone { lease }),
+                }
+            }
+            Action::Register { lease } => {
+                assert!(!self.registering, "two registrations at once");
+                assert!(self.now < self.beat_at + LONGEST_RETRY);
+                self.registering = true;
+                self.register(lease.map(|lease| lease.id));
+            }
+        }
+    }
+
+    fn deliver(&mut self, answer: Answer) {
+        let now = self.now;
+        let granted = |lease: i64, sent_at: Instant| Lease {
+            id: lease,
+            ttl: self.ttl,
+            sent_at,
+        };
+        let event = match answer {
+            Answer::Renewed { lease, sent_at } => {
+                self.renewals_in_flight -= 1;
+                Event::Renewed { lease, sent_at }
+            }
+            Answer::RenewalLost { lease } => {
+                self.renewals_in_flight -= 1;
+                Event::RenewalFailed { lease }
+            }
+            Answer::LeaseGone { lease } => {
+                self.renewals_in_flight -= 1;
+                self.confirmed.take_if(|confirmed| *confirmed == lease);
+                Event::LeaseGone { lease }
+            }
+            Answer::Granted { lease, sent_at } => Event::Granted {
+                lease: granted(lease, sent_at),
+            },
+            Answer::Registered { lease, sent_at } => {
+                self.registering = false;
+                self.confirmed = Some(lease);
+                let lease = granted(lease, sent_at);
+                // The keys are read again after each registration.
+                self.look();
+                Event::Registered { lease }
+            }
+            Answer::Displaced {
+                lease,
+                holder,
+                sent_at,
+            } => {
+                self.registering = false;
+                self.confirmed = Some(lease);
+                let lease = granted(lease, sent_at);
+                self.look();
+                Event::Displaced { lease, holder }
+            }
+            Answer::RegisterFailed { lease } => {
+                self.registering = false;
+                let lease = lease.map(|(lease, sent_at)| granted(lease, sent_at));
+                // The first is tried again by whoever joins.
+                if self.confirmed.is_none() && self.session.state == RegistrationState::Joining {
+                    self.session.handle(Event::RegisterFailed { lease }, now);
+                    self.session.join_started();
+                    self.registering = true;
+                    let lease = self.session.lease().map(|lease| lease.id);
+                    self.register(lease);
+                    return;
+                }
+                Event::RegisterFailed { lease }
+            }
+            Answer::RegisterFoundLeaseGone { lease } => {
+                self.registering = false;
+                self.confirmed.take_if(|confirmed| *confirmed == lease);
+                self.session.register_found_lease_gone(lease, now);
+                return;
+            }
+            Answer::Look if now < self.cut_until => return self.look(),
+            // The keys are read again after a registration.
+            Answer::Look if self.registering => return,
+            Answer::Look => {
+                if !self.server.ring {
+                    self.confirmed = None;
+                    self.session.handle(Event::RingKeyMissing, now);
+                }
+                let ours = self.session.lease().map(|lease| lease.id);
+                match self.server.live {
+                    Some(holder) if holder == 0 || holder >= FOREIGN => {
+                        Event::LiveKeyForeign { holder }
+                    }
+                    live if live.is_none() || live != ours => {
+                        self.confirmed = None;
+                        Event::LiveKeyMissing
+                    }
+                    _ => return,
+                }
+            }
+        };
+        self.session.handle(event, now);
+    }
+
+    /// Something bad, now and then.
+    fn misfortune(&mut self) {
+        let length = self.up_to(self.ttl * 5 / 2);
+        let until = self.now + length;
+        // One in eight TTLs or so.
+        let steps = self.ttl.div_duration_f64(self.beat());
+        match self.rng.random_range(0..80 * steps as u32) {
+            0 => {
+                self.cut_until = until;
+                self.fault_until(until);
+            }
+            1 => {
+                self.slow_until = until;
+                // A registration takes two round trips.
+                self.fault_until(until + self.ttl * 3);
+            }
+            2 => {
+                self.frozen_until = until;
+                self.fault_until(until);
+            }
+            3 => {
+                self.silent_until = until;
+                self.fault_until(until);
+            }
+            4 => {
+                // An administrator revokes every lease.
+                self.server.leases.clear();
+                self.fault_until(self.now);
+                self.expire();
+            }
+            5 => {
+                self.server.live = None;
+                self.fault_until(self.now);
+                self.look();
+            }
+            6 => {
+                self.server.ring = false;
+                self.fault_until(self.now);
+                self.look();
+            }
+            7 => {
+                // A new leader gives every lease its full time again, and a second more.
+                let ends = self.now + self.ttl + Duration::from_secs(1);
+                self.server.leases.values_mut().for_each(|end| *end = ends);
+                if self.server.live >= Some(FOREIGN) {
+                    self.fault_until(ends);
+                }
+            }
+            8 => {
+                // Another process takes the identity for a while.
+                self.server.last_lease += 1;
+                let lease = FOREIGN + self.server.last_lease;
+                self.server.leases.insert(lease, until);
+                self.server.live = Some(lease);
+                self.fault_until(until);
+                self.look();
+            }
+            9 => {
+                // The machine sleeps: only the server's clock goes on.
+                let ends = self.server.leases.values_mut();
+                ends.for_each(|end| *end -= length);
+                self.session.handle(Event::Slept { by: length }, self.now);
+                self.fault_until(self.now);
+                self.expire();
+            }
+            _ => {}
+        }
+    }
+
+    fn step(&mut self) {
+        let mut next = self.now + self.beat();
+        next = next.min(self.session.wake_at(self.now));
+        if let Some(answer) = self.answers.peek() {
+            next = next.min(answer.0.0);
+        }
+        self.now = next.max(self.now + Duration::from_nanos(1));
+        if self.now < self.frozen_until {
+            // Nothing runs; the server's clock goes on.
+            self.now = self.frozen_until;
+        }
+        self.expire();
+        if self.now >= self.silent_until {
+            self.beat_at = self.now;
+            let at = self.now;
+            self.session.handle(Event::HostAlive { at }, at);
+        }
+        while let Some(std::cmp::Reverse((at, ..))) = self.answers.peek()
+            && *at <= self.now
+        {
+            let Some(std::cmp::Reverse((.., answer))) = self.answers.pop() else {
+                break;
+            };
+            self.deliver(answer);
+        }
+        self.misfortune();
+        for action in self.session.poll(self.now) {
+            self.carry_out(action);
+        }
+        self.check();
+    }
+
+    fn check(&mut self) {
+        let now = self.now;
+        // No wait of zero length follows a poll: that would be a busy loop.
+        assert!(self.session.wake_at(now) > now, "spins");
+        let lease = self.session.lease().map(|lease| lease.id);
+        let alive = [RegistrationState::Registered, RegistrationState::Suspect];
+        if alive.contains(&self.session.state) {
+            assert_eq!(lease, self.confirmed, "registered before the keys are");
+            let has_ended = lease.is_some_and(|lease| self.server.ended.contains(&lease));
+            assert!(!has_ended, "taken for alive after its end");
+        }
+        // Whatever happened: soon after the last fault the worker is registered.
+        let since = now.saturating_duration_since(self.last_fault);
+        if since > Duration::from_secs(7) {
+            assert_eq!(self.server.live, lease, "not listed {since:?} later");
+            assert!(self.server.ring, "not on the ring {since:?} later");
+            assert_eq!(self.session.displaced_by(), None);
+            assert_eq!(
+                self.session.state,
+                RegistrationState::Registered,
+                "{since:?} later, {} renewals under way",
+                self.renewals_in_flight
+            );
+        }
+    }
+}
+
+/// `$AXM_SIMULATIONS` says how many times as many as usual.
+fn times() -> u64 {
+    let times = std::env::var("AXM_SIMULATIONS").ok();
+    times.map_or(1, |it| it.parse().expect("a number"))
+}
+
+#[test]
+fn recovers_from_every_generated_history() {
+    for (seconds, histories) in [(2, 30), (5, 50), (120, 20)] {
+        for seed in 0..histories * times() {
+            let mut world = World::new(seed, Duration::from_secs(seconds));
+            for _ in 0..20_000 {
+                world.step();
+            }
+        }
+    }
+}

@@ -9,7 +9,7 @@ use alluxio_membership::error::ErrorKind;
 use alluxio_membership::etcd::Clusters;
 use alluxio_membership::membership::Membership;
 use alluxio_membership::view::{ChangeKind, ClusterView, MemberFilter};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 const LONG: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -39,16 +39,40 @@ fn hosts(view: &ClusterView, filter: MemberFilter) -> Vec<&str> {
         .collect()
 }
 
+/// The RPC ports of three workers, none of which accepts connections yet. All have one number.
+fn rpc_ports() -> (u16, [TcpSocket; 3]) {
+    let hold = |host: &str, port: u16| {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(
+            (
+                host.parse::<std::net::Ipv4Addr>().expect("an address"),
+                port,
+            )
+                .into(),
+        )?;
+        Ok::<_, std::io::Error>(socket)
+    };
+    for _ in 0..100 {
+        let port = common::free_ports(1)[0];
+        let held = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(|host| hold(host, port));
+        // Else another program was faster.
+        if let [Ok(first), Ok(second), Ok(third)] = held {
+            return (port, [first, second, third]);
+        }
+    }
+    panic!("no port is free under three addresses");
+}
+
 /// One process of a worker: something listens on its RPC port.
-async fn listen(host: &str, port: u16) -> TcpListener {
-    TcpListener::bind((host, port)).await.expect("listen")
+fn listen(port: TcpSocket) -> TcpListener {
+    port.listen(128).expect("listen")
 }
 
 #[tokio::test]
 async fn workers_are_live_while_they_accept_connections() {
-    let port = common::free_ports(1)[0];
-    let first = listen("127.0.0.1", port).await;
-    let second = listen("127.0.0.2", port).await;
+    let (port, [first, second, third]) = rpc_ports();
+    let (first, second) = (listen(first), listen(second));
     let membership = open("127.0.0.1\n127.0.0.2\n127.0.0.3\n", port, "100ms");
 
     let view = membership.view().await.expect("probed");
@@ -73,7 +97,7 @@ async fn workers_are_live_while_they_accept_connections() {
     assert_eq!(changes.len(), 1);
     assert_eq!(changes[0].kind, ChangeKind::Lost);
 
-    let third = listen("127.0.0.3", port).await;
+    let third = listen(third);
     let returned = next(&membership, &lost).await;
     assert_eq!(
         hosts(&returned, MemberFilter::Live),

@@ -4,6 +4,7 @@
 // Every test program compiles this module, and none uses all of it.
 #![allow(dead_code)]
 
+pub mod dead;
 pub mod tls;
 pub mod toxiproxy;
 
@@ -20,7 +21,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use etcd_client::{
-    Client, ConnectOptions, DeleteOptions, GetOptions, KeyValue, Permission, PutOptions,
+    Client, ConnectOptions, DeleteOptions, GetOptions, KeyValue, MemberAddOptions, Permission,
+    PutOptions,
 };
 use tempfile::TempDir;
 
@@ -277,6 +279,23 @@ impl Etcd {
         self.restart().await;
     }
 
+    /// Ends the server, copies its data and starts it again.
+    pub async fn back_up(&self) -> Backup {
+        self.stop().await;
+        let backup = Backup(tempfile::tempdir().expect("a folder"));
+        copy_folder(&self.data_folder(), backup.0.path()).expect("copy etcd's data");
+        self.restart().await;
+        backup
+    }
+
+    /// Kills the server and starts it again with the data of the backup: revisions go back to what they were then.
+    pub async fn restore(&self, backup: &Backup) {
+        self.kill();
+        fs::remove_dir_all(self.data_folder()).expect("delete etcd's data");
+        copy_folder(backup.0.path(), &self.data_folder()).expect("copy the backup");
+        self.restart().await;
+    }
+
     fn wipe(&self) {
         fs::remove_dir_all(self.data_folder()).expect("delete etcd's data");
         self.root_password.lock().unwrap().take();
@@ -353,10 +372,12 @@ impl Etcd {
     }
     async fn is_healthy(&self) -> bool {
         let read = async { self.connect().await?.get("health", None).await };
-        matches!(
-            tokio::time::timeout(Duration::from_secs(2), read).await,
-            Ok(Ok(_))
-        )
+        match tokio::time::timeout(Duration::from_secs(2), read).await {
+            Ok(Ok(_)) => true,
+            // It has joined its cluster and is up to more only when it is promoted.
+            Ok(Err(error)) => error.to_string().contains("not supported for learner"),
+            Err(_) => false,
+        }
     }
 
     async fn connect(&self) -> Result<Client, etcd_client::Error> {
@@ -526,6 +547,25 @@ async fn answer<T>(what: &str, call: impl Future<Output = Result<T, etcd_client:
     }
 }
 
+/// A copy of a server's data.
+pub struct Backup(TempDir);
+
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    // etcd refuses data that others may read.
+    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
 /// Several etcd servers that form one cluster.
 pub struct EtcdCluster {
     members: Vec<Etcd>,
@@ -589,6 +629,57 @@ impl EtcdCluster {
         self.members.iter().for_each(Etcd::kill);
         self.members.iter().for_each(Etcd::wipe);
         self.run_again().await;
+    }
+
+    /// Adds a server that has the data of the others but neither votes nor serves clients.
+    pub async fn add_learner(&self) -> Etcd {
+        let template = &self.members[0];
+        let [client_port, peer_port] = free_ports(2)[..] else {
+            unreachable!("as many as were asked for");
+        };
+        let client_url = format!("http://127.0.0.1:{client_port}");
+        let peer_url = format!("http://127.0.0.1:{peer_port}");
+        eventually("a learner is added", START_DEADLINE, || async {
+            // Refused until the members have been connected for some seconds.
+            let options = MemberAddOptions::new().with_is_learner();
+            let mut client = template.client().await;
+            let added = client.member_add([&peer_url], Some(options)).await;
+            match added {
+                Ok(_) => true,
+                Err(error) => error.to_string().contains("Peer URLs already exists"),
+            }
+        })
+        .await;
+        let initial = template.args.iter();
+        let initial = initial
+            .filter_map(|arg| arg.strip_prefix("--initial-cluster="))
+            .next_back()
+            .expect("members know their cluster");
+        let folder = tempfile::tempdir().expect("make a folder for etcd");
+        let learner = Etcd {
+            binary: template.binary.clone(),
+            args: vec![
+                "--name=learner".to_string(),
+                format!("--data-dir={}", folder.path().join("data").display()),
+                format!("--listen-client-urls={client_url}"),
+                format!("--advertise-client-urls={client_url}"),
+                format!("--listen-peer-urls={peer_url}"),
+                format!("--initial-advertise-peer-urls={peer_url}"),
+                format!("--initial-cluster={initial},learner={peer_url}"),
+                "--initial-cluster-state=existing".to_string(),
+                "--logger=zap".to_string(),
+                "--log-outputs=stderr".to_string(),
+            ],
+            client_port,
+            tls_port: 0,
+            root_password: Mutex::new(None),
+            child: Mutex::new(None),
+            run_in_log: AtomicU64::new(0),
+            folder,
+        };
+        learner.run().expect("start etcd");
+        learner.wait_until_running_again().await;
+        learner
     }
 
     async fn run_again(&self) {
@@ -677,13 +768,13 @@ async fn try_start_members(options: &EtcdOptions, size: usize) -> Result<Vec<Etc
     Ok(members)
 }
 
-/// Ports nobody listens on now. They lie below those that systems give to outgoing connections: a client that keeps
+/// Ports nobody listens on now, under whichever address of this machine. They lie below those that systems give to outgoing connections: a client that keeps
 /// trying to reach a stopped server on one of those ends up connected to itself, and holds the port.
 pub fn free_ports(count: usize) -> Vec<u16> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     while listeners.len() < count {
         let port = rand::random_range(12_000..32_000);
-        listeners.extend(TcpListener::bind(("127.0.0.1", port)));
+        listeners.extend(TcpListener::bind(("0.0.0.0", port)));
     }
     listeners
         .iter()

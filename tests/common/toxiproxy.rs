@@ -1,6 +1,6 @@
 //! A network that fails as it is told: toxiproxy between the library and etcd.
 
-use std::net::TcpStream;
+use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -41,27 +41,36 @@ impl Toxiproxy {
     pub async fn start() -> Toxiproxy {
         let binary = std::env::var_os("AXM_TOXIPROXY")
             .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/bin/toxiproxy").into());
-        let port = free_ports(1)[0];
-        let mut command = Command::new(&binary);
-        command
-            .args(["-host", "127.0.0.1", "-port", &port.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let child = spawn(command).unwrap_or_else(|error| {
-            panic!("no toxiproxy ({binary:?}: {error}): run `make tools`, or set $AXM_TOXIPROXY")
-        });
         let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(
-                start.elapsed() < START_DEADLINE,
-                "toxiproxy does not answer"
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Toxiproxy {
-            child,
-            api: format!("http://127.0.0.1:{port}"),
+        loop {
+            let port = free_ports(1)[0];
+            let mut command = Command::new(&binary);
+            command
+                .args(["-host", "127.0.0.1", "-port", &port.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            let child = spawn(command).unwrap_or_else(|error| {
+                panic!(
+                    "no toxiproxy ({binary:?}: {error}): run `make tools`, or set $AXM_TOXIPROXY"
+                )
+            });
+            let mut toxiproxy = Toxiproxy {
+                child,
+                api: format!("http://127.0.0.1:{port}"),
+            };
+            // Another program may have taken the port meanwhile, and would answer instead.
+            while toxiproxy.child.try_wait().expect("wait").is_none() {
+                if listens(toxiproxy.child.id(), port) {
+                    return toxiproxy;
+                }
+                assert!(
+                    start.elapsed() < START_DEADLINE,
+                    "toxiproxy does not answer"
+                );
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert!(start.elapsed() < START_DEADLINE, "toxiproxy ends");
         }
     }
 
@@ -72,11 +81,24 @@ impl Toxiproxy {
 
     /// A way to this port that works for now.
     pub fn to_port(&self, upstream: u16) -> Proxy {
-        self.between(&format!("127.0.0.1:{}", free_ports(1)[0]), upstream)
+        for _ in 0..100 {
+            let listen = format!("127.0.0.1:{}", free_ports(1)[0]);
+            match self.try_between(&listen, upstream) {
+                // Somebody was faster.
+                Err(text) if text.contains("address already in use") => {}
+                proxy => return proxy.unwrap_or_else(|text| panic!("toxiproxy refuses: {text}")),
+            }
+        }
+        panic!("no free port for a proxy");
     }
 
     /// The same, from this address.
     pub fn between(&self, listen: &str, upstream: u16) -> Proxy {
+        self.try_between(listen, upstream)
+            .unwrap_or_else(|text| panic!("toxiproxy refuses {listen}: {text}"))
+    }
+
+    fn try_between(&self, listen: &str, upstream: u16) -> Result<Proxy, String> {
         let proxy = Proxy {
             url: format!("{}/proxies/{listen}", self.api),
             address: listen.to_owned(),
@@ -87,8 +109,8 @@ impl Toxiproxy {
             "upstream": format!("127.0.0.1:{upstream}"),
             "enabled": true,
         });
-        send(minreq::post(format!("{}/proxies", self.api)), &settings);
-        proxy
+        try_send(minreq::post(format!("{}/proxies", self.api)), &settings)?;
+        Ok(proxy)
     }
 }
 
@@ -165,15 +187,36 @@ impl Proxy {
 }
 
 fn send(request: minreq::Request, body: &Value) -> Value {
+    try_send(request, body).unwrap_or_else(|text| panic!("toxiproxy refuses {body}: {text}"))
+}
+
+fn try_send(request: minreq::Request, body: &Value) -> Result<Value, String> {
     let response = request
         .with_timeout(10)
         .with_json(body)
         .and_then(minreq::Request::send)
         .expect("toxiproxy answers");
-    let text = response.as_str().unwrap_or_default();
-    assert!(
-        (200..300).contains(&response.status_code),
-        "toxiproxy refuses {body}: {text}"
-    );
-    response.json().unwrap_or_default()
+    if (200..300).contains(&response.status_code) {
+        Ok(response.json().unwrap_or_default())
+    } else {
+        Err(response.as_str().unwrap_or_default().to_owned())
+    }
+}
+
+/// Whether this process, and no other, listens on the port of 127.0.0.1.
+fn listens(process: u32, port: u16) -> bool {
+    let address = format!("0100007F:{port:04X}");
+    let table = fs::read_to_string("/proc/net/tcp").expect("read the connections");
+    let socket = table.lines().find_map(|row| {
+        let row: Vec<&str> = row.split_whitespace().collect();
+        let is_it = row.get(1) == Some(&address.as_str()) && row.get(3) == Some(&"0A");
+        is_it.then(|| format!("socket:[{}]", row[9]))
+    });
+    let Some(socket) = socket else { return false };
+    let files = fs::read_dir(format!("/proc/{process}/fd"));
+    files.is_ok_and(|files| {
+        files
+            .filter_map(|file| fs::read_link(file.ok()?.path()).ok())
+            .any(|link| link.as_os_str() == socket.as_str())
+    })
 }

@@ -1,6 +1,6 @@
 //! Tokens that expire, users that come and go.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alluxio_membership::error::ErrorKind;
 use alluxio_membership::membership::{JoinOptions, Membership};
@@ -8,7 +8,9 @@ use etcd_client::{Permission, PermissionType};
 
 use crate::common::toxiproxy::Toxiproxy;
 use crate::common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
-use crate::scene::{Fault, LIVE, LONG, is_registered, join, lease_of, lists, open, worker};
+use crate::scene::{
+    Fault, LIVE, LONG, PATIENT, is_registered, join, lease_of, lists, open, worker,
+};
 
 const USER: &str = "alluxio";
 const CREDENTIALS: [(&str, &str); 2] = [
@@ -52,6 +54,11 @@ fn authentications(etcd: &Etcd) -> u64 {
     )
 }
 
+/// How many times [`COUNTED`] has begun since: on a loaded machine a second one may have.
+fn periods(since: Instant) -> u64 {
+    1 + since.elapsed().as_secs() / COUNTED.as_secs()
+}
+
 fn requests(etcd: &Etcd) -> u64 {
     etcd.metric("grpc_server_started_total", &[])
 }
@@ -78,8 +85,10 @@ async fn a_token_that_expired_is_replaced_unnoticed(version: EtcdVersion) {
     eventually("the watch goes on", LONG, || lists(&reader, &[1, 2])).await;
     eventually("renewed", LONG, || async { is_registered(&member, 1) }).await;
     let spent = authentications(&etcd) - before;
-    // One for each of the three processes, and one more where two of its calls were refused the same token.
-    assert!(spent <= 6, "{spent} authentications");
+    // One for each of the three processes, and one more where two of its calls were refused the same token; as many each
+    // time that a token may have expired since.
+    let expired = 1 + fault.elapsed().as_secs() / 4;
+    assert!(spent <= 6 * expired, "{spent} authentications");
     assert_eq!(lease_of(&etcd, 1).await, lease);
     fault.outcome(format!(
         "same lease, the watch went on; {spent} authentications of 3 processes"
@@ -98,7 +107,9 @@ async fn authentication_is_switched_on_and_off_under_way(version: EtcdVersion) {
     etcd.add_user(USER, "password", least_role()).await;
     let with = || with_credentials(etcd.endpoint(), &[]);
     let without = || open(&[etcd.endpoint()], &[]);
-    let (good_member, good_reader) = (with(), with());
+    // What it has in memory does not depend on users, and may be old on a loaded machine.
+    let good_reader = with_credentials(etcd.endpoint(), &PATIENT);
+    let good_member = with();
     let (bad_member, bad_reader) = (without(), without());
     join(&good_member, 1).await;
     join(&bad_member, 2).await;
@@ -123,20 +134,17 @@ async fn authentication_is_switched_on_and_off_under_way(version: EtcdVersion) {
     let refused = fault.elapsed();
     let joined = bad_member.join(&worker(3), &JoinOptions::default()).await;
     assert_eq!(joined.unwrap_err().kind(), ErrorKind::Unauthenticated);
-    let before = requests(&etcd);
+    let (before, counting) = (requests(&etcd), Instant::now());
     tokio::time::sleep(COUNTED).await;
     let spent = requests(&etcd) - before;
     // Four processes.
-    assert!(spent < 150, "{spent} requests in {COUNTED:?}");
+    assert!(spent < 150 * periods(counting), "{spent} requests");
     // Those with credentials have not noticed.
     let newcomer = with();
     join(&newcomer, 4).await;
     eventually("the new worker is listed", LONG, || async {
-        good_reader
-            .view()
-            .await
-            .expect("users do not matter to it")
-            .is_live(&worker(4).identity)
+        let view = good_reader.view().await;
+        view.is_ok_and(|view| view.is_live(&worker(4).identity))
     })
     .await;
     assert!(is_registered(&good_member, 1));
@@ -198,16 +206,18 @@ async fn access_is_lost_and_restored<Harmed, Mended>(
     let joined = member.join(&worker(2), &JoinOptions::default()).await;
     assert_eq!(joined.unwrap_err().kind(), kind);
     let (all_before, before) = (requests(&etcd), authentications(&etcd));
+    let counting = Instant::now();
     tokio::time::sleep(COUNTED).await;
     let (all_spent, spent) = (
         requests(&etcd) - all_before,
         authentications(&etcd) - before,
     );
-    assert!(all_spent < 100, "{all_spent} requests in {COUNTED:?}");
+    let periods = periods(counting);
+    assert!(all_spent < 100 * periods, "{all_spent} requests");
     // Each costs etcd 70 ms of computing.
-    assert!(spent <= 8, "{spent} authentications in {COUNTED:?}");
+    assert!(spent <= 8 * periods, "{spent} authentications");
 
-    let mended = std::time::Instant::now();
+    let mended = Instant::now();
     mend(etcd.client().await)
         .await
         .expect("give the access back");
@@ -313,7 +323,9 @@ async fn refused_credentials_are_not_shown_again_at_once(version: EtcdVersion) {
         );
     }
     let spent = authentications(&etcd) - before;
-    assert!(spent <= 3, "{spent} authentications");
+    // A refusal stands for 1.6 s at least, and for longer from then on.
+    let allowed = 3 + fault.elapsed().as_secs();
+    assert!(spent <= allowed, "{spent} authentications");
     let changed = etcd
         .client()
         .await
@@ -421,9 +433,9 @@ async fn signed_tokens_outlive_changes_of_users(version: EtcdVersion) {
         version,
     );
     let before = authentications(&etcd);
-    let until = std::time::Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(5);
     let mut number = 1;
-    while std::time::Instant::now() < until {
+    while Instant::now() < until {
         number += 1;
         // One request, lest it is refused itself.
         let added = etcd.client().await.role_add(format!("role{number}")).await;

@@ -6,7 +6,11 @@
 mod common;
 
 mod auth;
+mod clock;
 mod connections;
+mod endpoints;
+mod history;
+mod load;
 mod members;
 mod network;
 mod processes;

@@ -1,21 +1,22 @@
 //! The truth about a cluster, and what a manager made of it.
 //!
-//! A [`Recorder`] notes every change of the live keys as etcd itself tells it, by a client and a connection of its own;
-//! an [`Observer`] notes every view of a manager. [`Recorder::compare`] names every difference.
+//! A [`Recorder`] notes every change of the live keys and the ring keys as etcd itself tells it, by a client and a
+//! connection of its own; an [`Observer`] notes every view of a manager. [`Recorder::compare`] names every difference.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use alluxio_membership::membership::Membership;
-use alluxio_membership::view::MemberFilter;
-use etcd_client::{EventType, GetOptions, WatchOptions};
+use alluxio_membership::view::{ChangeKind, ClusterView, MemberFilter};
+use alluxio_membership::worker::WorkerState;
+use etcd_client::{EventType, GetOptions, Txn, TxnOp, TxnOpResponse, WatchOptions};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::common::{Etcd, eventually};
-use super::scene::{LIVE, LONG};
+use super::scene::{LIVE, LONG, RING};
 
 /// Changes with each call of [`Recorder::compare`], which so knows that it has seen everything before.
 const MARKER: &str = "/recorder";
@@ -29,34 +30,69 @@ pub struct Recorder {
 
 #[derive(Default)]
 struct Truth {
-    /// The live workers at `first`.
-    initial: Names,
+    /// The workers at `first`.
+    initial: Keys,
     first: i64,
     changes: Vec<Change>,
     /// The revision up to which everything is known.
     seen: i64,
 }
 
+/// The names of the workers that have keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Keys {
+    ring: Names,
+    live: Names,
+}
+
+impl Keys {
+    fn of(&mut self, prefix: &str) -> &mut Names {
+        if prefix == LIVE {
+            &mut self.live
+        } else {
+            &mut self.ring
+        }
+    }
+
+    fn apply(&mut self, change: &Change) {
+        let names = self.of(change.prefix);
+        if change.is_there {
+            names.insert(change.name.clone());
+        } else {
+            names.remove(&change.name);
+        }
+    }
+}
+
 struct Change {
     at: Instant,
     revision: i64,
+    prefix: &'static str,
     name: String,
-    is_live: bool,
+    is_there: bool,
 }
 
 impl Recorder {
     /// Records from now on. The server may be killed and restarted, but must not lose its data.
     pub async fn start(etcd: &Etcd) -> Recorder {
         let mut client = etcd.client().await;
-        let options = GetOptions::new().with_prefix().with_keys_only();
-        let listed = client.get(LIVE, Some(options)).await.expect("list");
+        let list = [LIVE, RING].map(|prefix| {
+            let options = GetOptions::new().with_prefix().with_keys_only();
+            TxnOp::get(prefix, Some(options))
+        });
+        let listed = client.txn(Txn::new().and_then(list)).await.expect("list");
         let first = listed.header().expect("a header").revision();
+        let mut initial = Keys::default();
+        for answer in listed.op_responses() {
+            let TxnOpResponse::Get(answer) = answer else {
+                continue;
+            };
+            for (prefix, name) in answer.kvs().iter().filter_map(|kv| name(kv.key())) {
+                initial.of(prefix).insert(name);
+            }
+        }
         let truth = Arc::new(Mutex::new(Truth {
-            initial: listed
-                .kvs()
-                .iter()
-                .filter_map(|kv| name(kv.key()))
-                .collect(),
+            initial,
             first,
             changes: Vec::new(),
             seen: first,
@@ -71,8 +107,8 @@ impl Recorder {
         Recorder { truth, task }
     }
 
-    /// What is wrong with these views: a step back, a worker too many or too few for the view's revision, or a change
-    /// that took longer than `bound` to be seen.
+    /// What is wrong with these views: a step back, a worker too many or too few, or in the wrong state, for the view's
+    /// revision, a change of a worker that cannot follow the one before, or one that took longer than `bound` to be seen.
     pub async fn compare(&self, etcd: &Etcd, views: &[Seen], bound: Duration) -> Vec<String> {
         etcd.put(MARKER, "").await;
         let until = etcd.revision().await;
@@ -87,19 +123,24 @@ impl Recorder {
                 wrong.push(format!("{:?} after {:?}", pair[1], pair[0]));
             }
         }
+        let mut walk = Walk::new(&truth);
         for view in views.iter().filter(|view| view.revision >= truth.first) {
-            let expected = truth.live_at(view.revision);
-            if view.live != expected {
-                wrong.push(format!("{view:?}, but etcd had {expected:?}"));
+            let expected = walk.to(view.revision);
+            if let Some(difference) = view.difference(expected) {
+                wrong.push(format!("{view:?}: {difference}"));
             }
         }
+        wrong.extend(impossible_changes(views));
+        let mut later = views.iter().peekable();
         for change in &truth.changes {
-            let seen = views
-                .iter()
-                .find(|view| view.revision >= change.revision && view.at + bound >= change.at);
-            match seen {
+            while later
+                .next_if(|view| view.revision < change.revision)
+                .is_some()
+            {}
+            match later.peek() {
                 Some(view) if view.at > change.at + bound => wrong.push(format!(
-                    "{} at revision {} was seen {:?} later",
+                    "{}{} at revision {} was seen {:?} later",
+                    change.prefix,
                     change.name,
                     change.revision,
                     view.at - change.at
@@ -107,11 +148,12 @@ impl Recorder {
                 _ => {}
             }
         }
-        match views.last() {
-            Some(last) if last.live == truth.live_at(until) => {}
-            last => wrong.push(format!(
-                "at the end {last:?}, but etcd has {:?}",
-                truth.live_at(until)
+        let at_the_end = Walk::new(&truth).to(until).clone();
+        match views.last().map(|last| last.difference(&at_the_end)) {
+            Some(None) => {}
+            difference => wrong.push(format!(
+                "at the end {:?}: {difference:?}, but etcd has {at_the_end:?}",
+                views.last()
             )),
         }
         wrong
@@ -119,7 +161,9 @@ impl Recorder {
 
     /// How many changes of live keys there were.
     pub fn changes(&self) -> usize {
-        self.truth.lock().changes.len()
+        let truth = self.truth.lock();
+        let live = truth.changes.iter().filter(|it| it.prefix == LIVE);
+        live.count()
     }
 }
 
@@ -129,18 +173,73 @@ impl Drop for Recorder {
     }
 }
 
-impl Truth {
-    fn live_at(&self, revision: i64) -> Names {
-        let mut live = self.initial.clone();
-        for change in self.changes.iter().take_while(|c| c.revision <= revision) {
-            if change.is_live {
-                live.insert(change.name.clone());
+/// The truth at one revision after another.
+struct Walk<'a> {
+    truth: &'a Truth,
+    keys: Keys,
+    applied: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(truth: &'a Truth) -> Self {
+        Walk {
+            truth,
+            keys: truth.initial.clone(),
+            applied: 0,
+        }
+    }
+
+    fn to(&mut self, revision: i64) -> &Keys {
+        if self.applied > 0 && self.truth.changes[self.applied - 1].revision > revision {
+            *self = Walk::new(self.truth);
+        }
+        let left = &self.truth.changes[self.applied..];
+        for change in left.iter().take_while(|it| it.revision <= revision) {
+            self.keys.apply(change);
+            self.applied += 1;
+        }
+        &self.keys
+    }
+}
+
+/// What [`ClusterView::changes_since`] tells of each worker, from one view to the next, must make one story: nobody is lost
+/// twice in a row, or comes back without having been lost.
+fn impossible_changes(views: &[Seen]) -> Vec<String> {
+    use ChangeKind::{Added, Live, Lost, Moved, Removed};
+    let mut wrong = Vec::new();
+    let mut states: BTreeMap<&str, WorkerState> = BTreeMap::new();
+    for view in views {
+        for (kind, name, now) in &view.changes {
+            let before = states.get(name.as_str()).copied();
+            let is_possible = match (kind, before) {
+                (Added, None) => true,
+                (Removed | Moved, Some(state)) => state == *now,
+                (Live, Some(WorkerState::Lost)) => *now == WorkerState::Live,
+                (Lost, Some(WorkerState::Live)) => *now == WorkerState::Lost,
+                _ => false,
+            };
+            if !is_possible {
+                wrong.push(format!(
+                    "{kind:?} of {name} that was {before:?}, now {now:?}"
+                ));
+            }
+            if *kind == Removed {
+                states.remove(name.as_str());
             } else {
-                live.remove(&change.name);
+                states.insert(name, *now);
             }
         }
-        live
+        let names = |state| {
+            let of_state = states.iter().filter(move |(_, it)| **it == state);
+            of_state.map(|(name, _)| *name)
+        };
+        let adds_up = names(WorkerState::Live).eq(view.keys.live.iter().map(String::as_str))
+            && names(WorkerState::Lost).eq(view.lost.iter().map(String::as_str));
+        if !adds_up {
+            wrong.push(format!("{view:?}, but its changes add up to {states:?}"));
+        }
     }
+    wrong
 }
 
 async fn record(
@@ -155,12 +254,13 @@ async fn record(
         let mut truth = truth.lock();
         for event in message.events() {
             let Some(kv) = event.kv() else { continue };
-            if let Some(name) = name(kv.key()) {
+            if let Some((prefix, name)) = name(kv.key()) {
                 truth.changes.push(Change {
                     at: Instant::now(),
                     revision: kv.mod_revision(),
+                    prefix,
                     name,
-                    is_live: event.event_type() == EventType::Put,
+                    is_there: event.event_type() == EventType::Put,
                 });
             }
             truth.seen = truth.seen.max(kv.mod_revision());
@@ -169,9 +269,11 @@ async fn record(
     Ok(())
 }
 
-fn name(key: &[u8]) -> Option<String> {
+fn name(key: &[u8]) -> Option<(&'static str, String)> {
     let key = std::str::from_utf8(key).ok()?;
-    key.strip_prefix(LIVE).map(str::to_string)
+    [LIVE, RING]
+        .into_iter()
+        .find_map(|prefix| Some((prefix, key.strip_prefix(prefix)?.to_owned())))
 }
 
 /// One view of a manager.
@@ -180,7 +282,61 @@ pub struct Seen {
     at: Instant,
     version: u64,
     revision: i64,
-    live: Names,
+    /// Those that are registered, and those that are live.
+    keys: Keys,
+    /// Those that are registered and lost, by the list of these.
+    lost: Names,
+    /// Those that are registered and lost, by their states in the list of all.
+    called_lost: Names,
+    /// What happened since the view that was seen before, and the state of the worker in it.
+    changes: Vec<(ChangeKind, String, WorkerState)>,
+}
+
+impl Seen {
+    fn new(view: &ClusterView, before: &ClusterView) -> Seen {
+        let names = |filter| -> Names {
+            let members = view.members(filter).iter();
+            members
+                .map(|member| member.worker.identity.to_string())
+                .collect()
+        };
+        let all = view.members(MemberFilter::All).iter();
+        let called_lost = all.filter(|member| member.state == WorkerState::Lost);
+        let changes = view.changes_since(before).into_iter().map(|change| {
+            let member = change.member;
+            (
+                change.kind,
+                member.worker.identity.to_string(),
+                member.state,
+            )
+        });
+        Seen {
+            at: Instant::now(),
+            version: view.version(),
+            revision: view.revision(),
+            keys: Keys {
+                ring: names(MemberFilter::All),
+                live: names(MemberFilter::Live),
+            },
+            lost: names(MemberFilter::Failed),
+            called_lost: called_lost
+                .map(|member| member.worker.identity.to_string())
+                .collect(),
+            changes: changes.collect(),
+        }
+    }
+
+    /// What is otherwise than etcd's keys say.
+    fn difference(&self, expected: &Keys) -> Option<String> {
+        let lost: Names = expected.ring.difference(&expected.live).cloned().collect();
+        if self.keys != *expected {
+            Some(format!("etcd had {expected:?}"))
+        } else if self.lost != lost || self.called_lost != lost {
+            Some(format!("lost were {lost:?}"))
+        } else {
+            None
+        }
+    }
 }
 
 /// Notes every view of a manager, as its callers see it.
@@ -195,23 +351,14 @@ impl Observer {
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             let mut views = Vec::new();
-            let mut version = 0;
+            let mut before = Arc::<ClusterView>::default();
             loop {
                 // Looks once more after it was told to stop: the last view is among them.
                 let is_last = stopped.load(Ordering::Relaxed);
-                let wait = membership.wait_for_change(version, Duration::from_millis(200));
+                let wait = membership.wait_for_change(before.version(), Duration::from_millis(200));
                 if let Some(view) = wait.await.expect("open") {
-                    version = view.version();
-                    views.push(Seen {
-                        at: Instant::now(),
-                        version,
-                        revision: view.revision(),
-                        live: view
-                            .members(MemberFilter::Live)
-                            .iter()
-                            .map(|member| member.worker.identity.to_string())
-                            .collect(),
-                    });
+                    views.push(Seen::new(&view, &before));
+                    before = view;
                 }
                 if is_last {
                     return views;

@@ -20,6 +20,14 @@ pub const LIVE: &str = "/ServiceDiscovery/DefaultAlluxioCluster/";
 /// Its ring keys.
 pub const RING: &str = "/DHT/DefaultAlluxioCluster/AUTHORIZED/";
 
+/// Linearizable reads ask etcd every time.
+pub const LINEARIZABLE: (&str, &str) = ("alluxio.membership.native.read.mode", "LINEARIZABLE");
+/// For what takes long on a loaded machine, and is not to fail for that.
+pub const PATIENT: [(&str, &str); 2] = [
+    ("alluxio.membership.native.operation.timeout", "5min"),
+    ("alluxio.membership.native.view.max.staleness", "5min"),
+];
+
 /// The configuration of a worker or a reader with a TTL of 5 s, with further properties.
 pub fn config(endpoints: &[String], more: &[(&str, &str)]) -> Config {
     let mut properties = Properties::new();
@@ -78,7 +86,12 @@ pub fn is_registered(membership: &Membership, number: i64) -> bool {
 
 /// The numbers of the live workers.
 pub fn live(view: &ClusterView) -> Vec<i64> {
-    view.members(MemberFilter::Live)
+    numbers(view, MemberFilter::Live)
+}
+
+/// The numbers of these workers.
+pub fn numbers(view: &ClusterView, filter: MemberFilter) -> Vec<i64> {
+    view.members(filter)
         .iter()
         .map(|member| match member.worker.identity {
             WorkerIdentity::V0(number) => number,
@@ -93,6 +106,32 @@ pub async fn lists(membership: &Membership, numbers: &[i64]) -> bool {
         .view()
         .await
         .is_ok_and(|view| live(&view) == numbers)
+}
+
+/// The numbers of the workers that etcd has keys of.
+pub async fn numbers_in(etcd: &Etcd, prefix: &str) -> Vec<i64> {
+    let mut numbers: Vec<i64> = etcd
+        .keys(prefix)
+        .await
+        .iter()
+        .filter_map(|key| key.rsplit('-').next()?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Whether a manager lists just those that etcd has, live and registered.
+pub async fn lists_what_etcd_has(membership: &Membership, etcd: &Etcd) -> bool {
+    let Ok(view) = membership.view().await else {
+        return false;
+    };
+    let listed = |filter| {
+        let mut numbers = numbers(&view, filter);
+        numbers.sort_unstable();
+        numbers
+    };
+    listed(MemberFilter::Live) == numbers_in(etcd, LIVE).await
+        && listed(MemberFilter::All) == numbers_in(etcd, RING).await
 }
 
 /// The lease of a worker's live key; `None` while there is no such key.

@@ -23,7 +23,9 @@ use tokio::time::{Instant, timeout_at};
 
 use self::counters::Counters;
 pub use self::counters::ViewCounters;
-use self::state::{Answer, Claim, Event, Kind, Message, Next, Question, Relist, State, Verdict};
+use self::state::{
+    Answer, Claim, Event, Kind, Memory, Message, Next, Past, Question, Relist, State, Verdict,
+};
 pub(crate) use self::tables::Range;
 use self::tables::{Pair, Stamp};
 use super::endpoints::{Call, Endpoint, Endpoints, TRY_TIMEOUT, retry_delays};
@@ -617,8 +619,7 @@ impl Shared {
     async fn verify(&self, deadline: Instant) -> Result<Verdict> {
         let call = getting_children(&self.keys, deadline);
         let question = self.state.lock().question(Instant::now());
-        let any_key = self.keys.live_prefix().as_bytes();
-        let key = question.witness.as_ref().map_or(any_key, |it| &it.key);
+        let key = self.keys.live_prefix();
         let answer = self
             .endpoints
             .call(&call, |mut client| async move {
@@ -626,11 +627,12 @@ impl Shared {
             })
             .await?;
         self.worked();
-        let found = answer.kvs().first().map(stamp);
+        let (revision, term) = (revision_of(answer.header()), term_of(answer.header()));
+        let past = self.remembers(&call, &question.past, revision).await?;
         let answer = Answer {
-            revision: revision_of(answer.header()),
-            term: term_of(answer.header()),
-            found,
+            revision,
+            term,
+            past,
         };
         match self.change(|state| state.answered(&question, answer)) {
             Next::Done(verdict) => Ok(verdict),
@@ -647,6 +649,68 @@ impl Shared {
                 Ok(self.change(|state| state.proven(&question, all, revision)))
             }
         }
+    }
+
+    /// Whether etcd, which is at this revision, remembers all this.
+    async fn remembers(&self, call: &Call, past: &[Memory], revision: i64) -> Result<Past> {
+        if past.is_empty() || past.iter().any(|memory| memory.revision > revision) {
+            return Ok(Past::Unknown);
+        }
+        let reads = past.iter().flat_map(|memory| {
+            let prefix = self.prefix(memory.range);
+            let newest = memory.newest.as_ref();
+            let key = newest.map(|(key, _)| {
+                let options = GetOptions::new()
+                    .with_revision(memory.revision)
+                    .with_keys_only();
+                TxnOp::get(key.as_slice(), Some(options))
+            });
+            let later = newest.map_or(1, |(_, stamp)| stamp.mod_revision + 1);
+            let options = GetOptions::new()
+                .with_range(range_end(prefix))
+                .with_revision(memory.revision)
+                .with_min_mod_revision(later)
+                .with_limit(1)
+                .with_keys_only();
+            key.into_iter().chain([TxnOp::get(prefix, Some(options))])
+        });
+        let reads = Txn::new().and_then(reads.collect::<Vec<_>>());
+        let answers = self.endpoints.call(call, |mut client| {
+            let reads = reads.clone();
+            async move {
+                match client.txn(reads).await {
+                    Ok(answer) => Ok(Some(answer)),
+                    Err(error) if status::is_compacted(&error) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
+        });
+        let Some(answers) = answers.await? else {
+            return Ok(Past::Unknown);
+        };
+        let mut answers = answers.op_responses().into_iter();
+        let mut next = || match answers.next() {
+            Some(TxnOpResponse::Get(answer)) => Some(answer),
+            _ => None,
+        };
+        for memory in past {
+            if let Some((_, written)) = &memory.newest {
+                let found = next().and_then(|answer| answer.kvs().first().map(stamp));
+                if found != Some(*written) {
+                    return Ok(Past::Other);
+                }
+            }
+            // The count is of all keys of the range.
+            let is_same = next().is_some_and(|later| {
+                memory.len.is_none_or(|len| {
+                    later.kvs().is_empty() && usize::try_from(later.count()) == Ok(len)
+                })
+            });
+            if !is_same {
+                return Ok(Past::Other);
+            }
+        }
+        Ok(Past::Same)
     }
 
     /// Waits until the view is etcd's of the time of the question; false if it is not until then.

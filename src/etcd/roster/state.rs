@@ -115,17 +115,33 @@ enum Order {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum History {
     Continues,
-    /// A watch was opened. An etcd that lost its data has this key no more, or under another revision or lease.
+    /// A watch was opened. An etcd that lost its data remembers its past otherwise. No memories: nothing was listed yet.
     Unproven {
-        witness: Option<Witness>,
+        past: Vec<Memory>,
     },
 }
 
-/// A key as it was before the watch broke.
+/// What a range was like at a revision in the past, to be asked of etcd, which can read the past.
+///
+/// A key that has been there since before etcd was backed up proves nothing, since it is in the backup too: it is the
+/// latest change that an etcd restored from the backup does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Witness {
-    pub(super) key: Vec<u8>,
-    stamp: Stamp,
+pub(super) struct Memory {
+    pub(super) range: Range,
+    pub(super) revision: i64,
+    /// The key that was written last.
+    pub(super) newest: Option<(Vec<u8>, Stamp)>,
+    /// How many keys there were, none of which was written later, if that is known.
+    pub(super) len: Option<usize>,
+}
+
+/// What etcd remembers of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Past {
+    Same,
+    Other,
+    /// It has forgotten that time, or was not asked.
+    Unknown,
 }
 
 /// The watches of both ranges, on one stream.
@@ -215,8 +231,8 @@ pub(super) struct Question {
     pub(super) asked_at: Instant,
     /// What was known then: an older answer may overtake a newer one.
     highest: i64,
-    /// The key to read; any will do if there is none.
-    pub(super) witness: Option<Witness>,
+    /// What etcd has to remember; nothing if there is nothing to prove.
+    pub(super) past: Vec<Memory>,
     term: u64,
     generation: u64,
 }
@@ -226,8 +242,8 @@ pub(super) struct Question {
 pub(super) struct Answer {
     pub(super) revision: i64,
     pub(super) term: u64,
-    /// The key that was read.
-    pub(super) found: Option<Stamp>,
+    /// Whether it remembers what it has to.
+    pub(super) past: Past,
 }
 
 /// What to do after the answer.
@@ -258,7 +274,7 @@ pub(super) enum Verdict {
     Behind,
     /// etcd lost data or was restored: its history is not the one that the view shows.
     OtherHistory,
-    /// The key that would prove the history has changed, or is gone.
+    /// What would prove the history is forgotten.
     Doubtful,
 }
 
@@ -276,7 +292,7 @@ impl State {
         State {
             tables: Tables::empty(has_ring),
             order: Order::Unknown,
-            history: History::Unproven { witness: None },
+            history: History::Unproven { past: Vec::new() },
             watch: Watch::default(),
             generation: 0,
             version: 0,
@@ -372,11 +388,9 @@ impl State {
         self.behind = None;
         self.generation += 1;
         if self.history == History::Continues {
-            let witness = self.tables.oldest().map(|(key, stamp)| Witness {
-                key: key.to_vec(),
-                stamp,
-            });
-            self.history = History::Unproven { witness };
+            let past = [Range::Ring, Range::Live].into_iter();
+            let past = past.filter_map(|range| self.memory(range)).collect();
+            self.history = History::Unproven { past };
         }
         let from = [Range::Live, Range::Ring].map(|range| self.watch_from(range));
         self.watch = Watch {
@@ -582,15 +596,15 @@ impl State {
 
     /// A comparison begins. To be called before the request is sent: an event may overtake the answer.
     pub(super) fn question(&self, now: Instant) -> Question {
-        let witness = match &self.history {
-            History::Continues => None,
-            History::Unproven { witness } => witness.clone(),
+        let past = match &self.history {
+            History::Continues => Vec::new(),
+            History::Unproven { past } => past.clone(),
         };
         Question {
             asked_at: now,
             highest: self.highest,
             term: self.term,
-            witness,
+            past,
             generation: self.generation,
         }
     }
@@ -600,7 +614,7 @@ impl State {
         let Answer {
             revision,
             term,
-            found,
+            past,
         } = answer;
         if question.generation != self.generation {
             return Next::Done(Verdict::Behind);
@@ -608,18 +622,15 @@ impl State {
         if revision < question.highest || term < question.term {
             return Next::Done(Verdict::OtherHistory);
         }
-        if let Some(witness) = &question.witness
-            && found != Some(witness.stamp)
-        {
-            let before = witness.stamp.mod_revision;
-            return Next::Done(match found {
-                Some(found) if found.mod_revision <= before => Verdict::OtherHistory,
-                _ => Verdict::Doubtful,
-            });
+        let had_to_remember = !question.past.is_empty();
+        match past {
+            Past::Other if had_to_remember => return Next::Done(Verdict::OtherHistory),
+            Past::Unknown if had_to_remember => return Next::Done(Verdict::Doubtful),
+            Past::Same | Past::Other | Past::Unknown => {}
         }
         self.term = self.term.max(term);
         self.highest = self.highest.max(revision);
-        if question.witness.is_some() {
+        if had_to_remember {
             self.history_continues(question);
         }
         if self
@@ -630,7 +641,7 @@ impl State {
             // It cannot be complete without.
             self.keep_back(self.order);
         }
-        let is_proven = self.history == History::Continues || question.witness.is_some();
+        let is_proven = self.history == History::Continues || had_to_remember;
         if revision == self.verified && is_proven {
             return Next::Done(self.complete(question, revision));
         }
@@ -768,6 +779,28 @@ impl State {
         {
             view.confirmed.again(asked_at.into_std());
         }
+    }
+
+    /// What etcd must remember of this range if its history is still the same.
+    fn memory(&self, range: Range) -> Option<Memory> {
+        let table = self.tables.table(range)?;
+        let newest = table.newest().map(|(key, stamp)| (key.to_vec(), stamp));
+        if self.verified >= table.applied() {
+            return Some(Memory {
+                range,
+                revision: self.verified,
+                newest,
+                len: Some(table.len()),
+            });
+        }
+        // Perhaps not all of the latest revision has arrived.
+        let (key, stamp) = newest?;
+        Some(Memory {
+            range,
+            revision: stamp.mod_revision,
+            newest: Some((key, stamp)),
+            len: None,
+        })
     }
 
     /// The latest change once more unless it is proven to be complete, since the rest of it may have been lost with the

@@ -113,11 +113,11 @@ impl Table {
                 .is_none_or(|known| mod_revision > known)
     }
 
-    /// The key that was not written for the longest time.
-    fn oldest(&self) -> Option<(&[u8], Stamp)> {
+    /// The key that was written last.
+    pub(super) fn newest(&self) -> Option<(&[u8], Stamp)> {
         let entries = self.entries.iter();
         entries
-            .min_by_key(|(_, entry)| entry.stamp.mod_revision)
+            .max_by_key(|(_, entry)| entry.stamp.mod_revision)
             .map(|(key, entry)| (key.as_slice(), entry.stamp))
     }
 
@@ -244,12 +244,6 @@ impl Tables {
             ring: has_ring.then(Table::default),
             live: Table::default(),
         }
-    }
-
-    /// The live key, or else the ring key, that was not written for the longest time.
-    pub(super) fn oldest(&self) -> Option<(&[u8], Stamp)> {
-        let ring = || self.ring.as_ref().and_then(Table::oldest);
-        self.live.oldest().or_else(ring)
     }
 
     /// Whether a key of one range is the only one of its worker.

@@ -1,0 +1,104 @@
+//! Places that look like etcd and are none: connections that are dead without a word, and servers that talk nonsense.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// A way to a server whose connections can die without a word, as behind a firewall that forgot them: they stay open,
+/// and nothing comes through any more. New ones work.
+pub struct DeadEnds {
+    address: SocketAddr,
+    /// How often the connections died.
+    deaths: watch::Sender<u64>,
+    _tasks: JoinSet<()>,
+}
+
+impl DeadEnds {
+    /// A way to this port that works for now.
+    pub async fn to_port(upstream: u16) -> DeadEnds {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let address = listener.local_addr().expect("an address");
+        let (deaths, death) = watch::channel(0);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                connections.spawn(carry(client, upstream, death.clone()));
+            }
+        });
+        DeadEnds {
+            address,
+            deaths,
+            _tasks: tasks,
+        }
+    }
+
+    /// `http://127.0.0.1:<port>`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on nothing comes through the connections that are open.
+    pub fn kill_connections(&self) {
+        self.deaths.send_modify(|deaths| *deaths += 1);
+    }
+}
+
+async fn carry(mut client: TcpStream, upstream: u16, mut death: watch::Receiver<u64>) {
+    // Before it connects: a death of then is not its own.
+    death.borrow_and_update();
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", upstream)).await else {
+        return;
+    };
+    tokio::select! {
+        _ = copy_bidirectional(&mut client, &mut server) => {}
+        // Both stay open, and nobody reads from them.
+        Ok(()) = death.changed() => std::future::pending().await,
+    }
+}
+
+/// Servers that are no etcd; they end with their owner.
+#[derive(Default)]
+pub struct Strangers(JoinSet<()>);
+
+impl Strangers {
+    /// Answers whatever comes with these bytes, and closes the connection or leaves it open. Returns its endpoint.
+    pub async fn saying(&mut self, words: &'static [u8], closes: bool) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let address = listener.local_addr().expect("an address");
+        self.0.spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                open.spawn(async move {
+                    let mut heard = [0; 4096];
+                    while let Ok(1..) = client.read(&mut heard).await {
+                        if client.write_all(words).await.is_err() || closes {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        format!("http://{address}")
+    }
+}
+
+/// A port of 127.0.0.1 that refuses connections for as long as this lives.
+pub struct Refusing(TcpSocket);
+
+impl Refusing {
+    pub fn new() -> Refusing {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        socket.bind(any).expect("bind");
+        Refusing(socket)
+    }
+
+    /// `http://127.0.0.1:<port>`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.0.local_addr().expect("an address"))
+    }
+}

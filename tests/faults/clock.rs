@@ -1,0 +1,177 @@
+//! A wall clock that is set by an hour under a running process.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+
+use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd, spawn};
+use crate::scene::{Fault, LONG, PATIENT, join, lease_of, lists, live, open};
+
+/// What the process of [`clock_process`] is told: an endpoint.
+const ENDPOINT: &str = "AXM_TEST_CLOCK_ENDPOINT";
+/// Where it, and what is put before it, looks for the error of its clock.
+const CLOCK: &str = "AXM_TEST_CLOCK";
+
+fn say(line: &str) {
+    // Not println!, which the test harness keeps to itself.
+    let mut output = std::io::stdout().lock();
+    let _ = writeln!(output, "\n{line}").and_then(|()| output.flush());
+}
+
+/// Not a test: worker 1, which lists too, in a process whose clock is set. Says how wrong its clock is in hours, whom it
+/// lists, and each call that fails.
+#[test]
+fn clock_process() {
+    let Ok(endpoint) = std::env::var(ENDPOINT) else {
+        return;
+    };
+    let (began, began_at) = (Instant::now(), SystemTime::now());
+    let hours = move || {
+        let expected = began_at + began.elapsed();
+        let seconds = match SystemTime::now().duration_since(expected) {
+            Ok(ahead) => ahead.as_secs_f64(),
+            Err(behind) => -behind.duration().as_secs_f64(),
+        };
+        (seconds / 3600.0).round() as i64
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let membership = open(&[endpoint], &PATIENT);
+        join(&membership, 1).await;
+        let mut said = (Vec::new(), 0);
+        let mut oldest = Duration::ZERO;
+        loop {
+            match membership.view().await {
+                Err(error) => say(&format!("failed: {error}")),
+                Ok(view) => {
+                    let now = (live(&view), hours());
+                    oldest = oldest.max(membership.view_age().expect("open").expect("listed"));
+                    if now != said {
+                        let state = membership.status().expect("open").registrations[0].state;
+                        say(&format!("{} h, {:?}, {state:?}", now.1, now.0));
+                        say(&format!("oldest {:.1} s", oldest.as_secs_f64()));
+                        said = now;
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
+/// The process, and what it says.
+struct Process {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    fn start(etcd: &Etcd, shim: &Path, clock: &Path) -> Process {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command
+            .args(["--exact", "clock::clock_process", "--nocapture"])
+            .env(ENDPOINT, etcd.endpoint())
+            .env(CLOCK, clock)
+            .env("LD_PRELOAD", shim)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = spawn(command).expect("start a process");
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let (output, said) = (child.stdout.take().expect("a pipe"), lines.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                said.lock().push(line);
+            }
+        });
+        Process { child, lines }
+    }
+
+    fn said(&self, beginning: &str) -> bool {
+        self.lines.lock().iter().any(|it| it.starts_with(beginning))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Makes the library that is put before the process.
+fn compile(folder: &Path) -> std::path::PathBuf {
+    let (source, library) = (folder.join("clock.c"), folder.join("libclock.so"));
+    fs::write(&source, include_str!("clock.c")).expect("write clock.c");
+    let output = Command::new("gcc")
+        .args([
+            "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o",
+        ])
+        .args([&library, &source])
+        .output()
+        .expect("gcc runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    library
+}
+
+async fn the_clock_is_set(version: EtcdVersion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shim = compile(folder.path());
+    let clock = folder.path().join("clock");
+    // In place: the file is mapped.
+    fs::write(&clock, [0; 8]).expect("write");
+    let set = |hours: i64| {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .open(&clock)
+            .expect("open");
+        file.write_all(&(hours * 3600).to_ne_bytes())
+            .expect("write");
+    };
+    let etcd = Etcd::start(version).await;
+    let (direct, reader) = (
+        open(&[etcd.endpoint()], &[]),
+        open(&[etcd.endpoint()], &PATIENT),
+    );
+    let process = Process::start(&etcd, &shim, &clock);
+    eventually("it has joined", LONG, || async {
+        process.said("0 h, [1]") && lists(&reader, &[1]).await
+    })
+    .await;
+    let lease = lease_of(&etcd, 1).await;
+    let fault = Fault::new(
+        "a worker's clock is set by +1 h, then by -2 h, then right",
+        version,
+    );
+    let mut listed = vec![1];
+    for (hours, number) in [(1, 2), (-1, 3), (0, 4)] {
+        set(hours);
+        let seen = format!("{hours} h, {listed:?}");
+        eventually("its clock is wrong", LONG, || async { process.said(&seen) }).await;
+        // Longer than a lease lasts that is not renewed.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        join(&direct, number).await;
+        listed.push(number);
+        let seen = format!("{hours} h, {listed:?}");
+        eventually("its view is etcd's", LONG, || async { process.said(&seen) }).await;
+        assert_eq!(lease_of(&etcd, 1).await, lease);
+        assert!(!process.said("failed"), "{:#?}", process.lines.lock());
+    }
+    let lines = process.lines.lock();
+    let oldest = lines.iter().rfind(|line| line.starts_with("oldest"));
+    fault.outcome(format!(
+        "same lease, no listing failed, its view followed etcd; {} at the most",
+        oldest.map_or("", String::as_str)
+    ));
+}
+
+on_every_etcd!(
+    #[ignore = "slow: run by make test-faults"]
+    the_clock_is_set,
+);

@@ -79,6 +79,8 @@ fmt-check: ## Checks the formatting of the Rust code.
 clippy: ## Runs clippy on everything.
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 
+# Most tests wait most of the time, so more of them run at once than there are processors.
+test-rust: export RUST_TEST_THREADS ?= 4
 test-rust: tools ## Runs the Rust and the C tests, on real etcd servers.
 	$(CARGO) test --locked --no-fail-fast
 

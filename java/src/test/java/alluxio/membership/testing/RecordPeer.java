@@ -46,6 +46,9 @@ public final class RecordPeer implements Function<Object[], String> {
   private static String list(String listing, Map<String, String> records) throws ReflectiveOperationException {
     Set<WorkerIdentity> live = new HashSet<>();
     List<WorkerInfo> liveWorkers = workers(records, false, live);
+    // The table looks a worker up in the list of the live, where those without an identity have the number 0.
+    Set<WorkerIdentity> online = new HashSet<>();
+    liveWorkers.forEach(worker -> online.add(worker.getIdentity()));
     List<WorkerInfo> workers = new ArrayList<>();
     StringBuilder table = new StringBuilder("WorkerId\tAddress\tStatus\n");
     for (WorkerInfo worker : workers(records, true, new HashSet<>())) {
@@ -55,7 +58,8 @@ public final class RecordPeer implements Function<Object[], String> {
         workers.add(worker);
       }
       table.append(worker.getIdentity()).append('\t').append(worker.getAddress().getHost()).append(':')
-          .append(worker.getAddress().getRpcPort()).append(isLive ? "\tONLINE\n" : "\tOFFLINE\n");
+          .append(worker.getAddress().getRpcPort())
+          .append(online.contains(worker.getIdentity()) ? "\tONLINE\n" : "\tOFFLINE\n");
     }
     if (listing.equals("show")) {
       return table.toString();

@@ -431,8 +431,11 @@ fn line_on_terminal(line: &str, input: &str) -> (Option<i32>, String) {
         .args(["--quiet", "--return", "--command", line, "/dev/null"])
         .env("SHELL", "/bin/sh")
         .env("TERM", "xterm")
+        // CI systems show colours whatever the terminal.
+        .env_remove("CI")
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR")
+        .env_remove("CLICOLOR_FORCE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

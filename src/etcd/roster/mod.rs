@@ -155,7 +155,7 @@ impl Roster {
         let question = self.shared.state.lock().question(Instant::now());
         // There must be a view to compare with. If it was listed just now, that is all.
         self.cached(Duration::MAX, deadline).await?;
-        while !self.shared.settles(&question, Instant::now()).await {
+        while !self.shared.is_settled(&question) {
             match self.shared.verify(deadline).await? {
                 Verdict::Fresh => break,
                 Verdict::Behind => {}
@@ -713,12 +713,16 @@ impl Shared {
         Ok(Past::Same)
     }
 
+    fn is_settled(&self, question: &Question) -> bool {
+        self.state.lock().is_settled(question)
+    }
+
     /// Waits until the view is etcd's of the time of the question; false if it is not until then.
     async fn settles(&self, question: &Question, until: Instant) -> bool {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();
-            if self.state.lock().is_settled(question) {
+            if self.is_settled(question) {
                 return true;
             }
             if !matches!(timeout_at(until, changed.changed()).await, Ok(Ok(()))) {

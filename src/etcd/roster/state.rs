@@ -409,7 +409,8 @@ impl State {
         match message.kind {
             Kind::Created => ask |= self.watch_created(message.revision, now),
             Kind::Events => {
-                let overflows = self.watch.burst.overflows(now) && self.has_ring();
+                let lags = self.highest - message.revision >= Burst::BUFFER;
+                let overflows = (self.watch.burst.overflows(now) || lags) && self.has_ring();
                 if overflows && self.order == Order::InStep {
                     self.keep_back(Order::Settles(now));
                     ask = true;
@@ -815,9 +816,9 @@ impl State {
     }
 }
 
-/// Counts messages that come without a pause.
+/// Counts messages that come without a pause, as those do that have been waiting for the line.
 ///
-/// etcd buffers 128 messages of a stream. What does not fit is sent later, and one watch may then overtake the other.
+/// etcd buffers so many messages of a stream. What does not fit is sent later, and one watch may then overtake the other.
 #[derive(Default)]
 struct Burst {
     count: u32,
@@ -825,7 +826,8 @@ struct Burst {
 }
 
 impl Burst {
-    const PAUSE: Duration = Duration::from_millis(10);
+    const BUFFER: i64 = 128;
+    const PAUSE: Duration = Duration::from_millis(1);
     const LIMIT: u32 = 64;
 
     /// Notes a message; true if etcd's buffer may have been full.

@@ -10,18 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 
 use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd, spawn};
-use crate::scene::{Fault, LONG, PATIENT, join, lease_of, lists, live, open};
+use crate::scene::{Fault, LONG, PATIENT, join, lease_of, lists, live, open, say};
 
 /// What the process of [`clock_process`] is told: an endpoint.
 const ENDPOINT: &str = "AXM_TEST_CLOCK_ENDPOINT";
 /// Where it, and what is put before it, looks for the error of its clock.
 const CLOCK: &str = "AXM_TEST_CLOCK";
-
-fn say(line: &str) {
-    // Not println!, which the test harness keeps to itself.
-    let mut output = std::io::stdout().lock();
-    let _ = writeln!(output, "\n{line}").and_then(|()| output.flush());
-}
 
 /// Not a test: worker 1, which lists too, in a process whose clock is set. Says how wrong its clock is in hours, whom it
 /// lists, and each call that fails.

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,9 @@ use parking_lot::Mutex;
 
 use crate::common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd, spawn};
 use crate::recorder::{Observer, Recorder};
-use crate::scene::{Fault, LIVE, LONG, is_registered, join, lease_of, lists, live, open, worker};
+use crate::scene::{
+    Fault, LIVE, LONG, is_registered, join, lease_of, lists, live, open, say, worker,
+};
 
 /// What a process of [`worker_process`] is told: an endpoint and the number of the worker.
 const WORKER: &str = "AXM_TEST_WORKER";
@@ -73,12 +75,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn say(line: &str) {
-    // Not println!, which the test harness keeps to itself.
-    let mut output = std::io::stdout().lock();
-    let _ = writeln!(output, "\n{line}").and_then(|()| output.flush());
 }
 
 /// Not a test: the worker of the tests below, in a process of its own. Says each state it is in.

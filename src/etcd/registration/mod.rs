@@ -19,6 +19,7 @@ use self::registrar::{Registered, Unfinished};
 use self::renewal::{Renewal, RenewalStream};
 pub use self::session::RegistrationState;
 use self::session::{Action, Event, Lease, Session};
+use super::endpoints::Endpoints;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::record;
 use crate::suspend::Sleeps;
@@ -29,7 +30,7 @@ const REPAIR_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long ending a registration may take whose owner is gone.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much later than the deadline of a join its answer may come: it says more than that the time is over.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often to look whether the machine was suspended.
 const SLEEP_CHECK: Duration = Duration::from_secs(1);
 
@@ -37,6 +38,7 @@ const SLEEP_CHECK: Duration = Duration::from_secs(1);
 pub(crate) struct Registration {
     commands: mpsc::Sender<Command>,
     standing: Standing,
+    endpoints: Arc<Endpoints>,
 }
 
 /// Where a registration stands, for whoever looks.
@@ -117,11 +119,13 @@ impl Registration {
         let (commands, receiver) = mpsc::channel(8);
         let (state_sender, state) = watch::channel(RegistrationState::Joining);
         let (lease_sender, lease) = watch::channel(LeaseInfo::default());
+        let endpoints = registrar.endpoints.clone();
         let task = Task::new(registrar, host.as_ref(), state_sender, lease_sender);
         tokio::spawn(task.run(receiver, host));
         Registration {
             commands,
             standing: Standing { state, lease },
+            endpoints,
         }
     }
 
@@ -152,7 +156,14 @@ impl Registration {
                 ErrorKind::Internal,
                 format!("A defect ended the joining of {}", worker.identity),
             )),
-            Err(_) => Err(busy(&worker.identity)),
+            Err(_) => Err(Error::with_cause(
+                ErrorKind::Unavailable,
+                format!("Registering {} failed:", worker.identity),
+                Cause {
+                    text: format!("no answer in time from etcd at {}", self.endpoints),
+                    timed_out: true,
+                },
+            )),
         }
     }
 
@@ -676,7 +687,6 @@ async fn next_beat(host: &mut Option<watch::Receiver<Instant>>) -> Option<Instan
 mod tests {
     use super::*;
     use crate::config::{Backend, Config, Properties};
-    use crate::etcd::endpoints::Endpoints;
     use crate::etcd::keys::Keys;
 
     /// A task that nothing drives, of a worker whose etcd is away.

@@ -84,7 +84,11 @@ impl Transport {
                 Line::Plain(tcp)
             }
             Some(tls) => {
-                let before = self.set_trouble(Some("the TLS handshake does not end".into()));
+                let before = self.trouble();
+                // What an earlier handshake ended with says more.
+                if before.is_none() {
+                    self.set_trouble(Some("the TLS handshake does not end".into()));
+                }
                 match tls.connect(tcp, &host).await {
                     Ok((stream, session)) => {
                         let mut known = self.known.lock();
@@ -109,9 +113,8 @@ impl Transport {
         }))
     }
 
-    /// Returns what it was before.
-    fn set_trouble(&self, trouble: Option<String>) -> Option<String> {
-        std::mem::replace(&mut self.known.lock().trouble, trouble)
+    fn set_trouble(&self, trouble: Option<String>) {
+        self.known.lock().trouble = trouble;
     }
 
     /// The connection ended before the first byte came.

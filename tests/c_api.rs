@@ -686,6 +686,7 @@ async fn thread_sanitizer() {
     let endpoint = etcd.endpoint();
     let closing = [closing[0], closing[1], endpoint.as_ref()];
     workshop.check("tests/c/closing.c", mode, &closing);
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
     etcd_dies_in(&workshop, mode, &etcd);
 }
 

@@ -1,16 +1,14 @@
 //! A wall clock that is set by an hour under a running process.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
-
-use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd, spawn};
-use crate::scene::{Fault, LONG, PATIENT, join, lease_of, lists, live, open, say};
+use crate::child::{ChildProcess, say};
+use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd};
+use crate::scene::{Fault, LONG, PATIENT, join, lease_of, lists, live, open};
 
 /// What the process of [`clock_process`] is told: an endpoint.
 const ENDPOINT: &str = "AXM_TEST_CLOCK_ENDPOINT";
@@ -58,46 +56,6 @@ fn clock_process() {
     });
 }
 
-/// The process, and what it says.
-struct Process {
-    child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
-}
-
-impl Process {
-    fn start(etcd: &Etcd, shim: &Path, clock: &Path) -> Process {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command
-            .args(["--exact", "clock::clock_process", "--nocapture"])
-            .env(ENDPOINT, etcd.endpoint())
-            .env(CLOCK, clock)
-            .env("LD_PRELOAD", shim)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut child = spawn(command).expect("start a process");
-        let lines = Arc::<Mutex<Vec<String>>>::default();
-        let (output, said) = (child.stdout.take().expect("a pipe"), lines.clone());
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                said.lock().push(line);
-            }
-        });
-        Process { child, lines }
-    }
-
-    fn said(&self, beginning: &str) -> bool {
-        self.lines.lock().iter().any(|it| it.starts_with(beginning))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Makes the library that is put before the process.
 fn compile(folder: &Path) -> std::path::PathBuf {
     let (source, library) = (folder.join("clock.c"), folder.join("libclock.so"));
@@ -133,9 +91,18 @@ async fn the_clock_is_set(version: EtcdVersion) {
         open(&[etcd.endpoint()], &[]),
         open(&[etcd.endpoint()], &PATIENT),
     );
-    let process = Process::start(&etcd, &shim, &clock);
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let process = ChildProcess::start(
+        "clock::clock_process",
+        &[
+            (ENDPOINT, &etcd.endpoint()),
+            (CLOCK, &text(&clock)),
+            ("LD_PRELOAD", &text(&shim)),
+        ],
+    );
+    let said = |beginning: &str| process.last_said(beginning).is_some();
     eventually("it has joined", LONG, || async {
-        process.said("0 h, [1]") && lists(&reader, &[1]).await
+        said("0 h, [1]") && lists(&reader, &[1]).await
     })
     .await;
     let lease = lease_of(&etcd, 1).await;
@@ -147,21 +114,19 @@ async fn the_clock_is_set(version: EtcdVersion) {
     for (hours, number) in [(1, 2), (-1, 3), (0, 4)] {
         set(hours);
         let seen = format!("{hours} h, {listed:?}");
-        eventually("its clock is wrong", LONG, || async { process.said(&seen) }).await;
+        eventually("its clock is wrong", LONG, || async { said(&seen) }).await;
         // Longer than a lease lasts that is not renewed.
         tokio::time::sleep(Duration::from_secs(7)).await;
         join(&direct, number).await;
         listed.push(number);
         let seen = format!("{hours} h, {listed:?}");
-        eventually("its view is etcd's", LONG, || async { process.said(&seen) }).await;
+        eventually("its view is etcd's", LONG, || async { said(&seen) }).await;
         assert_eq!(lease_of(&etcd, 1).await, lease);
-        assert!(!process.said("failed"), "{:#?}", process.lines.lock());
+        assert!(!said("failed"), "{:#?}", process.lines());
     }
-    let lines = process.lines.lock();
-    let oldest = lines.iter().rfind(|line| line.starts_with("oldest"));
+    let oldest = process.last_said("oldest").expect("it said how old");
     fault.outcome(format!(
-        "same lease, no listing failed, its view followed etcd; {} at the most",
-        oldest.map_or("", String::as_str)
+        "same lease, no listing failed, its view followed etcd; {oldest} at the most"
     ));
 }
 

@@ -6,6 +6,7 @@
 mod common;
 
 mod auth;
+mod child;
 mod clock;
 mod connections;
 mod endpoints;

@@ -2,79 +2,25 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alluxio_membership::error::ErrorKind;
 use alluxio_membership::membership::{JoinOptions, Membership};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType};
-use parking_lot::Mutex;
 
-use crate::common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd, spawn};
+use crate::child::{ChildProcess, say};
+use crate::common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
 use crate::recorder::{Observer, Recorder};
-use crate::scene::{
-    Fault, LIVE, LONG, is_registered, join, lease_of, lists, live, open, say, worker,
-};
+use crate::scene::{Fault, LIVE, LONG, is_registered, join, lease_of, lists, live, open, worker};
 
 /// What a process of [`worker_process`] is told: an endpoint and the number of the worker.
 const WORKER: &str = "AXM_TEST_WORKER";
 /// What a process of [`closing_process`] is told: an endpoint that does not answer.
 const CLOSING: &str = "AXM_TEST_CLOSING";
 
-/// A process that runs one function of this file, and what it says.
-struct Process {
-    child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
-}
-
-impl Process {
-    fn start(function: &str, variable: &str, value: &str) -> Process {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command
-            .args(["--exact", &format!("processes::{function}"), "--nocapture"])
-            .env(variable, value)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut child = spawn(command).expect("start a process");
-        let lines = Arc::<Mutex<Vec<String>>>::default();
-        let (output, said) = (child.stdout.take().expect("a pipe"), lines.clone());
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                said.lock().push(line);
-            }
-        });
-        Process { child, lines }
-    }
-
-    fn worker(etcd: &Etcd, number: i64) -> Process {
-        let what = format!("{} {number}", etcd.endpoint());
-        Process::start("worker_process", WORKER, &what)
-    }
-
-    fn said(&self, line: &str) -> bool {
-        self.lines.lock().iter().any(|said| said == line)
-    }
-
-    fn times_said(&self, line: &str) -> usize {
-        let lines = self.lines.lock();
-        lines.iter().filter(|said| *said == line).count()
-    }
-
-    fn signal(&self, signal: libc::c_int) {
-        // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its own.
-        let result = unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
-        assert_eq!(result, 0);
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start_worker(etcd: &Etcd, number: i64) -> ChildProcess {
+    let what = format!("{} {number}", etcd.endpoint());
+    ChildProcess::start("processes::worker_process", &[(WORKER, &what)])
 }
 
 /// Not a test: the worker of the tests below, in a process of its own. Says each state it is in.
@@ -121,7 +67,7 @@ async fn assert_lists(reader: &Membership) {
 async fn a_frozen_worker_comes_back(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let reader = open(&[etcd.endpoint()], &[]);
-    let process = Process::worker(&etcd, 1);
+    let process = start_worker(&etcd, 1);
     eventually("it has joined", LONG, || lists(&reader, &[1])).await;
     let lease = lease_of(&etcd, 1).await;
     let recorder = Recorder::start(&etcd).await;
@@ -175,7 +121,7 @@ async fn a_frozen_worker_comes_back(version: EtcdVersion) {
 
 async fn a_frozen_worker_whose_identity_was_taken_does_not_take_it_back(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
-    let process = Process::worker(&etcd, 1);
+    let process = start_worker(&etcd, 1);
     eventually("it has joined", LONG, || async {
         process.times_said("Some(Registered)") == 1
     })
@@ -198,7 +144,7 @@ async fn a_frozen_worker_whose_identity_was_taken_does_not_take_it_back(version:
         process.times_said("Some(Registered)") == 2
     })
     .await;
-    assert!(process.said("displaced"), "{:?}", process.lines.lock());
+    assert!(process.said("displaced"), "{:?}", process.lines());
     assert_eq!(lease_of(&etcd, 1).await, taken, "it takes nothing back");
     second.close().await.expect("leave");
     eventually("it is listed again", LONG, || async {
@@ -213,12 +159,12 @@ async fn a_frozen_worker_whose_identity_was_taken_does_not_take_it_back(version:
 async fn a_killed_worker_is_lost_and_its_successor_is_not(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let reader = open(&[etcd.endpoint()], &[]);
-    let process = Process::worker(&etcd, 1);
+    let process = start_worker(&etcd, 1);
     eventually("it has joined", LONG, || lists(&reader, &[1])).await;
     let lease = lease_of(&etcd, 1).await;
     let fault = Fault::new("worker killed and started again at once", version);
     drop(process);
-    let process = Process::worker(&etcd, 1);
+    let process = start_worker(&etcd, 1);
     eventually("it has joined again", LONG, || async {
         lease_of(&etcd, 1).await != lease
     })
@@ -247,7 +193,7 @@ async fn of_two_workers_with_one_identity_the_last_owns_it(version: EtcdVersion)
     join(&first, 1).await;
     let lease = lease_of(&etcd, 1).await;
     let fault = Fault::new("two processes with one identity", version);
-    let second = Process::worker(&etcd, 1);
+    let second = start_worker(&etcd, 1);
     eventually("the second has taken over", LONG, || async {
         lease_of(&etcd, 1).await != lease
     })
@@ -400,20 +346,19 @@ async fn closing_leaves_nothing_behind(version: EtcdVersion) {
             etcd.kill();
         }
         let fault = Fault::new(name, version);
-        let mut process = Process::start("closing_process", CLOSING, &etcd.endpoint());
+        let variables = [(CLOSING, &*etcd.endpoint())];
+        let mut process = ChildProcess::start("processes::closing_process", &variables);
         let exited = eventually("the process ends", LONG, || {
-            let ended = process.child.try_wait().expect("wait").is_some();
+            let ended = process.has_ended();
             async move { ended }
         });
         exited.await;
         eventually("its last words", LONG, || async {
-            process.said("closed well") || process.lines.lock().iter().any(|l| l.contains("FAILED"))
+            process.said("closed well") || process.lines().iter().any(|l| l.contains("FAILED"))
         })
         .await;
-        assert!(process.said("closed well"), "{:#?}", process.lines.lock());
-        let lines = process.lines.lock();
-        let left = lines.iter().find(|line| line.starts_with("slowest"));
-        fault.outcome(left.cloned().unwrap_or_default());
+        assert!(process.said("closed well"), "{:#?}", process.lines());
+        fault.outcome(process.last_said("slowest").expect("it said how slow"));
     }
     etcd.restart().await;
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -140,13 +140,6 @@ pub async fn lease_of(etcd: &Etcd, number: i64) -> Option<i64> {
     etcd.get(&key).await.map(|kv| kv.lease())
 }
 
-/// A line from a process that a test has started.
-pub fn say(line: &str) {
-    // Not println!, which the test harness keeps to itself.
-    let mut output = std::io::stdout().lock();
-    let _ = writeln!(output, "\n{line}").and_then(|()| output.flush());
-}
-
 /// One line of the table: what was done, and what came of it.
 pub struct Fault {
     name: &'static str,

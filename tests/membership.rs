@@ -436,6 +436,22 @@ async fn a_registration_nobody_joined_ends_without_a_close(version: EtcdVersion)
     .await;
 }
 
+async fn calls_that_run_out_of_time_say_what_became_of_the_endpoint(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let mut properties = properties(&etcd);
+    properties.set("alluxio.membership.native.operation.timeout", "1500ms");
+    let member = open_with(&properties, &Clusters::default());
+    etcd.pause();
+    let joined = member.join(&worker(1), &JoinOptions::default()).await;
+    // The listing itself goes on for longer than this call.
+    let listed = member.view().await;
+    for error in [joined.unwrap_err(), listed.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let reason = format!("etcd endpoint {}: no answer within", etcd.endpoint());
+        assert!(error.to_string().contains(&reason), "{error}");
+    }
+}
+
 async fn a_registration_is_told_of_while_it_is_changed(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let member = open(&etcd);
@@ -915,6 +931,7 @@ on_every_etcd!(
     a_key_on_an_earlier_lease_of_its_own_is_no_other_process,
     joins_that_nobody_waits_for_leave_nothing_behind,
     a_registration_nobody_joined_ends_without_a_close,
+    calls_that_run_out_of_time_say_what_became_of_the_endpoint,
     a_registration_is_told_of_while_it_is_changed,
     a_leave_that_is_cut_short_loses_nobody,
     a_worker_whose_lease_was_gone_is_not_listed_after_it_left,

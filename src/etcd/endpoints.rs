@@ -83,7 +83,7 @@ pub struct EndpointHealth {
     pub answered: u64,
     /// Requests that failed: no answer, or an answer that is an error.
     pub failed: u64,
-    /// Why the last of these failed.
+    /// Why the last of these failed; one that its caller's time cut short does not replace another.
     pub last_error: Option<String>,
 }
 
@@ -197,6 +197,21 @@ impl Endpoints {
         &self.endpoints
     }
 
+    /// Why a wait for etcd was in vain, with what is known of the endpoints that do not answer.
+    pub(crate) fn no_answer(&self) -> Cause {
+        let mut text = format!("no answer in time from etcd at {self}");
+        for endpoint in &self.endpoints {
+            let health = endpoint.health.lock();
+            if let (Some(_), Some(error)) = (health.failed_at, &health.last_error) {
+                text = text + "; " + error;
+            }
+        }
+        Cause {
+            text,
+            timed_out: true,
+        }
+    }
+
     fn all_failed(&self) -> bool {
         self.endpoints
             .iter()
@@ -275,7 +290,10 @@ impl Endpoint {
         {
             let mut health = self.health.lock();
             health.failed += 1;
-            health.last_error = Some(error.cause.text.clone());
+            // What was cut short says less than what was not.
+            if is_to_blame || !error.cause.timed_out || health.last_error.is_none() {
+                health.last_error = Some(error.cause.text.clone());
+            }
         }
         if is_to_blame {
             self.set_aside();

@@ -159,10 +159,7 @@ impl Registration {
             Err(_) => Err(Error::with_cause(
                 ErrorKind::Unavailable,
                 format!("Registering {} failed:", worker.identity),
-                Cause {
-                    text: format!("no answer in time from etcd at {}", self.endpoints),
-                    timed_out: true,
-                },
+                self.endpoints.no_answer(),
             )),
         }
     }

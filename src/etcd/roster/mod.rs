@@ -32,7 +32,7 @@ use super::endpoints::{Call, Endpoint, Endpoints, TRY_TIMEOUT, retry_delays};
 use super::keys::{Keys, range_end};
 use super::ring::{self, keys_only, revision_of, term_of};
 use super::status;
-use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::jitter::jittered;
 use crate::suspend::Sleeps;
 use crate::view::{ClusterView, SkippedRecord};
@@ -368,10 +368,7 @@ impl Shared {
                 "Exhausted retry for (Getting children for path:{}), retries:1, last exception:",
                 self.keys.live_prefix().trim_end_matches('/')
             ),
-            Cause {
-                text: format!("no answer in time from etcd at {}", self.endpoints),
-                timed_out: true,
-            },
+            self.endpoints.no_answer(),
         )
     }
 

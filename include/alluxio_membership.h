@@ -786,7 +786,7 @@ uint64_t axm_status_endpoint_failed(const axm_status_t *status, size_t index);
 /**
  * Why the last of these failed; NULL if none has.
  *
- * One that its caller's time cut short does not replace another.
+ * While the endpoint is set aside, that a caller's time was over does not replace the reason.
  */
 const char *axm_status_endpoint_last_error(const axm_status_t *status, size_t index);
 

@@ -226,7 +226,7 @@ pub extern "C" fn axm_status_endpoint_failed(status: Option<&axm_status_t>, inde
 
 /// Why the last of these failed; NULL if none has.
 ///
-/// One that its caller's time cut short does not replace another.
+/// While the endpoint is set aside, that a caller's time was over does not replace the reason.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_endpoint_last_error(
     status: Option<&axm_status_t>,

@@ -83,7 +83,7 @@ pub struct EndpointHealth {
     pub answered: u64,
     /// Requests that failed: no answer, or an answer that is an error.
     pub failed: u64,
-    /// Why the last of these failed; one that its caller's time cut short does not replace another.
+    /// Why the last of these failed. While it is set aside, that a caller's time was over does not replace the reason.
     pub last_error: Option<String>,
 }
 
@@ -290,8 +290,9 @@ impl Endpoint {
         {
             let mut health = self.health.lock();
             health.failed += 1;
-            // What was cut short says less than what was not.
-            if is_to_blame || !error.cause.timed_out || health.last_error.is_none() {
+            let was_cut_short = error.cause.timed_out && !is_to_blame;
+            // Why an endpoint was set aside says more than that a hurried try got no answer either.
+            if !was_cut_short || health.failed_at.is_none() {
                 health.last_error = Some(error.cause.text.clone());
             }
         }

@@ -440,8 +440,9 @@ async fn calls_that_run_out_of_time_say_what_became_of_the_endpoint(version: Etc
     let etcd = Etcd::start(version).await;
     let mut properties = properties(&etcd);
     properties.set("alluxio.membership.native.operation.timeout", "1500ms");
-    let member = open_with(&properties, &Clusters::default());
+    // Before anything is listed.
     etcd.pause();
+    let member = open_with(&properties, &Clusters::default());
     let joined = member.join(&worker(1), &JoinOptions::default()).await;
     // The listing itself goes on for longer than this call.
     let listed = member.view().await;

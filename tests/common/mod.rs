@@ -11,6 +11,7 @@ pub mod toxiproxy;
 use std::fs::{self, OpenOptions};
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -254,9 +255,15 @@ impl Etcd {
         }
     }
 
-    /// Freezes the server (SIGSTOP): its connections stay open and nothing answers.
+    /// Freezes the server (SIGSTOP): its connections stay open and nothing answers from the return on.
     pub fn pause(&self) {
-        self.signal(libc::SIGSTOP);
+        let id = self.signal(libc::SIGSTOP);
+        // A thread that runs on another processor answers for some milliseconds more: this waits until all have stopped.
+        let mut ignored = MaybeUninit::<libc::siginfo_t>::uninit();
+        let options = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+        // SAFETY: waitid() writes the siginfo_t it is given; WNOWAIT leaves the child as it is, to be reaped elsewhere.
+        let result = unsafe { libc::waitid(libc::P_PID, id, ignored.as_mut_ptr(), options) };
+        assert_eq!(result, 0, "wait for etcd: {}", io::Error::last_os_error());
     }
 
     /// Lets a paused server go on.
@@ -301,12 +308,14 @@ impl Etcd {
         self.root_password.lock().unwrap().take();
     }
 
-    fn signal(&self, signal: libc::c_int) {
+    /// Returns the id of the process.
+    fn signal(&self, signal: libc::c_int) -> u32 {
         let child = self.child.lock().unwrap();
-        let child = child.as_ref().expect("etcd runs");
+        let id = child.as_ref().expect("etcd runs").id();
         // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its own.
-        let result = unsafe { libc::kill(child.id() as libc::pid_t, signal) };
+        let result = unsafe { libc::kill(id as libc::pid_t, signal) };
         assert_eq!(result, 0, "signal etcd: {}", io::Error::last_os_error());
+        id
     }
 
     fn exit_status(&self) -> Option<ExitStatus> {

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -32,6 +32,16 @@ fn tool() -> Command {
         .env_remove("ALLUXIO_CONF_DIR")
         .env_remove("CLICOLOR_FORCE")
         .stdin(Stdio::null());
+    // What the shell of these tests ignores, SIGINT in the background or SIGHUP under nohup, the tool would ignore too.
+    // SAFETY: between fork and exec the closure makes three system calls and nothing else.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
     command
 }
 

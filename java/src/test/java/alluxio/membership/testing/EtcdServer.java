@@ -160,7 +160,8 @@ public final class EtcdServer implements AutoCloseable {
    */
   public synchronized Client client() {
     if (mClient == null) {
-      mClient = Client.builder().endpoints(endpoint()).build();
+      // Long tests read more at once than the 4 MiB that are the default.
+      mClient = Client.builder().endpoints(endpoint()).maxInboundMessageSize(64 << 20).build();
     }
     return mClient;
   }

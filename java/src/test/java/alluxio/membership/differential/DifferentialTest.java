@@ -6,7 +6,11 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.TestFactory;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
 
+import java.lang.annotation.Retention;
+import java.lang.annotation.RetentionPolicy;
 import java.util.Map;
 import java.util.Random;
 import java.util.stream.Stream;
@@ -15,7 +19,15 @@ import java.util.stream.Stream;
  * Does everything once with the stock classes and once with ours, each on an etcd of their own, and compares all that
  * can be seen. What may differ is in {@link KnownDifferences}, and nothing else.
  */
+@Execution(ExecutionMode.CONCURRENT)
 class DifferentialTest {
+  /** One after another, since they share the two etcds; beside other classes. */
+  @TestFactory
+  @Execution(ExecutionMode.SAME_THREAD)
+  @Retention(RetentionPolicy.RUNTIME)
+  @interface InTurn {
+  }
+
   private static final int SEQUENCES = Integer.getInteger("sequences", 6);
 
   private static Comparison sComparison;
@@ -30,47 +42,47 @@ class DifferentialTest {
     sComparison.close();
   }
 
-  @TestFactory
+  @InTurn
   Stream<DynamicTest> etcd() {
     return tests(EtcdScenarios.all(), AlluxioWorld.CURRENT);
   }
 
-  @TestFactory
+  @InTurn
   Stream<DynamicTest> etcdWith311() {
     return tests(EtcdScenarios.ofAllVersions(), "311");
   }
 
-  @TestFactory
+  @InTurn
   Stream<DynamicTest> etcdWith308() {
     return tests(EtcdScenarios.ofAllVersions(), "308");
   }
 
-  @TestFactory
+  @InTurn
   Stream<DynamicTest> staticHosts() {
     return tests(StaticScenarios.all(), AlluxioWorld.CURRENT);
   }
 
-  @TestFactory
+  @InTurn
   Stream<DynamicTest> staticHostsWith311() {
     return tests(StaticScenarios.all(), "311");
   }
 
-  @TestFactory
+  @InTurn
   Stream<DynamicTest> staticHostsWith308() {
     return tests(StaticScenarios.all(), "308");
   }
 
-  @TestFactory
+  @InTurn
   Stream<DynamicTest> randomOperations() {
     return randomOperations(AlluxioWorld.CURRENT, SEQUENCES);
   }
 
-  @TestFactory
+  @InTurn
   Stream<DynamicTest> randomOperationsWith311() {
     return randomOperations("311", SEQUENCES / 2);
   }
 
-  @TestFactory
+  @InTurn
   Stream<DynamicTest> randomOperationsWith308() {
     return randomOperations("308", SEQUENCES / 2);
   }

@@ -290,14 +290,13 @@ impl Endpoint {
         {
             let mut health = self.health.lock();
             health.failed += 1;
-            let was_cut_short = error.cause.timed_out && !is_to_blame;
             // Why an endpoint was set aside says more than that a hurried try got no answer either.
-            if !was_cut_short || health.failed_at.is_none() {
+            if !error.cause.timed_out || health.failed_at.is_none() {
                 health.last_error = Some(error.cause.text.clone());
             }
         }
         if is_to_blame {
-            self.set_aside();
+            self.set_aside(&error);
         }
         Err(error)
     }
@@ -335,19 +334,15 @@ impl Endpoint {
         }
     }
 
-    /// Marks the endpoint as failed and asks it in the background until it answers again.
-    pub(crate) fn set_aside(self: &Arc<Self>) {
-        let was_healthy = self
-            .health
-            .lock()
-            .failed_at
-            .replace(Instant::now())
-            .is_none();
+    /// Marks the endpoint as failed, for this reason, and asks it in the background until it answers again.
+    pub(crate) fn set_aside(self: &Arc<Self>, error: &TryError) {
+        let was_healthy = {
+            let mut health = self.health.lock();
+            health.last_error = Some(error.cause.text.clone());
+            health.failed_at.replace(Instant::now()).is_none()
+        };
         if was_healthy {
-            log::warn!(
-                "etcd endpoint {} does not answer; it is set aside until it does",
-                self.connection.url()
-            );
+            log::warn!("{}; it is set aside until it answers", error.cause.text);
             tokio::spawn(probe_until_healthy(Arc::downgrade(self)));
         }
     }

@@ -59,7 +59,8 @@ pub(crate) async fn renew(
         return renewal;
     }
     endpoint.connection.renew_on_another_connection();
-    endpoint.set_aside();
+    let reason = format!("no answer to a renewal within {} ms", patience.as_millis());
+    endpoint.set_aside(&endpoint.no_answer(reason));
     timeout(limit.saturating_sub(patience), exchange)
         .await
         .unwrap_or_else(|_| Renewal::Failed {

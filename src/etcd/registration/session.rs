@@ -98,6 +98,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(2);
 pub(crate) struct Session {
     state: RegistrationState,
     lease: Option<Lease>,
+    /// The last lease that turned out to be gone: an answer that was under way meanwhile may still name it.
+    gone: Option<i64>,
     /// When the lease was last known to be renewed: the time that request was sent.
     renewed_at: Instant,
     renewals_in_flight: usize,
@@ -114,8 +116,8 @@ pub(crate) struct Session {
     register_at: Instant,
     /// When the program last gave a sign of life, if it has promised to.
     host_alive_at: Option<Instant>,
-    /// The last sleep: when it was noticed, and how long it was.
-    slept: Option<(Instant, Duration)>,
+    /// The sleeps an answer may yet have been under way during: when each was noticed, and how long it was.
+    sleeps: Vec<(Instant, Duration)>,
     rng: StdRng,
 }
 
@@ -125,6 +127,7 @@ impl Session {
         Session {
             state: RegistrationState::Joining,
             lease: None,
+            gone: None,
             renewed_at: now,
             renewals_in_flight: 0,
             renewal_tries: 0,
@@ -136,7 +139,7 @@ impl Session {
             register_tries: 0,
             register_at: now,
             host_alive_at,
-            slept: None,
+            sleeps: Vec::new(),
             rng: StdRng::seed_from_u64(seed),
         }
     }
@@ -166,7 +169,7 @@ impl Session {
         match event {
             Event::Renewed { lease, sent_at } => {
                 self.renewals_in_flight = self.renewals_in_flight.saturating_sub(1);
-                let sent_at = self.before_sleep(sent_at);
+                let sent_at = self.before_sleeps(sent_at);
                 if let Some(current) = self.lease.filter(|current| current.id == lease)
                     && sent_at >= self.renewed_at
                 {
@@ -199,7 +202,11 @@ impl Session {
             Event::LiveKeyMissing | Event::RingKeyMissing => self.need_register(now),
             Event::HostAlive { at } => self.host_alive_at = Some(at),
             Event::Slept { by } => {
-                self.slept = Some((now, by));
+                if let Some(lease) = self.lease {
+                    // The answer to what was sent before would come too late for the lease anyway.
+                    self.sleeps.retain(|(at, _)| now < *at + lease.ttl);
+                }
+                self.sleeps.push((now, by));
                 self.renewed_at = before(self.renewed_at, by);
                 self.renew_at = now;
             }
@@ -267,20 +274,24 @@ impl Session {
 
     fn registered(&mut self, lease: Lease, displaced_by: Option<i64>, now: Instant) {
         self.register_in_flight = false;
-        self.hold(Some(lease), now);
         self.joined = true;
         self.displaced_by = displaced_by;
-        self.register_needed = false;
         self.register_tries = 0;
+        if self.gone == Some(lease.id) {
+            // The keys went with it.
+            return;
+        }
+        self.hold(Some(lease), now);
+        self.register_needed = false;
     }
 
     /// Goes on with this lease. Keys that were on another one have to be written again.
     fn hold(&mut self, lease: Option<Lease>, now: Instant) {
         let before = self.lease.map(|lease| lease.id);
         match lease {
-            Some(lease) if before != Some(lease.id) => {
+            Some(lease) if before != Some(lease.id) && self.gone != Some(lease.id) => {
                 self.lease = Some(lease);
-                self.renewed_at = self.before_sleep(lease.sent_at);
+                self.renewed_at = self.before_sleeps(lease.sent_at);
                 self.renewal_tries = 0;
                 self.renew_at = (lease.sent_at + self.vary(lease.ttl / 3)).max(now);
                 self.register_needed |= before.is_some();
@@ -294,17 +305,16 @@ impl Session {
         }
     }
 
-    /// When a request was sent, on etcd's clock: that went on during a sleep in between.
-    fn before_sleep(&self, sent_at: Instant) -> Instant {
-        match self.slept {
-            Some((noticed_at, by)) if sent_at < noticed_at => before(sent_at, by),
-            _ => sent_at,
-        }
+    /// When a request was sent, on etcd's clock: that went on during the sleeps since.
+    fn before_sleeps(&self, sent_at: Instant) -> Instant {
+        let since = self.sleeps.iter().filter(|(at, _)| sent_at < *at);
+        before(sent_at, since.map(|(_, by)| *by).sum())
     }
 
     fn lose_lease(&mut self, lease: i64, now: Instant) {
         if let Some(current) = self.lease.filter(|current| current.id == lease) {
             self.lease = None;
+            self.gone = Some(lease);
             self.register_needed = true;
             let spread = REJOIN_SPREAD.min(current.ttl / 5);
             self.register_at = now + spread.mul_f64(self.rng.random_range(0.0..1.0));
@@ -570,6 +580,42 @@ mod tests {
         );
         session.handle(Event::Slept { by: TTL }, sent_at);
         assert_eq!(state_at(&mut session, sent_at), RegistrationState::Lost);
+    }
+
+    #[test]
+    fn an_answer_that_was_under_way_during_two_sleeps_counts_from_before_both() {
+        let now = Instant::now();
+        let mut session = registered(now, None);
+        let second = Duration::from_secs(1);
+        let sent_at = now + second / 10;
+        session.handle(Event::Slept { by: second * 2 }, now + second / 5);
+        session.handle(Event::Slept { by: second }, now + second / 4);
+        session.handle(Event::Renewed { lease: 1, sent_at }, now + second / 2);
+        let ends_at = sent_at + TTL - second * 3;
+        assert_eq!(session.lease_ends_at(), Some(ends_at));
+        let sent_at = now + second;
+        session.handle(Event::Renewed { lease: 1, sent_at }, sent_at);
+        assert_eq!(session.lease_ends_at(), Some(sent_at + TTL));
+    }
+
+    #[test]
+    fn a_late_answer_does_not_bring_back_a_lease_that_is_gone() {
+        let now = Instant::now();
+        let mut session = registered(now, None);
+        session.handle(Event::LiveKeyMissing, now);
+        let first = lease(1, now);
+        let actions = session.poll(now);
+        assert!(actions.contains(&Action::Register { lease: Some(first) }));
+        session.handle(Event::LeaseGone { lease: 1 }, now);
+        // Written just before the lease went.
+        session.handle(Event::Registered { lease: first }, now);
+        assert_eq!(session.lease(), None);
+        let later = now + REJOIN_SPREAD;
+        let actions = session.poll(later);
+        assert!(actions.contains(&Action::Register { lease: None }));
+        assert_eq!(session.state, RegistrationState::Rejoining);
+        session.handle(Event::RegisterFailed { lease: Some(first) }, later);
+        assert_eq!(session.lease(), None);
     }
 
     #[test]

@@ -64,6 +64,8 @@ struct Behind {
     /// What each watch has brought of later revisions since: how many messages, and the revision of the last one. A
     /// catching-up watch brings one revision, in fragments; the next message after it is from a synced one.
     later: [(u32, i64); 2],
+    /// From when on they were counted.
+    counted_from: Instant,
 }
 
 impl Behind {
@@ -75,6 +77,12 @@ impl Behind {
         }
     }
 
+    /// What the watches brought until now says nothing of what they will.
+    fn count_anew(&mut self, now: Instant) {
+        self.later = [(0, 0); 2];
+        self.counted_from = now;
+    }
+
     /// Whether what the watches brought later shows that neither is behind the other by now.
     fn shows_order(&self, has_ring: bool, now: Instant) -> bool {
         let messages = self.later.map(|(messages, _)| messages);
@@ -84,7 +92,7 @@ impl Behind {
         if !has_ring {
             return one_is_synced;
         }
-        let waited = now > self.asked_at + SETTLED;
+        let waited = now > self.counted_from + SETTLED;
         let both = [Range::Live, Range::Ring];
         one_is_synced
             && both
@@ -171,6 +179,15 @@ pub(super) struct Message<'a> {
     pub(super) kind: Kind,
     pub(super) revision: i64,
     pub(super) events: Vec<Event<'a>>,
+}
+
+impl Message<'_> {
+    /// Whether it brings what the watch had missed. A watch that is synced gets each revision in a message of its own,
+    /// headed by that revision.
+    fn catches_up(&self) -> bool {
+        let is_older = |event: &Event<'_>| event.stamp.mod_revision < self.revision;
+        self.events.iter().any(is_older)
+    }
 }
 
 /// A change of a key.
@@ -410,12 +427,19 @@ impl State {
             Kind::Created => ask |= self.watch_created(message.revision, now),
             Kind::Events => {
                 let lags = self.highest - message.revision >= Burst::BUFFER;
-                let overflows = (self.watch.burst.overflows(now) || lags) && self.has_ring();
-                if overflows && self.order == Order::InStep {
-                    self.keep_back(Order::Settles(now));
-                    ask = true;
-                }
-                if let (Some(event), Some(behind)) = (message.events.first(), &mut self.behind) {
+                let is_late = message.revision < self.tables.revision();
+                let overflows = self.watch.burst.overflows(now);
+                let may_be_behind = overflows || lags || is_late || message.catches_up();
+                if may_be_behind && self.has_ring() {
+                    if self.order == Order::InStep {
+                        self.keep_back(Order::Settles(now));
+                        ask = true;
+                    }
+                    let behind = self.behind.iter_mut().flatten();
+                    behind.for_each(|it| it.count_anew(now));
+                } else if let (Some(event), Some(behind)) =
+                    (message.events.first(), &mut self.behind)
+                {
                     for it in behind {
                         it.note(event.range, message.revision);
                     }
@@ -650,6 +674,7 @@ impl State {
             revision,
             asked_at: question.asked_at,
             later: [(0, 0); 2],
+            counted_from: question.asked_at,
         };
         let was_in_step = |it: Behind| match self.order {
             Order::InStep => true,
@@ -816,25 +841,127 @@ impl State {
     }
 }
 
-/// Counts messages that come without a pause, as those do that have been waiting for the line.
+/// Counts messages that come faster than anything but those that have been waiting for the line.
 ///
 /// etcd buffers so many messages of a stream. What does not fit is sent later, and one watch may then overtake the other.
+/// On a line too slow for bursts that shows only when the late ones come: until then, a tenth of a second, a view may
+/// have a worker's one key and not yet the other.
 #[derive(Default)]
 struct Burst {
-    count: u32,
+    /// How many more came than usually do: one is forgotten after each pause.
+    level: f64,
     last: Option<Instant>,
 }
 
 impl Burst {
     const BUFFER: i64 = 128;
     const PAUSE: Duration = Duration::from_millis(1);
-    const LIMIT: u32 = 64;
+    const LIMIT: f64 = 64.0;
 
     /// Notes a message; true if etcd's buffer may have been full.
     fn overflows(&mut self, now: Instant) -> bool {
-        let paused = self.last.is_none_or(|last| now > last + Self::PAUSE);
-        self.count = if paused { 1 } else { self.count + 1 };
+        let since = self.last.map_or(Duration::ZERO, |last| now - last);
+        let left = self.level - since.div_duration_f64(Self::PAUSE);
+        self.level = (left.max(0.0) + 1.0).min(Self::BUFFER as f64);
         self.last = Some(now);
-        self.count >= Self::LIMIT
+        self.level >= Self::LIMIT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::roster::tables::Table;
+
+    /// A state whose watches are in step, at revision 10.
+    fn in_step(now: Instant) -> State {
+        let mut state = State::new(true);
+        let table = |prefix| Table::new(prefix, 10);
+        state.listed(Listed {
+            tables: Tables {
+                ring: Some(table("/r/")),
+                live: table("/l/"),
+            },
+            revision: 10,
+            term: 2,
+            asked_at: now,
+        });
+        assert_eq!(state.watch_opens(), [Some(11), Some(11)]);
+        for _ in 0..2 {
+            brings(&mut state, Kind::Created, 10, &[], now);
+        }
+        let question = state.question(now);
+        let answer = Answer {
+            revision: 10,
+            term: 2,
+            past: Past::Same,
+        };
+        let next = state.answered(&question, answer);
+        assert!(matches!(next, Next::Done(Verdict::Fresh)));
+        assert_eq!(state.order, Order::InStep);
+        state
+    }
+
+    fn brings(
+        state: &mut State,
+        kind: Kind,
+        revision: i64,
+        changes: &[(Range, &str, i64)],
+        now: Instant,
+    ) -> bool {
+        let deletions = changes.iter().map(|(range, key, mod_revision)| Event {
+            range: *range,
+            key: key.as_bytes(),
+            value: None,
+            stamp: Stamp {
+                mod_revision: *mod_revision,
+                lease: 0,
+            },
+        });
+        let message = Message {
+            kind,
+            revision,
+            events: deletions.collect(),
+        };
+        state.message(&message, now)
+    }
+
+    #[test]
+    fn a_message_that_catches_up_makes_the_order_unknown() {
+        let now = Instant::now();
+        let mut state = in_step(now);
+        let live = [(Range::Live, "/l/a", 11)];
+        assert!(!brings(&mut state, Kind::Events, 11, &live, now));
+        assert_eq!(state.order, Order::InStep);
+        // A watch that is synced would have been sent it at revision 12.
+        let ring = [(Range::Ring, "/r/a", 12)];
+        assert!(brings(&mut state, Kind::Events, 14, &ring, now));
+        assert_eq!(state.order, Order::Settles(now));
+    }
+
+    #[test]
+    fn a_message_that_was_overtaken_makes_the_order_unknown() {
+        let now = Instant::now();
+        let mut state = in_step(now);
+        let live = [(Range::Live, "/l/a", 12)];
+        assert!(!brings(&mut state, Kind::Events, 12, &live, now));
+        let ring = [(Range::Ring, "/r/a", 11)];
+        assert!(brings(&mut state, Kind::Events, 11, &ring, now));
+        assert_eq!(state.order, Order::Settles(now));
+    }
+
+    #[test]
+    fn a_burst_makes_the_order_unknown_and_a_steady_flow_does_not() {
+        let start = Instant::now();
+        for (pause, overflows) in [(50, true), (400, true), (1_100, false)] {
+            let mut state = in_step(start);
+            let mut now = start;
+            let asks = (11..150).any(|revision| {
+                now += Duration::from_micros(pause);
+                let live = [(Range::Live, "/l/a", revision)];
+                brings(&mut state, Kind::Events, revision, &live, now)
+            });
+            assert_eq!(asks, overflows, "every {pause} µs");
+        }
     }
 }

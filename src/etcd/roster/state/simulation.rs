@@ -124,6 +124,8 @@ struct Watcher {
     synced: bool,
     /// From which revision on it has not sent anything.
     next: i64,
+    /// What did not fit into the stream's buffer, and is sent as it is before all else.
+    victim: Option<(i64, Vec<Change>)>,
 }
 
 enum FromServer {
@@ -297,8 +299,10 @@ impl World {
                 continue;
             }
             if self.on_the_way >= BUFFER {
-                self.watchers[number].synced = false;
-                self.watchers[number].next = revision;
+                let watcher = &mut self.watchers[number];
+                watcher.synced = false;
+                watcher.next = revision + 1;
+                watcher.victim = Some((revision, events));
                 self.catch_up_later(number);
                 continue;
             }
@@ -349,12 +353,24 @@ impl World {
 
     /// A watch that was behind is sent what it lacks, and counts as synced.
     fn catch_up(&mut self, number: usize) {
-        let Some(watcher) = self.watchers.get(number) else {
+        let Some(watcher) = self.watchers.get_mut(number) else {
             return;
         };
+        if self.on_the_way >= BUFFER {
+            return self.catch_up_later(number);
+        }
         let (next, range) = (watcher.next, watcher.range);
+        let victim = watcher.victim.take();
         let history = self.history();
         let revision = history.revision();
+        if let Some((at, events)) = victim {
+            self.watchers[number].synced = next > revision;
+            self.send_in_parts(at, events);
+            if next <= revision {
+                self.catch_up_later(number);
+            }
+            return;
+        }
         let missed: Vec<Change> = history
             .changes
             .iter()
@@ -385,6 +401,7 @@ impl World {
                 range,
                 synced,
                 next: from,
+                victim: None,
             });
             if !synced {
                 self.catch_up_later(self.watchers.len() - 1);
@@ -861,18 +878,23 @@ impl World {
         {
             return;
         }
-        // A view of an older history may be shown for as long as nobody has noticed.
+        let went_back = before
+            .as_ref()
+            .is_some_and(|before| view.revision() < before.revision());
         let of_history = |number: &usize| {
             let contents = self.histories[*number].at(view.revision());
-            contents.is_some_and(|contents| self.expected(contents) == shown(&view))
+            let is_it = contents.is_some_and(|contents| self.expected(contents) == shown(&view));
+            is_it && (!went_back || *number > self.shown_history)
         };
-        let newest = self.histories.len();
-        let history = (self.shown_history..newest).rev().find(of_history);
+        // The oldest that it may be of: what a backup has is the same in both, and a view of the lost history may be
+        // shown for as long as nobody has noticed.
+        let history = (self.shown_history..self.histories.len()).find(of_history);
         let history = history.unwrap_or_else(|| {
             panic!(
-                "version {} at revision {} is not etcd's: {:?}\nhistory: {:?}",
+                "version {} at revision {}, after {:?}, is not etcd's: {:?}\nhistory: {:?}",
                 view.version(),
                 view.revision(),
+                before.as_ref().map(|before| before.revision()),
                 shown(&view),
                 self.history()
                     .at(view.revision())
@@ -881,9 +903,6 @@ impl World {
         });
         if let Some(before) = before {
             assert!(view.version() > before.version(), "a version twice");
-            if history == self.shown_history {
-                assert!(view.revision() >= before.revision(), "went back");
-            }
         }
         self.shown_history = history;
     }
@@ -986,5 +1005,5 @@ fn every_generated_history_is_shown_as_it_was() {
         "{simulated:?} simulated: {fresh} times fresh, {relists} listings ({doubts} for doubt), data lost {losses} times"
     );
     // They were eventful.
-    assert!(fresh > 80 * histories && relists > 2 * histories && losses > 0);
+    assert!(fresh > 60 * histories && relists > 2 * histories && losses > 0);
 }

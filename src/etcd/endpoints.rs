@@ -287,16 +287,14 @@ impl Endpoint {
                 (self.no_answer(reason), !hurried)
             }
         };
-        {
-            let mut health = self.health.lock();
-            health.failed += 1;
-            // Why an endpoint was set aside says more than that a hurried try got no answer either.
-            if !error.cause.timed_out || health.failed_at.is_none() {
-                health.last_error = Some(error.cause.text.clone());
-            }
-        }
         if is_to_blame {
             self.set_aside(&error);
+        }
+        let mut health = self.health.lock();
+        health.failed += 1;
+        // Why an endpoint was set aside says more than that a hurried try got no answer either.
+        if !is_to_blame && (!error.cause.timed_out || health.failed_at.is_none()) {
+            health.last_error = Some(error.cause.text.clone());
         }
         Err(error)
     }

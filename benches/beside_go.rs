@@ -192,7 +192,7 @@ async fn idle_reader(version: EtcdVersion) -> bool {
     let percent = 100.0 * ours as f64 / stock as f64;
     let kept = percent < 1.0;
     println!(
-        "| bytes from etcd to an idle reader of 1000 workers in 10 s; Go lists once | {version:?} | {stock} | | {ours} | | {percent:.2} % | | 1 % | {} |",
+        "| bytes from etcd to an idle reader of 1000 workers in 10 s; Go lists once | {version} | {stock} | | {ours} | | {percent:.2} % | | 1 % | {} |",
         verdict(kept)
     );
     kept
@@ -294,7 +294,7 @@ impl Pairs {
             Judged::Both => ratios.iter().all(|ratio| *ratio <= limit),
         };
         println!(
-            "| {what} | {version:?} | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} | {:.2} | {limit} | {} |",
+            "| {what} | {version} | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} | {:.2} | {limit} | {} |",
             go[0],
             go[1],
             ours[0],

@@ -66,6 +66,16 @@ impl EtcdVersion {
     }
 }
 
+/// As tables name it.
+impl std::fmt::Display for EtcdVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            EtcdVersion::V3_4 => "3.4",
+            EtcdVersion::V3_6 => "3.6",
+        })
+    }
+}
+
 fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(program))

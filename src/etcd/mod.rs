@@ -2,6 +2,8 @@
 
 mod connection;
 mod endpoints;
+#[cfg(test)]
+mod histories;
 mod inspect;
 mod keys;
 mod lease;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::etcd::histories;
 
 /// A worker, a network and an etcd, all made up, on a clock that jumps from event to event.
 struct World {
@@ -450,26 +451,16 @@ impl World {
     }
 }
 
-/// `$AXM_SIMULATIONS` says how many times as many as usual.
-fn times() -> u64 {
-    let times = std::env::var("AXM_SIMULATIONS").ok();
-    times.map_or(1, |it| it.parse().expect("a number"))
-}
-
 #[test]
 fn recovers_from_every_generated_history() {
-    for (seconds, histories) in [(2, 30), (5, 50), (120, 20)] {
-        for seed in 0..histories * times() {
+    for (seconds, usual) in [(2, 30), (5, 50), (120, 20)] {
+        for seed in 0..usual * histories::times() {
             let mut world = World::new(seed, Duration::from_secs(seconds));
-            let run = std::panic::AssertUnwindSafe(|| {
+            histories::run(&format!("seed {seed}, with a TTL of {seconds} s"), || {
                 for _ in 0..20_000 {
                     world.step();
                 }
             });
-            if let Err(panic) = std::panic::catch_unwind(run) {
-                eprintln!("in the history of seed {seed}, with a TTL of {seconds} s");
-                std::panic::resume_unwind(panic);
-            }
         }
     }
 }

@@ -47,6 +47,8 @@ import java.util.function.Function;
 class RandomRecordsTest {
   private static final int RECORDS = Integer.getInteger("records", 2000);
   private static final int BATCH = 25;
+  /** So many batches. */
+  private static final int KEYS_REMOVED_EVERY = 3;
   private static final int LONG_TEXT = 20_000;
   private static final String[] PIECES = {"\"", "'", "null", "7", "7.0", "\"7\"", "-1", "1e3", "true", "{}", "[]", ",",
       ":", "{", "}", "\\u00e4", "\u00e4", "\ud83d\ude00", " ", "\n", "#\n", "//\n", "/*x*/", "\ufeff", "99999999999",
@@ -260,11 +262,13 @@ class RandomRecordsTest {
         for (int i = 0; i < damaged; i++) {
           int number = mRandom.nextInt(20);
           String identity = identity(number).toString();
-          byte[] bytes = damaged(number);
-          if (mRandom.nextInt(4) > 0) {
+          // Chance alone may break no listing of the stock class, or each. An empty object breaks all of them.
+          byte[] bytes = batch == 0 ? "{}".getBytes(StandardCharsets.UTF_8)
+              : batch == KEYS_REMOVED_EVERY ? sound(number) : damaged(number);
+          if (batch == 0 || mRandom.nextInt(4) > 0) {
             ETCD.server().put(mCluster.ringKey(identity), bytes);
           }
-          if (mRandom.nextInt(4) > 0) {
+          if (batch == 0 || mRandom.nextInt(4) > 0) {
             ETCD.server().put(mCluster.liveKey(identity), bytes);
           }
         }
@@ -286,7 +290,7 @@ class RandomRecordsTest {
                 withoutAddress ? seenByOurs.replace("LOST", "LIVE") : seenByOurs, listing + mAgain);
           }
         }
-        if (batch % 3 == 2) {
+        if ((batch + 1) % KEYS_REMOVED_EVERY == 0) {
           for (String prefix : Arrays.asList(mCluster.ringKey(""), mCluster.liveKey(""))) {
             ETCD.server().client().getKVClient().delete(ByteSequence.from(prefix, StandardCharsets.UTF_8),
                 DeleteOption.newBuilder().isPrefix(true).build()).get(10, TimeUnit.SECONDS);
@@ -303,10 +307,13 @@ class RandomRecordsTest {
     return WorkerIdentity.ParserV1.INSTANCE.fromUUID(new UUID(0x4000, 0x8000L << 48 | number));
   }
 
+  private static byte[] sound(int number) {
+    return new WorkerServiceEntity(identity(number), new WorkerNetAddress().setHost("h" + number).setRpcPort(number)
+        .setContainerHost("<\u4e2d&\u2028>")).serialize();
+  }
+
   private byte[] damaged(int number) {
-    StringBuilder text = new StringBuilder(new String(new WorkerServiceEntity(identity(number), new WorkerNetAddress()
-        .setHost("h" + number).setRpcPort(number).setContainerHost("<\u4e2d&\u2028>")).serialize(),
-        StandardCharsets.UTF_8));
+    StringBuilder text = new StringBuilder(new String(sound(number), StandardCharsets.UTF_8));
     for (int damages = mRandom.nextInt(3); damages > 0; damages--) {
       int at = mRandom.nextInt(text.length());
       int end = Math.min(text.length(), at + mRandom.nextInt(3));

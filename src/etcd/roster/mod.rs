@@ -642,8 +642,8 @@ impl Shared {
                     }
                 }
                 let claims = self.state.lock().claims();
-                let (all, revision) = self.prove(&call, &claims).await?;
-                Ok(self.change(|state| state.proven(&question, all, revision)))
+                let at = self.prove(&call, &claims).await?;
+                Ok(self.change(|state| state.proven(&question, &claims, at)))
             }
         }
     }
@@ -728,8 +728,8 @@ impl Shared {
         }
     }
 
-    /// Whether all claims hold, and at which revision.
-    async fn prove(&self, call: &Call, claims: &[Claim]) -> Result<(bool, i64)> {
+    /// At which revision all claims hold; `None` if one does not.
+    async fn prove(&self, call: &Call, claims: &[Claim]) -> Result<Option<i64>> {
         let newer = |claim: &Claim| {
             let prefix = self.prefix(claim.range);
             let options = GetOptions::new()
@@ -749,7 +749,7 @@ impl Shared {
             }
             _ => false,
         });
-        Ok((all, revision_of(answer.header())))
+        Ok(all.then(|| revision_of(answer.header())))
     }
 
     fn prefix(&self, range: Range) -> &str {

@@ -705,13 +705,30 @@ impl State {
         claims.collect()
     }
 
-    /// etcd answered whether the claims held at `revision`.
-    pub(super) fn proven(&mut self, question: &Question, all: bool, revision: i64) -> Verdict {
+    /// etcd answered at which revision all these claims hold; `None`: one does not.
+    pub(super) fn proven(
+        &mut self,
+        question: &Question,
+        claims: &[Claim],
+        at: Option<i64>,
+    ) -> Verdict {
         if self.is_settled(question) {
             return Verdict::Fresh;
         }
-        if !all || question.generation != self.generation {
+        let Some(revision) = at.filter(|_| question.generation == self.generation) else {
             return Verdict::Behind;
+        };
+        for claim in claims {
+            let Some(table) = self.tables.table_mut(claim.range) else {
+                continue;
+            };
+            let is_as_claimed = table.applied() == claim.applied && table.len() == claim.len;
+            if is_as_claimed {
+                table.complete_at(revision);
+            } else if table.applied() <= revision {
+                // A key came meanwhile that is gone by then: its end is on the way too.
+                return Verdict::Behind;
+            }
         }
         self.complete(question, revision)
     }
@@ -924,6 +941,58 @@ mod tests {
             events: deletions.collect(),
         };
         state.message(&message, now)
+    }
+
+    #[test]
+    fn what_came_to_nothing_before_a_proof_is_not_shown_after_it() {
+        let now = Instant::now();
+        let mut state = in_step(now);
+        let now = now + CHECK_INTERVAL;
+        let version = state.version();
+        // A key was put at revision 11 and deleted at 12; neither has arrived.
+        let question = state.question(now);
+        let answer = Answer {
+            revision: 12,
+            term: 2,
+            past: Past::Unknown,
+        };
+        assert!(matches!(state.answered(&question, answer), Next::Compare));
+        let claims = state.claims();
+        assert_eq!(state.proven(&question, &claims, Some(12)), Verdict::Fresh);
+        let put = Message {
+            kind: Kind::Events,
+            revision: 11,
+            events: vec![Event {
+                range: Range::Live,
+                key: b"/l/a",
+                value: Some(b"{}"),
+                stamp: Stamp {
+                    mod_revision: 11,
+                    lease: 7,
+                },
+            }],
+        };
+        state.message(&put, now);
+        state.show(now + HALF);
+        assert_eq!(state.version(), version);
+    }
+
+    #[test]
+    fn a_proof_says_nothing_of_what_came_meanwhile() {
+        let now = Instant::now();
+        let mut state = in_step(now);
+        let now = now + CHECK_INTERVAL;
+        let question = state.question(now);
+        let answer = Answer {
+            revision: 12,
+            term: 2,
+            past: Past::Unknown,
+        };
+        assert!(matches!(state.answered(&question, answer), Next::Compare));
+        let claims = state.claims();
+        let live = [(Range::Live, "/l/a", 11)];
+        brings(&mut state, Kind::Events, 11, &live, now);
+        assert_eq!(state.proven(&question, &claims, Some(12)), Verdict::Behind);
     }
 
     #[test]

@@ -141,7 +141,9 @@ enum Arrival {
     Listing(Option<Listed>),
     Probe(Question, Option<Answer>),
     ProofReachesServer(Question, Vec<Claim>),
-    Proof(Question, Option<(bool, i64)>),
+    Proof(Question, Vec<Claim>, Option<Option<i64>>),
+    /// A message of the stream is no longer in the server's buffer.
+    LeftServer(u64),
     Stream(u64, FromServer),
     OpenWatch(u64, [Option<i64>; 2]),
     AskProgress(u64),
@@ -170,10 +172,12 @@ struct World {
     sequence: u64,
     stream: u64,
     watchers: Vec<Watcher>,
-    /// Messages of the stream that have not arrived, and when the last will.
-    on_the_way: usize,
+    /// Messages of the stream that are still in the server's buffer, and when the last will leave it.
+    in_buffer: usize,
     stream_clear_at: Instant,
     last_sent_at: Instant,
+    /// How long messages of the stream take from there.
+    lag: Duration,
     listing: bool,
     checking: bool,
     check_asked: bool,
@@ -217,9 +221,10 @@ impl World {
             sequence: 0,
             stream: 0,
             watchers: Vec::new(),
-            on_the_way: 0,
+            in_buffer: 0,
             stream_clear_at: now,
             last_sent_at: now,
+            lag: Duration::ZERO,
             listing: false,
             checking: false,
             check_asked: false,
@@ -299,7 +304,7 @@ impl World {
             if !watcher.synced || events.is_empty() {
                 continue;
             }
-            if self.on_the_way >= BUFFER {
+            if self.in_buffer >= BUFFER {
                 let watcher = &mut self.watchers[number];
                 watcher.synced = false;
                 watcher.next = revision + 1;
@@ -341,9 +346,10 @@ impl World {
         };
         self.last_sent_at = self.now;
         self.stream_clear_at = at;
-        self.on_the_way += 1;
+        self.in_buffer += 1;
         let stream = self.stream;
-        self.arrives(at - self.now, Arrival::Stream(stream, message));
+        self.arrives(at - self.now, Arrival::LeftServer(stream));
+        self.arrives(at + self.lag - self.now, Arrival::Stream(stream, message));
     }
 
     fn catch_up_later(&mut self, number: usize) {
@@ -357,7 +363,7 @@ impl World {
         let Some(watcher) = self.watchers.get_mut(number) else {
             return;
         };
-        if self.on_the_way >= BUFFER {
+        if self.in_buffer >= BUFFER {
             return self.catch_up_later(number);
         }
         let (next, range) = (watcher.next, watcher.range);
@@ -388,7 +394,7 @@ impl World {
 
     fn open_watch(&mut self, from: [Option<i64>; 2]) {
         self.watchers.clear();
-        self.on_the_way = 0;
+        self.in_buffer = 0;
         let revision = self.history().revision();
         for (range, from) in [Range::Live, Range::Ring].into_iter().zip(from) {
             let Some(from) = from else { continue };
@@ -501,8 +507,12 @@ impl World {
 
     fn watch(&mut self) {
         self.stream += 1;
-        self.on_the_way = 0;
+        self.in_buffer = 0;
         self.stream_clear_at = self.now;
+        self.lag = Duration::ZERO;
+        if self.rng.random_bool(0.2) {
+            self.lag = Duration::from_millis(self.rng.random_range(1..500));
+        }
         let from = self.state.watch_opens();
         let (stream, trip) = (self.stream, self.trip());
         self.arrives(trip, Arrival::OpenWatch(stream, from));
@@ -578,10 +588,10 @@ impl World {
             Arrival::AskProgress(stream) if stream == self.stream && !self.is_cut() => {
                 self.progress();
             }
-            Arrival::Stream(stream, message) if stream == self.stream => {
-                self.on_the_way = self.on_the_way.saturating_sub(1);
-                self.message(&message);
+            Arrival::LeftServer(stream) if stream == self.stream => {
+                self.in_buffer = self.in_buffer.saturating_sub(1);
             }
+            Arrival::Stream(stream, message) if stream == self.stream => self.message(&message),
             Arrival::StreamBroke(stream) if stream == self.stream && !self.listing => {
                 self.watchers.clear();
                 self.watch();
@@ -628,13 +638,12 @@ impl World {
                         keys().count() == claim.len
                             && keys().all(|(_, value)| value.stamp.mod_revision <= claim.applied)
                     };
-                    (claims.iter().all(holds), history.revision())
+                    claims.iter().all(holds).then(|| history.revision())
                 });
-                self.arrives(trip, Arrival::Proof(question, answer));
+                self.arrives(trip, Arrival::Proof(question, claims, answer));
             }
-            Arrival::Proof(question, answer) if !self.listing => {
-                let verdict =
-                    answer.map(|(all, revision)| self.state.proven(&question, all, revision));
+            Arrival::Proof(question, claims, answer) if !self.listing => {
+                let verdict = answer.map(|at| self.state.proven(&question, &claims, at));
                 self.check_ended(&question, verdict);
             }
             // Of a stream or a check that is given up.

@@ -7,14 +7,15 @@ mod state;
 mod tables;
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use etcd_client::{
-    Client, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions,
-    WatchResponse, WatchStream,
+    Client, EventType, GetOptions, KeyValue, ResponseHeader, Txn, TxnOp, TxnOpResponse,
+    WatchOptions, WatchResponse, WatchStream,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -24,7 +25,8 @@ use tokio::time::{Instant, timeout_at};
 use self::counters::Counters;
 pub use self::counters::ViewCounters;
 use self::state::{
-    Answer, Claim, Event, Kind, Memory, Message, Next, Past, Question, Relist, State, Verdict,
+    Answer, Claim, Event, Kind, Listed, Memory, Message, Next, Past, Question, Relist, State,
+    Verdict,
 };
 pub(crate) use self::tables::Range;
 use self::tables::{Pair, Stamp};
@@ -40,11 +42,13 @@ use crate::worker::WorkerIdentity;
 
 /// Largest answer to accept. etcd stores values of up to 1.5 MB, so that a page can be larger than gRPC's own 4 MB.
 const MAX_MESSAGE: usize = 64 << 20;
-/// Everything is listed anew this often, though each check proves that nothing is missing: defects of etcd or of this
-/// library would be found.
-const RELIST_INTERVAL: Duration = Duration::from_secs(3600);
+/// Everything is listed and compared this often, though each check proves that nothing is missing: defects of etcd or of
+/// this library would be found.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(3600);
 /// The view has never been etcd's.
 const NEVER: i64 = i64::MIN;
+/// How often it is looked whether the machine was suspended.
+const NOTICE_SLEEPS: Duration = Duration::from_millis(500);
 /// Between two checks.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// Time for each page of the first try of a listing; each failed one doubles it, for networks that are slow but work.
@@ -155,20 +159,7 @@ impl Roster {
         let question = self.shared.state.lock().question(Instant::now());
         // There must be a view to compare with. If it was listed just now, that is all.
         self.cached(Duration::MAX, deadline).await?;
-        while !self.shared.is_settled(&question) {
-            match self.shared.verify(deadline).await? {
-                Verdict::Fresh => break,
-                Verdict::Behind => {}
-                Verdict::OtherHistory | Verdict::Doubtful => self.shared.check.notify_one(),
-            }
-            let pause = deadline.min(Instant::now() + Duration::from_millis(100));
-            if self.shared.settles(&question, pause).await {
-                break;
-            }
-            if Instant::now() >= deadline {
-                return Err(self.shared.no_answer());
-            }
-        }
+        self.shared.catch_up_with(&question, deadline).await?;
         self.view().ok_or_else(|| self.shared.no_answer())
     }
 
@@ -292,6 +283,7 @@ impl Shared {
         let mut delays = retry_delays();
         let mut limit = FIRST_PAGE_LIMIT;
         loop {
+            let mut sleeps = Sleeps::new();
             match self.list(limit).await {
                 Ok(()) => {
                     delays = retry_delays();
@@ -299,7 +291,8 @@ impl Shared {
                     let why = tokio::select! {
                         why = self.follow() => why,
                         why = self.keep_checking() => why,
-                        () = tokio::time::sleep(jittered(RELIST_INTERVAL)) => "it is time to",
+                        never = self.notice_sleeps(&mut sleeps) => match never {},
+                        why = self.keep_auditing() => why,
                     };
                     log::debug!("Listing {} anew: {why}", self.keys.live_prefix());
                 }
@@ -333,16 +326,18 @@ impl Shared {
 
     /// Each bad record once.
     fn log_skipped(&self, view: &ClusterView) {
-        let mut logged = self.logged.lock();
-        if view.skipped().is_empty() && logged.is_empty() {
-            return;
-        }
-        let before = std::mem::take(&mut *logged);
+        let before = {
+            let mut logged = self.logged.lock();
+            if view.skipped().is_empty() && logged.is_empty() {
+                return;
+            }
+            std::mem::replace(&mut *logged, view.skipped().iter().cloned().collect())
+        };
+        // Without the lock: what a log does is its owner's.
         for skipped in view.skipped() {
             if !before.contains(skipped) {
                 log::warn!("{} is not listed: {}", skipped.key, skipped.reason);
             }
-            logged.insert(skipped.clone());
         }
     }
 
@@ -394,21 +389,72 @@ impl Shared {
         let listed = listing::list(&self.endpoints, &self.keys, has_ring, page_limit).await?;
         self.worked();
         let revision = listed.revision;
-        let (replaced, _old) = self.change(|state| state.listed(listed));
+        let (went_back_from, _old) = self.change(|state| state.listed(listed));
         self.counters.listings.add(1);
-        self.counters.drift.add(replaced.drift);
-        if replaced.drift > 0 {
-            log::error!(
-                "A new listing of {} at revision {revision} differs in {} keys from what was proven to be complete",
-                self.keys.live_prefix(),
-                replaced.drift
-            );
-        }
-        if let Some(before) = replaced.went_back_from {
+        if let Some(before) = went_back_from {
             log::warn!(
                 "etcd at {} went back from revision {before} to {revision}",
                 self.endpoints,
             );
+        }
+        Ok(())
+    }
+
+    /// Lists everything now and then while the watch goes on; ends if it is otherwise than the tables, which should never
+    /// be.
+    async fn keep_auditing(&self) -> &'static str {
+        loop {
+            tokio::time::sleep(jittered(AUDIT_INTERVAL)).await;
+            match self.audit().await {
+                Ok(0) => {}
+                Ok(drift) => {
+                    self.counters.drift.add(drift);
+                    log::error!(
+                        "{drift} keys of {} differ from what was proven to be complete",
+                        self.keys.live_prefix()
+                    );
+                    return "a listing showed something else";
+                }
+                Err(error) => log::debug!("No comparison with a listing: {error}"),
+            }
+        }
+    }
+
+    /// How many keys a listing shows otherwise than the tables.
+    async fn audit(&self) -> Result<u64> {
+        self.state.lock().audit_begins();
+        let listed = self.list_beside().await;
+        let drift = self.state.lock().audit_ends(listed.as_ref().ok());
+        listed.map(|_| drift)
+    }
+
+    /// A listing that the tables have caught up with.
+    async fn list_beside(&self) -> Result<Listed> {
+        let has_ring = self.state.lock().has_ring();
+        let listed =
+            listing::list(&self.endpoints, &self.keys, has_ring, LONGEST_PAGE_LIMIT).await?;
+        self.counters.listings.add(1);
+        let question = self.state.lock().question(Instant::now());
+        self.catch_up_with(&question, Instant::now() + LONGEST_PAGE_LIMIT)
+            .await?;
+        Ok(listed)
+    }
+
+    /// Waits until the view is etcd's of the time of the question, or a later one.
+    async fn catch_up_with(&self, question: &Question, deadline: Instant) -> Result<()> {
+        while !self.is_settled(question) {
+            match self.verify(deadline).await? {
+                Verdict::Fresh => break,
+                Verdict::Behind => {}
+                Verdict::OtherHistory | Verdict::Doubtful => self.check.notify_one(),
+            }
+            let pause = deadline.min(Instant::now() + Duration::from_millis(100));
+            if self.settles(question, pause).await {
+                break;
+            }
+            if Instant::now() >= deadline {
+                return Err(self.no_answer());
+            }
         }
         Ok(())
     }
@@ -419,7 +465,9 @@ impl Shared {
         loop {
             let endpoint = self.endpoints.pick();
             let opened_at = Instant::now();
-            match self.watch_on(&endpoint).await {
+            let ended = self.watch_on(&endpoint).await;
+            self.tells_progress.store(false, Ordering::Release);
+            match ended {
                 Ok(why) => return why,
                 Err(reason) => log::debug!(
                     "Watching {} at {}: {reason}",
@@ -444,9 +492,15 @@ impl Shared {
         self.tells_progress.store(false, Ordering::Release);
         let from = self.change(State::watch_opens);
         let mut stream = self.open_watch(endpoint, from).await?;
-        let version = progress::told_by(endpoint);
-        tokio::pin!(version);
-        let mut version_is_known = false;
+        // The member that the watch is on, and the one that was asked for its version: a balancer may have chosen others.
+        let (mut member, mut trusted) = (None, None);
+        let tells_progress = |member, trusted: Option<u64>| {
+            let tells = trusted.is_some() && trusted == member;
+            self.tells_progress.store(tells, Ordering::Release);
+        };
+        let told = progress::trusted_member(endpoint);
+        tokio::pin!(told);
+        let mut was_told = false;
         let mut is_open = false;
         loop {
             let show_at = self.state.lock().show_at();
@@ -457,9 +511,10 @@ impl Shared {
                     self.change(|state| state.show(Instant::now()));
                     continue;
                 }
-                tells = &mut version, if !version_is_known => {
-                    version_is_known = true;
-                    self.tells_progress.store(tells, Ordering::Release);
+                told = &mut told, if !was_told => {
+                    was_told = true;
+                    trusted = told;
+                    tells_progress(member, trusted);
                     continue;
                 }
                 () = self.ask_progress.notified() => {
@@ -482,6 +537,8 @@ impl Shared {
                 }
                 return Err(format!("canceled: {reason}"));
             }
+            member = message.header().map(ResponseHeader::member_id);
+            tells_progress(member, trusted);
             let is_progress = message.watch_id() == progress::OF_ALL_WATCHES
                 && self.tells_progress.load(Ordering::Acquire);
             let message = Message {
@@ -562,7 +619,6 @@ impl Shared {
     /// Compares with etcd again and again; ends when a listing is needed.
     async fn keep_checking(&self) -> &'static str {
         let mut last = None;
-        let mut sleeps = Sleeps::new();
         let mut limit = TRY_TIMEOUT * 2;
         loop {
             let now = Instant::now();
@@ -577,9 +633,6 @@ impl Shared {
                 } => {}
             }
             last = Some(Instant::now());
-            if let Some(by) = sleeps.last() {
-                self.change(|state| state.slept(by));
-            }
             let deadline = Instant::now() + limit;
             match self.verify(deadline).await {
                 Ok(verdict) => {
@@ -611,6 +664,17 @@ impl Shared {
         }
     }
 
+    /// Has a view that grew old while the machine was suspended count as old, and compared at once.
+    async fn notice_sleeps(&self, sleeps: &mut Sleeps) -> Infallible {
+        loop {
+            if let Some(by) = sleeps.last() {
+                self.change(|state| state.slept(by));
+                self.check.notify_one();
+            }
+            tokio::time::sleep(NOTICE_SLEEPS).await;
+        }
+    }
+
     /// Asks etcd whether the tables show everything. Costs one read of one key while nothing in etcd changes, whatever
     /// the number of workers, and one more small answer if something did.
     async fn verify(&self, deadline: Instant) -> Result<Verdict> {
@@ -623,7 +687,6 @@ impl Shared {
                 client.get(key, keys_only()).await
             })
             .await?;
-        self.worked();
         let (revision, term) = (revision_of(answer.header()), term_of(answer.header()));
         let past = self.remembers(&call, &question.past, revision).await?;
         let answer = Answer {
@@ -631,21 +694,27 @@ impl Shared {
             term,
             past,
         };
-        match self.change(|state| state.answered(&question, answer)) {
-            Next::Done(verdict) => Ok(verdict),
+        let verdict = match self.change(|state| state.answered(&question, answer)) {
+            Next::Done(verdict) => verdict,
+            Next::Compare if self.progresses(&question, deadline).await => Verdict::Fresh,
             Next::Compare => {
-                if self.tells_progress.load(Ordering::Acquire) {
-                    self.ask_progress.notify_one();
-                    let patience = deadline.min(Instant::now() + progress::PATIENCE);
-                    if self.settles(&question, patience).await {
-                        return Ok(Verdict::Fresh);
-                    }
-                }
                 let claims = self.state.lock().claims();
                 let at = self.prove(&call, &claims).await?;
-                Ok(self.change(|state| state.proven(&question, &claims, at)))
+                self.change(|state| state.proven(&question, &claims, at))
             }
+        };
+        self.worked();
+        Ok(verdict)
+    }
+
+    /// Whether the watch, asked for its progress, answers the question.
+    async fn progresses(&self, question: &Question, deadline: Instant) -> bool {
+        if !self.tells_progress.load(Ordering::Acquire) {
+            return false;
         }
+        self.ask_progress.notify_one();
+        let patience = deadline.min(Instant::now() + progress::PATIENCE);
+        self.settles(question, patience).await
     }
 
     /// Whether etcd, which is at this revision, remembers all this.

@@ -15,15 +15,14 @@ pub(super) const OF_ALL_WATCHES: i64 = -1;
 /// How long the answer may take; etcd is asked in another way then.
 pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Whether the member behind this endpoint can be asked. If it does not tell its version, it cannot.
-pub(super) async fn told_by(endpoint: &Arc<Endpoint>) -> bool {
+/// The member behind this endpoint, if it can be asked. If it does not tell its version, it cannot.
+pub(super) async fn trusted_member(endpoint: &Arc<Endpoint>) -> Option<u64> {
     let status = endpoint.attempt(TRY_TIMEOUT, |client: Client| async move {
         client.maintenance_client().status().await
     });
-    match status.await {
-        Ok(status) => can_be_trusted(status.version()),
-        Err(_) => false,
-    }
+    let status = status.await.ok()?;
+    let member = status.header()?.member_id();
+    can_be_trusted(status.version()).then_some(member)
 }
 
 fn can_be_trusted(version: &str) -> bool {

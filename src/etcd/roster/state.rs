@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod simulation;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub(super) struct State {
     unpublished: bool,
     /// What the watch brought and the tables have not, since the other key of a new worker may come with it.
     held: Option<Held>,
+    /// The keys that were deleted since an audit began.
+    deleted: Option<HashSet<Vec<u8>>>,
     /// The revision up to which the tables are proven to be complete.
     verified: i64,
     /// The highest revision etcd was ever seen at.
@@ -132,7 +135,8 @@ enum History {
 /// What a range was like at a revision in the past, to be asked of etcd, which can read the past.
 ///
 /// A key that has been there since before etcd was backed up proves nothing, since it is in the backup too: it is the
-/// latest change that an etcd restored from the backup does not know.
+/// latest change that an etcd restored from the backup does not know. Only if that wrote the same key anew, at the same
+/// revision and without a lease, are the two not told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Memory {
     pub(super) range: Range,
@@ -235,14 +239,6 @@ pub(super) struct Listed {
     pub(super) asked_at: Instant,
 }
 
-/// What a listing showed about the time before.
-pub(super) struct Replaced {
-    /// etcd's revision went back from this one.
-    pub(super) went_back_from: Option<i64>,
-    /// How many keys are otherwise than the tables had them, though they were proven to be complete by then.
-    pub(super) drift: u64,
-}
-
 /// A linearizable read of one key, the first half of a comparison with etcd.
 pub(super) struct Question {
     pub(super) asked_at: Instant,
@@ -316,6 +312,7 @@ impl State {
             view: None,
             unpublished: false,
             held: None,
+            deleted: None,
             verified: 0,
             highest: 0,
             term: 0,
@@ -360,8 +357,9 @@ impl State {
         (!self.unpublished).then(|| table.mod_revision(key))
     }
 
-    /// Everything was listed. Returns the old tables too: large ones take a while to drop.
-    pub(super) fn listed(&mut self, listed: Listed) -> (Replaced, Tables) {
+    /// Everything was listed. Returns the revision that etcd went back from, if it did, and the old tables: large ones
+    /// take a while to drop.
+    pub(super) fn listed(&mut self, listed: Listed) -> (Option<i64>, Tables) {
         let Listed {
             tables,
             revision,
@@ -370,13 +368,6 @@ impl State {
         } = listed;
         let went_back_from = (revision < self.highest).then_some(self.highest);
         let is_first = self.version == 0;
-        let is_same_history =
-            self.history == History::Continues && went_back_from.is_none() && term >= self.term;
-        let drift = if is_same_history {
-            self.tables.drift(&tables, self.verified, revision)
-        } else {
-            0
-        };
         // What was kept back is in the old tables and not in the view.
         let changed = is_first || self.unpublished || !self.tables.same_listing(&tables);
         let old = std::mem::replace(&mut self.tables, tables);
@@ -386,17 +377,30 @@ impl State {
         self.history = History::Continues;
         self.unpublished = false;
         self.held = None;
+        self.deleted = None;
         self.verified = revision;
         self.highest = revision;
         self.term = term;
         self.behind = None;
         self.version += u64::from(changed);
         self.fresh_as_of(asked_at);
-        let replaced = Replaced {
-            went_back_from,
-            drift,
-        };
-        (replaced, old)
+        (went_back_from, old)
+    }
+
+    /// Everything is about to be listed beside the watch, to be compared.
+    pub(super) fn audit_begins(&mut self) {
+        self.deleted = Some(HashSet::new());
+    }
+
+    /// How many keys this listing shows otherwise than the tables, which are etcd's of a later moment by now. None if
+    /// they were replaced meanwhile, or if there is no listing.
+    pub(super) fn audit_ends(&mut self, listed: Option<&Listed>) -> u64 {
+        match (self.deleted.take(), listed) {
+            (Some(deleted), Some(listed)) => {
+                self.tables.drift(&listed.tables, listed.revision, &deleted)
+            }
+            _ => 0,
+        }
     }
 
     /// Watches are about to be opened, live keys first: from which revision each has to start, if there is to be one.
@@ -504,7 +508,12 @@ impl State {
                     value,
                     stamp: event.stamp,
                 }),
-                None => table.delete(event.key, event.stamp.mod_revision),
+                None => {
+                    if let Some(deleted) = &mut self.deleted {
+                        deleted.insert(event.key.to_vec());
+                    }
+                    table.delete(event.key, event.stamp.mod_revision)
+                }
             };
         }
         self.highest = self.highest.max(self.tables.revision());
@@ -787,8 +796,11 @@ impl State {
         (now > first.asked_at + LATE_EVENTS).then_some(Relist::NoEvents)
     }
 
-    /// The machine was suspended, while the clock stood still: the view is older by that.
+    /// The machine was suspended, while the clock stood still: the view is older by that, and what was asked before says
+    /// nothing of now.
     pub(super) fn slept(&mut self, by: Duration) {
+        self.generation += 1;
+        self.behind = None;
         self.fresh_at = self.fresh_at.map(|at| at.checked_sub(by).unwrap_or(at));
         if let Some(view) = &self.view {
             view.confirmed.suspended(by);
@@ -919,6 +931,13 @@ mod tests {
         state
     }
 
+    fn stamped(mod_revision: i64) -> Stamp {
+        Stamp {
+            mod_revision,
+            lease: 0,
+        }
+    }
+
     fn brings(
         state: &mut State,
         kind: Kind,
@@ -930,10 +949,7 @@ mod tests {
             range: *range,
             key: key.as_bytes(),
             value: None,
-            stamp: Stamp {
-                mod_revision: *mod_revision,
-                lease: 0,
-            },
+            stamp: stamped(*mod_revision),
         });
         let message = Message {
             kind,
@@ -966,10 +982,7 @@ mod tests {
                 range: Range::Live,
                 key: b"/l/a",
                 value: Some(b"{}"),
-                stamp: Stamp {
-                    mod_revision: 11,
-                    lease: 7,
-                },
+                stamp: stamped(11),
             }],
         };
         state.message(&put, now);
@@ -993,6 +1006,63 @@ mod tests {
         let live = [(Range::Live, "/l/a", 11)];
         brings(&mut state, Kind::Events, 11, &live, now);
         assert_eq!(state.proven(&question, &claims, Some(12)), Verdict::Behind);
+    }
+
+    #[test]
+    fn an_audit_finds_what_is_otherwise_and_not_what_has_changed_since() {
+        let now = Instant::now();
+        let mut state = in_step(now);
+        let event = |revision, key, value| Message {
+            kind: Kind::Events,
+            revision,
+            events: vec![Event {
+                range: Range::Live,
+                key,
+                value,
+                stamp: stamped(revision),
+            }],
+        };
+        let listed = |keys: &[(&str, i64)]| {
+            let mut live = Table::new("/l/", 0);
+            for (key, revision) in keys {
+                live.put(Pair {
+                    key: key.as_bytes(),
+                    value: b"{}",
+                    stamp: stamped(*revision),
+                });
+            }
+            Listed {
+                tables: Tables {
+                    ring: Some(Table::new("/r/", 14)),
+                    live,
+                },
+                revision: 14,
+                term: 2,
+                asked_at: now,
+            }
+        };
+        for (keys, drift) in [
+            (vec![("/l/a", 11), ("/l/b", 12), ("/l/c", 13)], 0),
+            (vec![("/l/a", 10), ("/l/b", 12), ("/l/c", 13)], 1),
+            (vec![("/l/b", 12), ("/l/c", 13)], 1),
+            (vec![("/l/a", 11), ("/l/d", 12), ("/l/e", 14)], 2),
+        ] {
+            let mut state = in_step(now);
+            for (key, revision) in [("/l/a", 11), ("/l/b", 12), ("/l/c", 13)] {
+                state.message(&event(revision, key.as_bytes(), Some(b"{}")), now);
+            }
+            state.audit_begins();
+            // The listing is of revision 14, before these.
+            state.message(&event(15, b"/l/b", None), now);
+            state.message(&event(16, b"/l/c", Some(b"{}")), now);
+            state.show(now + HALF);
+            assert_eq!(state.audit_ends(Some(&listed(&keys))), drift, "{keys:?}");
+        }
+        assert_eq!(
+            state.audit_ends(Some(&listed(&[("/l/a", 11)]))),
+            0,
+            "none began"
+        );
     }
 
     #[test]

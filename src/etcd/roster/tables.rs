@@ -127,17 +127,20 @@ impl Table {
             .map(|(key, entry)| (key.as_slice(), entry.stamp))
     }
 
-    /// How many keys are otherwise in a newer listing of `revision`, though nothing was missing here up to `verified`.
-    fn drift(&self, newer: &Table, verified: i64, revision: i64) -> usize {
-        let written = newer.entries.iter().filter(|(key, entry)| {
-            let mod_revision = entry.stamp.mod_revision;
-            mod_revision <= verified && self.mod_revision(key) != Some(mod_revision)
+    /// How many keys were otherwise in a listing of an earlier `revision` than they should have been, by what was written
+    /// until then and is still here, and by what was `deleted` since.
+    fn drift(&self, listed: &Table, revision: i64, deleted: &HashSet<Vec<u8>>) -> usize {
+        let otherwise = listed
+            .entries
+            .iter()
+            .filter(|(key, entry)| match self.entries.get(*key) {
+                Some(known) => known.stamp.mod_revision <= revision && known.stamp != entry.stamp,
+                None => !deleted.contains(*key),
+            });
+        let missing = self.entries.iter().filter(|(key, known)| {
+            known.stamp.mod_revision <= revision && !listed.entries.contains_key(*key)
         });
-        let deleted = self.entries.keys().filter(|key| {
-            // Later ones may have been deleted since.
-            verified == revision && !newer.entries.contains_key(*key)
-        });
-        written.count() + deleted.count()
+        otherwise.count() + missing.count()
     }
 
     /// Whether the listings are the same, whatever revisions they were written at.
@@ -303,12 +306,12 @@ impl Tables {
     }
 
     /// See [`Table::drift`].
-    pub(super) fn drift(&self, newer: &Tables, verified: i64, revision: i64) -> u64 {
-        let ring = match (&self.ring, &newer.ring) {
-            (Some(ring), Some(newer)) => ring.drift(newer, verified, revision),
+    pub(super) fn drift(&self, listed: &Tables, revision: i64, deleted: &HashSet<Vec<u8>>) -> u64 {
+        let ring = match (&self.ring, &listed.ring) {
+            (Some(ring), Some(listed)) => ring.drift(listed, revision, deleted),
             _ => 0,
         };
-        (ring + self.live.drift(&newer.live, verified, revision)) as u64
+        (ring + self.live.drift(&listed.live, revision, deleted)) as u64
     }
 
     pub(crate) fn table(&self, range: Range) -> Option<&Table> {

@@ -139,6 +139,8 @@ enum FromServer {
 /// Something that arrives later.
 enum Arrival {
     Listing(Option<Listed>),
+    AuditReachesServer,
+    Audit(Option<Listed>, usize),
     Probe(Question, Option<Answer>),
     ProofReachesServer(Question, Vec<Claim>),
     Proof(Question, Vec<Claim>, Option<Option<i64>>),
@@ -152,6 +154,14 @@ enum Arrival {
     CatchUp(u64, usize),
     ProbeReachesServer(Question),
     ListReachesServer,
+}
+
+/// A listing beside the watch.
+enum Audit {
+    None,
+    UnderWay,
+    /// It is of this history, and came at this time.
+    Came(Listed, usize, Instant),
 }
 
 struct World {
@@ -179,6 +189,8 @@ struct World {
     /// How long messages of the stream take from there.
     lag: Duration,
     listing: bool,
+    audit: Audit,
+    audits: u64,
     checking: bool,
     check_asked: bool,
     check_at: Instant,
@@ -226,6 +238,8 @@ impl World {
             last_sent_at: now,
             lag: Duration::ZERO,
             listing: false,
+            audit: Audit::None,
+            audits: 0,
             checking: false,
             check_asked: false,
             check_at: now,
@@ -269,8 +283,16 @@ impl World {
     /// One transaction: all changes get one revision. None at all: somebody else's keys.
     fn write(&mut self, changes: &[(Key, Option<(i32, i64)>)]) {
         let place = self.histories.len() - 1;
+        let revision = self.history().revision() + 1;
+        if changes
+            .iter()
+            .any(|change| self.was_written(change, revision))
+        {
+            // Nothing would tell the two histories apart.
+            self.write(&[]);
+            return self.write(changes);
+        }
         let history = &mut self.histories[place];
-        let revision = history.revision() + 1;
         let mut contents = history.now().clone();
         let mut made = Vec::new();
         for (key, value) in changes {
@@ -315,6 +337,16 @@ impl World {
             self.watchers[number].next = revision + 1;
             self.send_in_parts(revision, events);
         }
+    }
+
+    /// Whether a key without a lease was written at the same revision of a history that is lost.
+    fn was_written(&self, (key, value): &(Key, Option<(i32, i64)>), revision: i64) -> bool {
+        let lost = &self.histories[..self.histories.len() - 1];
+        matches!(value, Some((_, 0)))
+            && lost.iter().any(|lost| {
+                let known = lost.at(revision).and_then(|contents| contents.get(key));
+                known.is_some_and(|known| known.stamp.mod_revision == revision)
+            })
     }
 
     /// Now and then in fragments.
@@ -527,6 +559,28 @@ impl World {
         self.arrives(Duration::from_millis(1), Arrival::StreamBroke(stream));
     }
 
+    fn audit_begins(&mut self) {
+        self.audit = Audit::UnderWay;
+        self.state.audit_begins();
+        let trip = self.trip();
+        self.arrives(trip, Arrival::AuditReachesServer);
+    }
+
+    /// The view was found to be etcd's of this time.
+    fn audit_as_of(&mut self, asked_at: Instant) {
+        match std::mem::replace(&mut self.audit, Audit::None) {
+            Audit::Came(listed, history, came_at) if asked_at >= came_at => {
+                let drift = self.state.audit_ends(Some(&listed));
+                // In another history anything may be otherwise.
+                if history == self.histories.len() {
+                    assert_eq!(drift, 0, "what was proven was wrong");
+                    self.audits += 1;
+                }
+            }
+            other => self.audit = other,
+        }
+    }
+
     fn check(&mut self) {
         self.checking = true;
         self.check_asked = false;
@@ -541,6 +595,7 @@ impl World {
             Some(verdict) => {
                 if verdict == Verdict::Fresh {
                     self.is_fresh_since(question.asked_at);
+                    self.audit_as_of(question.asked_at);
                 }
                 self.state.checked(verdict, self.now)
             }
@@ -570,12 +625,22 @@ impl World {
             }
             Arrival::Listing(Some(listed)) => {
                 let asked_at = listed.asked_at;
-                let (replaced, _) = self.state.listed(listed);
-                assert_eq!(replaced.drift, 0, "what was proven was wrong");
+                self.state.listed(listed);
                 self.listing = false;
                 self.is_fresh_since(asked_at);
                 self.check_at = self.now + self.state.check_in(self.now);
                 self.watch();
+            }
+            Arrival::AuditReachesServer => {
+                let listed = (!self.is_cut()).then(|| self.listing_of(self.now));
+                self.arrives(trip, Arrival::Audit(listed, self.histories.len()));
+            }
+            Arrival::Audit(Some(listed), history) => {
+                self.audit = Audit::Came(listed, history, self.now);
+            }
+            Arrival::Audit(None, _) => {
+                self.state.audit_ends(None);
+                self.audit = Audit::None;
             }
             Arrival::OpenWatch(stream, from) if stream == self.stream => {
                 if self.is_cut() {
@@ -787,6 +852,7 @@ impl World {
                 self.forgotten = self.compacted;
             }
             7 => self.term += 1,
+            201..=210 if matches!(self.audit, Audit::None) => self.audit_begins(),
             // Many writes at once.
             8..=9 => {
                 for _ in 0..self.rng.random_range(20..400) {
@@ -990,7 +1056,7 @@ fn shown(view: &ClusterView) -> Shown {
 #[test]
 fn every_generated_history_is_shown_as_it_was() {
     let number = 40 * histories::times();
-    let (mut fresh, mut relists, mut doubts, mut losses) = (0, 0, 0, 0);
+    let (mut fresh, mut relists, mut doubts, mut losses, mut audits) = (0, 0, 0, 0, 0);
     let mut simulated = Duration::ZERO;
     for seed in 0..number {
         let mut world = World::new(seed);
@@ -1003,12 +1069,13 @@ fn every_generated_history_is_shown_as_it_was() {
         relists += world.relists;
         doubts += world.doubts;
         losses += world.histories.len() - 1;
+        audits += world.audits;
         simulated += world.now - world.start;
     }
     eprintln!(
-        "{simulated:?} simulated: {fresh} times fresh, {relists} listings ({doubts} for doubt), data lost {losses} times"
+        "{simulated:?} simulated: {fresh} times fresh, {relists} listings ({doubts} for doubt), data lost {losses} times, {audits} audits"
     );
     // They were eventful, and the view was found to be etcd's every 1.4 s at least: longer histories, more often.
     assert!(fresh as f64 > simulated.as_secs_f64() / 1.4);
-    assert!(relists > 2 * number && losses > 0);
+    assert!(relists > 2 * number && losses > 0 && audits > number);
 }

@@ -971,7 +971,7 @@ async fn without_etcd_calls_fail_within_the_operation_timeout_and_say_why() {
         );
         assert!(error.to_string().contains(&endpoint), "{error}");
     }
-    assert!(started.elapsed() < Duration::from_secs(8));
+    assert!(started.elapsed() < Duration::from_secs(30));
     membership.close().await.expect("nothing was registered");
     assert_eq!(
         membership.view().await.unwrap_err().kind(),

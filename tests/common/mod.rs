@@ -8,6 +8,7 @@ pub mod dead;
 pub mod tls;
 pub mod toxiproxy;
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::future::Future;
 use std::io;
@@ -787,18 +788,20 @@ async fn try_start_members(options: &EtcdOptions, size: usize) -> Result<Vec<Etc
     Ok(members)
 }
 
-/// Ports nobody listens on now, under whichever address of this machine. They lie below those that systems give to outgoing connections: a client that keeps
-/// trying to reach a stopped server on one of those ends up connected to itself, and holds the port.
+/// Ports nobody listens on now, under whichever address of this machine, each given out once: its server may be stopped
+/// for a while. They lie below those that systems give to outgoing connections: a client that keeps trying to reach a
+/// stopped server on one of those ends up connected to itself, and holds the port.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let mut listeners: Vec<TcpListener> = Vec::new();
-    while listeners.len() < count {
+    static GIVEN_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given_out = GIVEN_OUT.lock().unwrap();
+    let mut ports = Vec::new();
+    while ports.len() < count {
         let port = rand::random_range(12_000..32_000);
-        listeners.extend(TcpListener::bind(("0.0.0.0", port)));
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() && given_out.insert(port) {
+            ports.push(port);
+        }
     }
-    listeners
-        .iter()
-        .map(|listener| listener.local_addr().expect("a bound port").port())
-        .collect()
+    ports
 }
 
 /// Starts a process that the kernel kills when this one ends, even by SIGKILL.

@@ -210,7 +210,7 @@ async fn without_a_quorum_joins_fail_in_time_and_listings_come_from_memory(versi
         .await
         .expect_err("no quorum");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert!(started.elapsed() < Duration::from_secs(15));
+    assert!(started.elapsed() < Duration::from_secs(60));
     assert!(
         reader
             .view()

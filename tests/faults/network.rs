@@ -337,11 +337,12 @@ async fn a_flapping_network_loses_nothing(version: EtcdVersion) {
             proxy.cut();
             tokio::time::sleep(Duration::from_millis(400)).await;
             proxy.heal();
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            // Long enough for a renewal: the next try may be that far off.
+            tokio::time::sleep(Duration::from_millis(1_000)).await;
             proxy.reset_connections();
             tokio::time::sleep(Duration::from_millis(300)).await;
             proxy.heal();
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            tokio::time::sleep(Duration::from_millis(1_000)).await;
         }
     };
     let changes = churn(&direct, flapping).await;

@@ -112,7 +112,7 @@ class DifferentialTest {
    * as long again. What is really different is so each time.
    */
   private static void compare(String name, Scenario scenario, String version) throws Exception {
-    int tries = version.equals(AlluxioWorld.CURRENT) ? 1 : 3;
+    int tries = version.equals(AlluxioWorld.CURRENT) ? 1 : 5;
     while (true) {
       try {
         sComparison.compare(name, scenario, version);

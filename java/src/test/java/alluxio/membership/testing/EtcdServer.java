@@ -19,7 +19,9 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
@@ -29,6 +31,8 @@ import java.util.stream.Stream;
  * what the environment variable {@code AXM_ETCD} names, else {@code AXM_ETCD_3_4}, else {@code etcd} in the path.
  */
 public final class EtcdServer implements AutoCloseable {
+  private static final Set<Integer> GIVEN_OUT = ConcurrentHashMap.newKeySet();
+
   private final Path mDirectory;
   private final int mClientPort;
   private final int mPeerPort;
@@ -40,19 +44,22 @@ public final class EtcdServer implements AutoCloseable {
   private EtcdServer(Certificates certificates) throws IOException {
     mCertificates = certificates;
     mDirectory = Files.createTempDirectory("axm-etcd-");
-    try (ServerSocket client = free(); ServerSocket peer = free(); ServerSocket tls = free()) {
-      mClientPort = client.getLocalPort();
-      mPeerPort = peer.getLocalPort();
-      mTlsPort = tls.getLocalPort();
-    }
+    mClientPort = freePort();
+    mPeerPort = freePort();
+    mTlsPort = freePort();
   }
 
-  /** Below those of outgoing connections, one of which could take the port of a server that is stopped for a while. */
-  private static ServerSocket free() throws IOException {
+  /**
+   * Below those of outgoing connections, one of which could take the port of a server that is stopped for a while. Each
+   * is given out once, for the same reason.
+   */
+  private static int freePort() throws IOException {
     while (true) {
-      try {
-        return new ServerSocket(12_000 + ThreadLocalRandom.current().nextInt(20_000), 1,
-            InetAddress.getLoopbackAddress());
+      int port = 12_000 + ThreadLocalRandom.current().nextInt(20_000);
+      try (ServerSocket socket = new ServerSocket(port, 1, InetAddress.getLoopbackAddress())) {
+        if (GIVEN_OUT.add(socket.getLocalPort())) {
+          return port;
+        }
       } catch (BindException e) {
         // Another one, then.
       }
@@ -111,7 +118,7 @@ public final class EtcdServer implements AutoCloseable {
     builder.environment().keySet().removeIf(name -> name.startsWith("ETCD_"));
     mProcess = builder.start();
     try {
-      Await.until("etcd is healthy", 30, () -> {
+      Await.until("etcd is healthy", 120, () -> {
         if (!mProcess.isAlive()) {
           throw new IOException("etcd ended: " + new String(Files.readAllBytes(log.toPath()), StandardCharsets.UTF_8));
         }

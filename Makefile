@@ -16,8 +16,8 @@ ETCD_3_6 := .tools/bin/etcd-3.6
 TOXIPROXY := .tools/bin/toxiproxy
 GO_CLIENT := .tools/bin/go-client
 CARGO ?= cargo
-# Without the thousand lines of its downloads, and without colours where no terminal is.
-MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=auto --file java/pom.xml -Dnative.directory=$(CURDIR)/target/release
+# Without the thousand lines of its downloads, and without colours where no terminal is. A download that fails is tried again.
+MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=auto -Dmaven.wagon.http.retryHandler.count=5 -Daether.connector.http.retryHandler.count=5 --file java/pom.xml -Dnative.directory=$(CURDIR)/target/release
 
 .PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-c test-tsan test-java test-long soak test-install bench bench-tool clean
 

@@ -357,17 +357,28 @@ impl Tables {
         let (all, failed) = match &self.ring {
             None => (live.clone(), Vec::new()),
             Some(ring) => {
-                let live_identities: HashSet<WorkerIdentity> = live_workers
+                let mut live_identities: Vec<WorkerIdentity> = live_workers
                     .iter()
                     .filter(|(_, has_identity)| *has_identity)
                     .map(|(worker, _)| worker.identity)
                     .collect();
+                live_identities.sort_unstable();
+                let mut next = 0;
+                let mut is_live = |identity: &WorkerIdentity| {
+                    // Both are in the order of the keys, as a rule: the next one is it, where nobody is lost.
+                    if live_identities.get(next) != Some(identity) {
+                        next = live_identities.partition_point(|it| it < identity);
+                    }
+                    let is_live = live_identities.get(next) == Some(identity);
+                    next += usize::from(is_live);
+                    is_live
+                };
                 let (ring_workers, ring_skipped) = ring.workers();
                 skipped.splice(0..0, ring_skipped);
                 let all: Vec<Member> = ring_workers
                     .iter()
                     .map(|(worker, _)| {
-                        if live_identities.contains(&worker.identity) {
+                        if is_live(&worker.identity) {
                             member(worker, WorkerState::Live)
                         } else {
                             member(worker, WorkerState::Lost)

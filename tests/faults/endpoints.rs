@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use alluxio_membership::membership::Membership;
 
 use crate::common::dead::{DeadEnds, Refusing, Strangers};
+use crate::common::toxiproxy::{Toxiproxy, Way};
 use crate::common::{Etcd, EtcdCluster, EtcdVersion, eventually, on_every_etcd};
 use crate::recorder::{Observer, Recorder};
 use crate::scene::{
@@ -171,7 +172,44 @@ async fn connections_die_without_a_word(version: EtcdVersion) {
     ));
 }
 
-on_every_etcd!(dead_endpoints_first);
+async fn the_renewal_after_a_silent_one_goes_elsewhere(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxies = [(); 3].map(|()| toxiproxy.to(&etcd));
+    let endpoints: Vec<String> = proxies.iter().map(|proxy| proxy.endpoint()).collect();
+    let sick = &endpoints[0];
+    // Begun with the sick endpoint, as a random one of them is. No reader beside it notices the silence first.
+    let member = loop {
+        let member = open(&endpoints, &[]);
+        join(&member, 1).await;
+        if asked(&member, sick).1 > 0 {
+            break member;
+        }
+        member.close().await.expect("leave");
+    };
+    Way::BOTH.iter().for_each(|way| proxies[0].stall(*way));
+    let why_aside = || {
+        let endpoints = member.status().expect("open").endpoints;
+        let health = endpoints.into_iter().find(|it| it.url == *sick);
+        health.and_then(|it| (!it.healthy).then_some(it.last_error)?)
+    };
+    eventually("the sick endpoint is set aside", LONG, || async {
+        why_aside().is_some()
+    })
+    .await;
+    let first = why_aside();
+    eventually("another one has answered", LONG, || async {
+        endpoints[1..].iter().any(|it| asked(&member, it).1 > 0)
+    })
+    .await;
+    // It would name the longer wait of the second renewal.
+    assert_eq!(why_aside(), first);
+}
+
+on_every_etcd!(
+    dead_endpoints_first,
+    the_renewal_after_a_silent_one_goes_elsewhere,
+);
 
 on_every_etcd!(
     #[ignore = "slow: run by make test-faults"]

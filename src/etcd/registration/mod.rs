@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use self::own_keys::OwnKeyEvent;
 pub(crate) use self::registrar::{KeyRevisions, Leases, Registrar};
 use self::registrar::{Registered, Unfinished};
-use self::renewal::{Renewal, RenewalStream};
+use self::renewal::{Renewal, RenewalStream, Sent};
 pub use self::session::RegistrationState;
 use self::session::{Action, Event, Lease, Session};
 use super::endpoints::Endpoints;
@@ -222,7 +222,7 @@ pub(crate) fn busy(identity: &WorkerIdentity) -> Error {
 enum Done {
     Renewal {
         lease: i64,
-        renewal: Renewal,
+        sent: Sent,
     },
     Repair(Registered),
     Join {
@@ -370,10 +370,10 @@ impl Task {
                 let endpoints = self.registrar.endpoints.clone();
                 let stream = self.stream.take();
                 self.work.spawn(async move {
-                    let renewal = renewal::renew(endpoints, stream, lease, patience, limit).await;
+                    let sent = renewal::renew(endpoints, stream, lease, patience, limit).await;
                     Done::Renewal {
                         lease: lease.id,
-                        renewal,
+                        sent,
                     }
                 });
             }
@@ -502,21 +502,8 @@ impl Task {
             return Next::GoOn;
         }
         match done {
-            Done::Renewal { lease, renewal } => {
-                let event = match renewal {
-                    Renewal::Renewed { sent_at, stream } => {
-                        self.stream = Some(stream);
-                        Event::Renewed { lease, sent_at }
-                    }
-                    Renewal::Gone => Event::LeaseGone { lease },
-                    Renewal::Failed { reason } => {
-                        log::debug!(
-                            "Renewing the lease of {}: {reason}",
-                            self.registrar.identity
-                        );
-                        Event::RenewalFailed { lease }
-                    }
-                };
+            Done::Renewal { lease, sent } => {
+                let event = self.renewal_event(lease, sent);
                 self.session.handle(event, now);
             }
             Done::Repair(outcome) => match outcome {
@@ -559,6 +546,30 @@ impl Task {
             Done::OwnKeysWatchEnded => {}
         }
         Next::GoOn
+    }
+
+    fn renewal_event(&mut self, lease: i64, sent: Sent) -> Event {
+        match sent {
+            Sent::Silent(late) => {
+                self.work.spawn(async move {
+                    let sent = Sent::Ended(late.await);
+                    Done::Renewal { lease, sent }
+                });
+                Event::RenewalSilent { lease }
+            }
+            Sent::Ended(Renewal::Renewed { sent_at, stream }) => {
+                self.stream = Some(stream);
+                Event::Renewed { lease, sent_at }
+            }
+            Sent::Ended(Renewal::Gone) => Event::LeaseGone { lease },
+            Sent::Ended(Renewal::Failed { reason }) => {
+                log::debug!(
+                    "Renewing the lease of {}: {reason}",
+                    self.registrar.identity
+                );
+                Event::RenewalFailed { lease }
+            }
+        }
     }
 
     /// The keys were written: watch them from now on.

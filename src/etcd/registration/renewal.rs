@@ -1,5 +1,6 @@
 //! One renewal of a lease: a message on a stream that is kept from one renewal to the next.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,41 +32,48 @@ pub(crate) enum Renewal {
     Failed { reason: String },
 }
 
-/// Sends one renewal and waits for its answer.
+/// A renewal up to the time when another one is to be sent.
+pub(crate) enum Sent {
+    Ended(Renewal),
+    /// No answer yet, and the endpoint was set aside; a late answer still counts.
+    Silent(Pin<Box<dyn Future<Output = Renewal> + Send>>),
+}
+
+/// Sends one renewal and waits for its answer, for `patience` here and until `limit` in all.
 ///
-/// After `patience` the endpoint is set aside, so that the next renewal goes elsewhere; a late answer still counts
-/// until `limit`. A stream that did not answer is never used again: it may stay silent for good.
+/// An endpoint that is silent for `patience` is set aside, so that the next renewal goes elsewhere. A stream that did not
+/// answer is never used again: it may stay silent for good.
 pub(crate) async fn renew(
     endpoints: Arc<Endpoints>,
     stream: Option<Box<RenewalStream>>,
     lease: Lease,
     patience: Duration,
     limit: Duration,
-) -> Renewal {
+) -> Sent {
     let sent_at = Instant::now();
     let stream = stream.filter(|stream| stream.lease == lease.id);
     let endpoint = match &stream {
         Some(stream) => stream.endpoint.clone(),
         None => endpoints.pick(),
     };
-    let exchange = async {
+    let asked = endpoint.clone();
+    let mut exchange = Box::pin(async move {
         match stream {
-            Some(stream) => stream.send(sent_at).await,
-            None => open(&endpoint, lease.id, sent_at, limit).await,
+            Some(stream) => timeout(limit, stream.send(sent_at))
+                .await
+                .unwrap_or_else(|_| Renewal::Failed {
+                    reason: format!("no answer within {} ms", limit.as_millis()),
+                }),
+            None => open(&asked, lease.id, sent_at, limit).await,
         }
-    };
-    tokio::pin!(exchange);
+    });
     if let Ok(renewal) = timeout(patience, &mut exchange).await {
-        return renewal;
+        return Sent::Ended(renewal);
     }
     endpoint.connection.renew_on_another_connection();
     let reason = format!("no answer to a renewal within {} ms", patience.as_millis());
     endpoint.set_aside(&endpoint.no_answer(reason));
-    timeout(limit.saturating_sub(patience), exchange)
-        .await
-        .unwrap_or_else(|_| Renewal::Failed {
-            reason: format!("no answer within {} ms", limit.as_millis()),
-        })
+    Sent::Silent(exchange)
 }
 
 async fn open(endpoint: &Arc<Endpoint>, lease: i64, sent_at: Instant, limit: Duration) -> Renewal {

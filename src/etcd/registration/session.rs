@@ -44,6 +44,8 @@ pub(crate) struct Lease {
 pub(crate) enum Event {
     /// A renewal sent at `sent_at` was answered.
     Renewed { lease: i64, sent_at: Instant },
+    /// A renewal was not answered within its patience, and its endpoint is set aside. It may still be answered.
+    RenewalSilent { lease: i64 },
     /// A renewal ended without an answer about the lease.
     RenewalFailed { lease: i64 },
     /// etcd says that the lease does not exist.
@@ -71,7 +73,7 @@ pub(crate) enum Event {
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Send a renewal; give up on it after `limit`, and on its endpoint after `patience`.
+    /// Send a renewal; give up on its endpoint after `patience`, which is to be reported, and on itself after `limit`.
     Renew {
         lease: Lease,
         patience: Duration,
@@ -178,6 +180,12 @@ impl Session {
                     self.renew_at = sent_at + self.vary(current.ttl / 3);
                 }
             }
+            // Unless another renewal has been answered meanwhile.
+            Event::RenewalSilent { lease } => {
+                if self.renewal_tries > 0 && self.lease.is_some_and(|current| current.id == lease) {
+                    self.renew_at = now;
+                }
+            }
             Event::RenewalFailed { lease } => {
                 self.renewals_in_flight = self.renewals_in_flight.saturating_sub(1);
                 if self.lease.is_some_and(|current| current.id == lease) {
@@ -233,11 +241,13 @@ impl Session {
             self.renewals_in_flight += 1;
             self.renewal_tries = self.renewal_tries.saturating_add(1);
             let patience = self.patience(lease);
-            self.renew_at = now + patience;
+            let limit = lease.ttl.min(LONGEST_RENEWAL);
+            // Sooner once this one has failed, or its endpoint is set aside: by a clock the next might go there too.
+            self.renew_at = now + limit;
             actions.push(Action::Renew {
                 lease,
                 patience,
-                limit: lease.ttl.min(LONGEST_RENEWAL),
+                limit,
             });
         }
         if self.register_due(now) {
@@ -442,6 +452,36 @@ mod tests {
             RegistrationState::Suspect
         );
         assert_eq!(state(&mut session, sent_at + TTL), RegistrationState::Lost);
+    }
+
+    #[test]
+    fn the_next_renewal_waits_until_the_silent_endpoint_is_set_aside() {
+        let now = Instant::now();
+        let mut session = registered(now, None);
+        let renewal = |session: &mut Session, at: Instant| {
+            let actions = session.poll(at);
+            actions.into_iter().find_map(|action| match action {
+                Action::Renew { patience, .. } => Some(patience),
+                _ => None,
+            })
+        };
+        let at = now + TTL / 2;
+        let patience = renewal(&mut session, at).expect("due");
+        // Whoever waits for the answer is a little late.
+        let at = at + patience + Duration::from_millis(1);
+        assert_eq!(renewal(&mut session, at), None);
+        session.handle(Event::RenewalSilent { lease: 1 }, at);
+        assert!(renewal(&mut session, at).is_some());
+        // The first is answered after all: that the second is silent does not matter any more.
+        session.handle(
+            Event::Renewed {
+                lease: 1,
+                sent_at: at,
+            },
+            at,
+        );
+        session.handle(Event::RenewalSilent { lease: 1 }, at);
+        assert_eq!(renewal(&mut session, at), None);
     }
 
     #[test]

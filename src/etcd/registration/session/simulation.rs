@@ -50,6 +50,9 @@ enum Answer {
         lease: i64,
         sent_at: Instant,
     },
+    RenewalSilent {
+        lease: i64,
+    },
     RenewalLost {
         lease: i64,
     },
@@ -223,14 +226,22 @@ impl World {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Report(_) => {}
-            Action::Renew { lease, limit, .. } => {
+            Action::Renew {
+                lease,
+                patience,
+                limit,
+            } => {
                 self.renewals_in_flight += 1;
                 assert!(self.renewals_in_flight <= MAX_RENEWALS);
                 assert!(limit <= self.ttl, "an answer of no use");
                 assert!(self.now < self.beat_at + self.ttl.mul_f64(0.4));
                 let lease = lease.id;
                 let delay = self.round_trip();
-                if self.now < self.cut_until || delay > limit {
+                let is_lost = self.now < self.cut_until || delay > limit;
+                if is_lost || delay > patience {
+                    self.answer(patience, Answer::RenewalSilent { lease });
+                }
+                if is_lost {
                     self.answer(limit, Answer::RenewalLost { lease });
                     return;
                 }
@@ -260,6 +271,7 @@ impl World {
                 self.renewals_in_flight -= 1;
                 Event::Renewed { lease, sent_at }
             }
+            Answer::RenewalSilent { lease } => Event::RenewalSilent { lease },
             Answer::RenewalLost { lease } => {
                 self.renewals_in_flight -= 1;
                 Event::RenewalFailed { lease }

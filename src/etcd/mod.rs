@@ -293,9 +293,11 @@ impl Cluster {
         kept.0.joined_by.insert(manager);
         drop(kept);
         if let Some(roster) = self.roster.get() {
-            roster
-                .saw(Range::Ring, &worker.identity, revisions.ring, deadline)
-                .await;
+            if self.has_ring {
+                roster
+                    .saw(Range::Ring, &worker.identity, revisions.ring, deadline)
+                    .await;
+            }
             roster
                 .saw(Range::Live, &worker.identity, revisions.live, deadline)
                 .await;

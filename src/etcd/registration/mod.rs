@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-use self::own_keys::OwnKeyEvent;
+use self::own_keys::{OwnKeyEvent, OwnKeys};
 pub(crate) use self::registrar::{KeyRevisions, Leases, Registrar};
 use self::registrar::{Registered, Unfinished};
 use self::renewal::{Renewal, RenewalStream, Sent};
@@ -230,7 +230,6 @@ enum Done {
         value: Vec<u8>,
         reply: oneshot::Sender<Result<KeyRevisions>>,
     },
-    OwnKeysWatchEnded,
 }
 
 struct Task {
@@ -247,11 +246,6 @@ struct Task {
     joins: VecDeque<JoinRequest>,
     state: watch::Sender<RegistrationState>,
     lease: watch::Sender<LeaseInfo>,
-}
-
-struct OwnKeys {
-    task: AbortHandle,
-    events: mpsc::Receiver<OwnKeyEvent>,
 }
 
 struct Registering {
@@ -458,11 +452,7 @@ impl Task {
         let of_registering = |registering: &mut Registering| registering.task.id() == error.id();
         if self.registering.take_if(of_registering).is_some() {
             self.interrupted(now);
-        } else if self
-            .own_keys
-            .as_ref()
-            .is_none_or(|watch| watch.task.id() != error.id())
-        {
+        } else {
             let lease = self.session.lease().map_or(0, |lease| lease.id);
             self.session.handle(Event::RenewalFailed { lease }, now);
         }
@@ -543,7 +533,6 @@ impl Task {
                     let _ = reply.send(Err(error));
                 }
             },
-            Done::OwnKeysWatchEnded => {}
         }
         Next::GoOn
     }
@@ -575,16 +564,9 @@ impl Task {
     /// The keys were written: watch them from now on.
     fn in_place(&mut self, event: Event, lease: Lease, now: Instant) {
         self.session.handle(event, now);
-        let (sender, events) = mpsc::channel(8);
         let recheck = (lease.ttl * 2).max(Duration::from_secs(10));
-        let watch = own_keys::watch_own_keys(self.registrar.clone(), lease.id, recheck, sender);
-        let task = self.work.spawn(async move {
-            watch.await;
-            Done::OwnKeysWatchEnded
-        });
-        if let Some(old) = self.own_keys.replace(OwnKeys { task, events }) {
-            old.task.abort();
-        }
+        let watch = OwnKeys::watch(self.registrar.clone(), lease.id, recheck);
+        self.own_keys = Some(watch);
     }
 
     fn own_key_changed(&mut self, event: OwnKeyEvent) {
@@ -624,9 +606,7 @@ impl Task {
 
     /// Ends everything and revokes the lease.
     async fn leave(&mut self, deadline: Instant) -> Result<i64> {
-        if let Some(own_keys) = self.own_keys.take() {
-            own_keys.task.abort();
-        }
+        self.own_keys = None;
         // A join or repair under way may be about to use a new lease: let it end, so that no lease is granted after
         // all is over. Half of the time is for the revocation.
         let now = Instant::now();
@@ -675,7 +655,7 @@ enum Next {
 /// Never resolves while there is no watch.
 async fn next_own_key_event(own_keys: &mut Option<OwnKeys>) -> Option<OwnKeyEvent> {
     match own_keys {
-        Some(own_keys) => own_keys.events.recv().await,
+        Some(own_keys) => own_keys.next().await,
         None => std::future::pending().await,
     }
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use etcd_client::{Client, EventType, Txn, TxnOp, WatchOptions};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Registrar;
 use crate::etcd::endpoints::{TRY_TIMEOUT, retry_delays};
 use crate::etcd::ring::{first_key, revision_of};
+use crate::worker::WorkerIdentity;
 
 /// What was seen on a worker's own keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +30,52 @@ pub(crate) enum OwnKeyEvent {
 /// How long reading the keys and opening their watches may take at most.
 const LONGEST_OPENING: Duration = Duration::from_secs(30);
 
+/// The watch of a worker's own keys, until this is dropped.
+pub(super) struct OwnKeys {
+    events: mpsc::Receiver<OwnKeyEvent>,
+    /// Ends its task when it is dropped.
+    _task: JoinSet<()>,
+}
+
+impl OwnKeys {
+    /// Watches the keys, the live one on this lease, and reads them every `recheck` anyway.
+    pub(super) fn watch(registrar: Arc<Registrar>, lease: i64, recheck: Duration) -> Self {
+        let (sender, events) = mpsc::channel(8);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let watch = || watch_own_keys(registrar.clone(), lease, recheck, sender.clone());
+            keep_running(&registrar.identity, watch).await;
+        });
+        OwnKeys {
+            events,
+            _task: task,
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> Option<OwnKeyEvent> {
+        self.events.recv().await
+    }
+}
+
+/// A defect must not leave the keys unwatched: what stopped is begun again.
+async fn keep_running<F>(identity: &WorkerIdentity, watch: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    for delay in retry_delays() {
+        // Ends its task when it is dropped.
+        let mut task = JoinSet::new();
+        task.spawn(watch());
+        if let Some(Err(error)) = task.join_next().await {
+            log::error!("A defect stopped the watching of the keys of {identity}: {error}");
+        }
+        tokio::time::sleep(delay).await;
+    }
+}
+
 /// Reads both keys, then watches them; starts over when the watch breaks and every `recheck` anyway, since etcd has
-/// lost watch events before. Ends when nobody listens.
-pub(crate) async fn watch_own_keys(
+/// lost watch events before.
+async fn watch_own_keys(
     registrar: Arc<Registrar>,
     lease: i64,
     recheck: Duration,
@@ -39,7 +84,7 @@ pub(crate) async fn watch_own_keys(
     let mut delays = retry_delays();
     // Longer after each failure, for networks that are slow but work.
     let mut limit = TRY_TIMEOUT * 2;
-    while !events.is_closed() {
+    loop {
         match check_and_watch(&registrar, lease, recheck, limit, &events).await {
             // The watch worked for a while: the next failure is a new one.
             Ok(()) => delays = retry_delays(),
@@ -136,7 +181,32 @@ async fn check_and_watch(
     }
 }
 
-/// A closed channel means that the registration ended, which the caller's loop notices.
+/// A closed channel means that the watch is about to be ended.
 async fn report(events: &mpsc::Sender<OwnKeyEvent>, event: OwnKeyEvent) {
     let _ = events.send(event).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watch_that_breaks_is_begun_again() {
+        let (sender, mut events) = mpsc::channel(1);
+        let begun = AtomicUsize::new(0);
+        let watch = || {
+            let is_first = begun.fetch_add(1, Ordering::Relaxed) == 0;
+            let sender = sender.clone();
+            async move {
+                assert!(!is_first, "a defect of a test");
+                report(&sender, OwnKeyEvent::LiveMissing).await;
+            }
+        };
+        tokio::select! {
+            () = keep_running(&WorkerIdentity::V0(1), watch) => panic!("it goes on"),
+            event = events.recv() => assert_eq!(event, Some(OwnKeyEvent::LiveMissing)),
+        }
+    }
 }

@@ -505,7 +505,8 @@ impl Task {
                     self.in_place(Event::Displaced { lease, holder }, lease, now);
                 }
                 Registered::LeaseGone { lease } => {
-                    self.session.register_found_lease_gone(lease, now);
+                    let event = Event::RegisterFoundLeaseGone { lease };
+                    self.session.handle(event, now);
                 }
                 Registered::Failed { lease, error } => {
                     log::warn!("Registering {} again: {error}", self.registrar.identity);

@@ -56,6 +56,8 @@ pub(crate) enum Event {
     Registered { lease: Lease },
     /// The same, but the live key is `holder`'s.
     Displaced { lease: Lease, holder: i64 },
+    /// Registering found that the lease does not exist.
+    RegisterFoundLeaseGone { lease: i64 },
     /// Registering failed; `lease` is the one that exists or may exist.
     RegisterFailed { lease: Option<Lease> },
     /// The own live key is gone, or on a lease that was given up.
@@ -200,6 +202,10 @@ impl Session {
             Event::Granted { lease } => self.hold(Some(lease), now),
             Event::Registered { lease } => self.registered(lease, None, now),
             Event::Displaced { lease, holder } => self.registered(lease, Some(holder), now),
+            Event::RegisterFoundLeaseGone { lease } => {
+                self.register_in_flight = false;
+                self.lose_lease(lease, now);
+            }
             Event::RegisterFailed { lease } => {
                 self.register_in_flight = false;
                 // It may exist on the server: the next try uses it again instead of leaving it behind.
@@ -219,12 +225,6 @@ impl Session {
                 self.renew_at = now;
             }
         }
-    }
-
-    /// The lease named by a registration attempt turned out to be gone.
-    pub(crate) fn register_found_lease_gone(&mut self, lease: i64, now: Instant) {
-        self.register_in_flight = false;
-        self.lose_lease(lease, now);
     }
 
     /// A join by the caller is under way outside of [`poll`](Self::poll): nothing else is to be registered meanwhile.

@@ -310,8 +310,7 @@ impl World {
             Answer::RegisterFoundLeaseGone { lease } => {
                 self.registering = false;
                 self.confirmed.take_if(|confirmed| *confirmed == lease);
-                self.session.register_found_lease_gone(lease, now);
-                return;
+                Event::RegisterFoundLeaseGone { lease }
             }
             Answer::Look if now < self.cut_until => return self.look(),
             // The keys are read again after a registration.

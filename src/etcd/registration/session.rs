@@ -94,6 +94,8 @@ const MAX_RENEWALS: usize = 5;
 const LONGEST_RENEWAL: Duration = Duration::from_secs(16);
 /// Workers that lost their leases at the same moment come back spread over this time, or a fifth of the TTL if less.
 const REJOIN_SPREAD: Duration = Duration::from_secs(1);
+/// Keys that were deleted together are written again spread over this time.
+const RESTORE_SPREAD: Duration = Duration::from_millis(300);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(2);
@@ -326,15 +328,14 @@ impl Session {
             self.lease = None;
             self.gone = Some(lease);
             self.register_needed = true;
-            let spread = REJOIN_SPREAD.min(current.ttl / 5);
-            self.register_at = now + spread.mul_f64(self.rng.random_range(0.0..1.0));
+            self.register_at = now + self.part_of(REJOIN_SPREAD.min(current.ttl / 5));
         }
     }
 
     fn need_register(&mut self, now: Instant) {
         if self.lease.is_some() && !self.register_needed {
             self.register_needed = true;
-            self.register_at = now;
+            self.register_at = now + self.part_of(RESTORE_SPREAD);
         }
     }
 
@@ -397,6 +398,10 @@ impl Session {
     fn retry_delay(&mut self, tries: u32) -> Duration {
         let limit = (FIRST_RETRY * 2u32.pow(tries.min(5))).min(LONGEST_RETRY);
         limit.mul_f64(self.rng.random_range(0.5..=1.0))
+    }
+
+    fn part_of(&mut self, spread: Duration) -> Duration {
+        spread.mul_f64(self.rng.random_range(0.0..1.0))
     }
 
     /// Up to 10 % more or less, so that many workers do not act in step.
@@ -644,6 +649,7 @@ mod tests {
         let mut session = registered(now, None);
         session.handle(Event::LiveKeyMissing, now);
         let first = lease(1, now);
+        let now = now + RESTORE_SPREAD;
         let actions = session.poll(now);
         assert!(actions.contains(&Action::Register { lease: Some(first) }));
         session.handle(Event::LeaseGone { lease: 1 }, now);
@@ -667,36 +673,44 @@ mod tests {
         assert!(session.poll(now).is_empty(), "nobody fights");
         session.handle(Event::LiveKeyMissing, now);
         let ours = lease(1, now);
+        let now = now + RESTORE_SPREAD;
         let actions = session.poll(now);
         assert!(actions.contains(&Action::Register { lease: Some(ours) }));
         let (lease, holder) = (ours, 0);
         session.handle(Event::Displaced { lease, holder }, now);
         assert_eq!(session.displaced_by(), Some(0));
         session.handle(Event::LiveKeyMissing, now);
-        session.poll(now);
-        session.handle(Event::Registered { lease }, now);
+        session.poll(now + RESTORE_SPREAD);
+        session.handle(Event::Registered { lease }, now + RESTORE_SPREAD);
         assert_eq!(session.displaced_by(), None);
     }
 
-    #[test]
-    fn leases_lost_together_are_replaced_apart() {
+    /// 50 workers do something about this by then, and not all of them at once.
+    fn apart(event: &Event, latest: Duration) {
         let now = Instant::now();
         let times: Vec<Duration> = (0..50)
             .map(|seed| {
                 let mut session = Session::new(now, None, seed);
                 session.join_started();
-                let lease = Lease {
-                    id: 1,
-                    ttl: TTL,
-                    sent_at: now,
-                };
+                let lease = lease(1, now);
                 session.handle(Event::Registered { lease }, now);
-                session.handle(Event::LeaseGone { lease: 1 }, now);
+                session.handle(event.clone(), now);
                 session.wake_at(now) - now
             })
             .collect();
-        let latest = times.iter().max().copied().unwrap_or_default();
-        assert!(latest <= REJOIN_SPREAD);
-        assert!(times.iter().filter(|time| **time < latest / 2).count() > 10);
+        assert!(times.iter().all(|time| *time <= latest));
+        let early = times.iter().filter(|time| **time < latest / 2).count();
+        assert!((10..40).contains(&early), "{early} of 50");
+    }
+
+    #[test]
+    fn leases_lost_together_are_replaced_apart() {
+        apart(&Event::LeaseGone { lease: 1 }, REJOIN_SPREAD);
+    }
+
+    #[test]
+    fn keys_deleted_together_are_written_again_apart() {
+        apart(&Event::LiveKeyMissing, RESTORE_SPREAD);
+        apart(&Event::RingKeyMissing, RESTORE_SPREAD);
     }
 }

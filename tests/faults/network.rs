@@ -1,5 +1,7 @@
 //! Networks that are slow, cut, stalled, half-open or flapping, between the library and etcd.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use alluxio_membership::error::ErrorKind;
@@ -8,7 +10,7 @@ use alluxio_membership::membership::{JoinOptions, Membership};
 use tokio::net::TcpSocket;
 
 use crate::common::toxiproxy::{Toxiproxy, Way};
-use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd};
+use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd, spawn};
 use crate::recorder::{Observer, Recorder};
 use crate::scene::{
     Fault, LINEARIZABLE, LIVE, LONG, PATIENT, join, lease_of, lists, numbers_in, open, put_workers,
@@ -108,6 +110,46 @@ async fn a_round_trip_longer_than_the_ttl_is_a_clear_error(version: EtcdVersion)
         "join refused after {:.1} s, naming the property; at most {most_leases} leases, none left",
         took.as_secs_f64()
     ));
+}
+
+/// A worker that was registered before the way became too long says so too, and not only one that joins.
+async fn a_round_trip_that_becomes_longer_than_the_ttl_is_told(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_alluxio-membership"));
+    for property in [
+        "alluxio.worker.membership.manager.type=SERVICE_REGISTRY",
+        "alluxio.worker.failure.detection.timeout=2s",
+        &format!("alluxio.etcd.endpoints={}", proxy.endpoint()),
+    ] {
+        command.args(["-D", property]);
+    }
+    command.args(["join", "--id", "worker-1", "--host", "h", "--rpc-port", "1"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(Stdio::piped());
+    let mut worker = spawn(command).expect("the tool runs");
+    eventually("joined", LONG, || async {
+        lease_of(&etcd, 1).await.is_some()
+    })
+    .await;
+    // More than a try takes at first, so that a lease is granted by the second one.
+    proxy.delay(Duration::from_millis(2300));
+    // Renewals that are under way side by side would keep it.
+    etcd.revoke_lease(lease_of(&etcd, 1).await.expect("registered"))
+        .await;
+    let (sender, is_told) = tokio::sync::oneshot::channel();
+    let log = worker.stderr.take().expect("a pipe");
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(log).lines().map_while(Result::ok);
+        let told = lines.find(|line| line.contains("alluxio.worker.failure.detection.timeout"));
+        let _ = sender.send(told);
+    });
+    let told = tokio::time::timeout(LONG, is_told).await;
+    worker.kill().expect("kill the worker");
+    worker.wait().expect("reap the worker");
+    let told = told.expect("in time").expect("no panic").expect("told");
+    assert!(told.contains("Registering worker-1 again"), "{told}");
 }
 
 /// Stalls one endpoint after another while a worker is registered and a reader reads.
@@ -465,6 +507,7 @@ on_every_etcd!(
     a_round_trip_of_half_the_ttl_is_survived,
     a_round_trip_of_most_of_the_ttl_is_survived,
     a_round_trip_longer_than_the_ttl_is_a_clear_error,
+    a_round_trip_that_becomes_longer_than_the_ttl_is_told,
     one_of_three_endpoints_stalls,
     one_of_three_endpoints_is_half_open,
     a_big_listing_over_a_slow_line_disturbs_no_registration,

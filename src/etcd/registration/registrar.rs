@@ -185,6 +185,7 @@ impl Registrar {
         lease: Option<Lease>,
         deadline: Instant,
     ) -> Registered {
+        let is_new = lease.is_none();
         let lease = match lease {
             Some(lease) => lease,
             None => match self.grant(deadline).await {
@@ -219,6 +220,13 @@ impl Registrar {
                 .or_else([TxnOp::get(key.as_str(), None)]);
             let answer = match self.commit_live(put, deadline).await {
                 Ok(Some(answer)) => answer,
+                // As for a join; and there is to be a pause before the next try, which will hardly do better.
+                Ok(None) if is_new && lease.sent_at.elapsed() >= lease.ttl => {
+                    return Registered::Failed {
+                        lease: None,
+                        error: self.lease_too_short(),
+                    };
+                }
                 Ok(None) => return Registered::LeaseGone { lease: lease.id },
                 Err(error) => return failed(error),
             };

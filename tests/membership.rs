@@ -12,6 +12,7 @@ use alluxio_membership::membership::{JoinOptions, Membership};
 use alluxio_membership::record;
 use alluxio_membership::view::{ClusterView, MemberFilter};
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
+use common::toxiproxy::{Toxiproxy, Way};
 use common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
 use etcd_client::LeaseGrantOptions;
 use uuid::Uuid;
@@ -368,6 +369,53 @@ async fn a_key_on_an_earlier_lease_of_its_own_is_no_other_process(version: EtcdV
         live_lease(&etcd).await == lease
     })
     .await;
+    assert_eq!(member.status().unwrap().registrations[0].displaced_by, None);
+}
+
+async fn a_key_on_the_lease_of_a_join_that_failed_is_no_other_process(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxy = toxiproxy.to(&etcd);
+    let clusters = Clusters::default();
+    let mut properties = properties(&etcd);
+    properties.set("alluxio.etcd.endpoints", proxy.endpoint());
+    let member = open_with(&properties, &clusters);
+    properties.set("alluxio.membership.native.operation.timeout", "3s");
+    let hasty = open_with(&properties, &clusters);
+    proxy.stall(Way::FromEtcd);
+    let joining = tokio::spawn({
+        let hasty = hasty.clone();
+        async move { hasty.join(&worker(1), &JoinOptions::default()).await }
+    });
+    eventually("a lease", LONG, || async {
+        !etcd.leases().await.is_empty()
+    })
+    .await;
+    let earlier = etcd.leases().await[0];
+    joining.await.expect("no panic").expect_err("no answer");
+    proxy.heal();
+    join(&member, &worker(1)).await;
+    let lease = live_lease(&etcd).await;
+    assert_ne!(lease, earlier);
+    eventually("the first is gone", LONG, || async {
+        etcd.lease_ttl(earlier).await.is_none()
+    })
+    .await;
+    // As if requests of the first join had been late. Its revocation may be, too: then once more.
+    let live_key = format!("{LIVE}{}", worker(1).identity);
+    while etcd.lease_ttl(earlier).await.is_none() {
+        let again = LeaseGrantOptions::new().with_id(earlier);
+        let mut client = etcd.client().await;
+        client.lease_grant(600, Some(again)).await.expect("grant");
+        etcd.put_on_lease(&live_key, record::encode(&worker(1)), earlier)
+            .await;
+        eventually("on the lease that is renewed", LONG, || async {
+            etcd.get(&live_key)
+                .await
+                .is_some_and(|kv| kv.lease() == lease)
+        })
+        .await;
+    }
     assert_eq!(member.status().unwrap().registrations[0].displaced_by, None);
 }
 
@@ -936,6 +984,7 @@ on_every_etcd!(
     keys_deleted_by_hand_come_back,
     records_of_others_under_the_own_key_are_reported_and_not_fought,
     a_key_on_an_earlier_lease_of_its_own_is_no_other_process,
+    a_key_on_the_lease_of_a_join_that_failed_is_no_other_process,
     joins_that_nobody_waits_for_leave_nothing_behind,
     a_registration_nobody_joined_ends_without_a_close,
     calls_that_run_out_of_time_say_what_became_of_the_endpoint,

@@ -29,7 +29,7 @@ use self::endpoints::Endpoints;
 pub use self::inspect::{FoundCluster, Inspection, LeaseTime, MemberReport, MemberStatus, Reading};
 use self::keys::Keys;
 pub use self::registration::{HostLiveness, HostPulse, RegistrationState};
-use self::registration::{Leases, Registrar, Registration, Standing, busy};
+use self::registration::{Leases, OwnLeases, Registrar, Registration, Standing, busy};
 pub use self::roster::ViewCounters;
 use self::roster::{Range, Roster};
 pub use self::tls::{CertificateInfo, TlsSession};
@@ -171,6 +171,8 @@ struct Slot {
     kept: tokio::sync::Mutex<Kept>,
     /// How it stands, without that lock.
     standing: Mutex<Option<Standing>>,
+    /// Of all its registrations: what an earlier one had begun may end late.
+    leases: Arc<OwnLeases>,
 }
 
 #[derive(Default)]
@@ -278,7 +280,7 @@ impl Cluster {
                         identity: worker.identity,
                         has_ring: self.has_ring,
                         ttl,
-                        leases: Leases::default(),
+                        leases: Leases::new(slot.leases.clone()),
                     },
                     host.clone(),
                 )

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use self::own_keys::{OwnKeyEvent, OwnKeys};
-pub(crate) use self::registrar::{KeyRevisions, Leases, Registrar};
+pub(crate) use self::registrar::{KeyRevisions, Leases, OwnLeases, Registrar};
 use self::registrar::{Registered, Unfinished};
 use self::renewal::{Renewal, RenewalStream, Sent};
 pub use self::session::RegistrationState;
@@ -584,7 +584,7 @@ impl Task {
             }
             // While this process writes the key itself, the new lease is its own.
             OwnKeyEvent::LiveForeign { .. } if self.session.is_registering() => {}
-            OwnKeyEvent::LiveForeign { lease } if self.registrar.leases.are_ours(lease) => {
+            OwnKeyEvent::LiveForeign { lease } if self.registrar.leases.own.contain(lease) => {
                 // Written by a request of ours that came late. It would go with that lease.
                 log::info!("The live key of {identity} is on an earlier lease; writing it again");
                 self.session.handle(Event::LiveKeyMissing, now);

@@ -18,7 +18,7 @@ use crate::etcd::ring::{self, revision_of};
 use crate::etcd::status;
 use crate::worker::{Worker, WorkerIdentity};
 
-/// How many leases of its own a registration can tell from those of others.
+/// How many leases of its own a process can tell from those of others, per worker.
 const LEASES_KNOWN: usize = 16;
 /// A lease that runs out before its key is written this often is too short for the way to etcd.
 const MAX_LEASES_PER_JOIN: usize = 3;
@@ -34,30 +34,51 @@ pub(crate) struct Registrar {
     pub(crate) leases: Leases,
 }
 
-/// The leases that a registration has asked etcd for.
+/// The leases that this process has asked etcd for, for one worker. Each may exist on the server and may hold the live key,
+/// whatever was answered.
+#[derive(Default)]
+pub(crate) struct OwnLeases(Mutex<VecDeque<i64>>);
+
+impl OwnLeases {
+    fn add(&self, id: i64) {
+        let mut ids = self.0.lock();
+        if ids.len() >= LEASES_KNOWN {
+            ids.pop_front();
+        }
+        ids.push_back(id);
+    }
+
+    pub(super) fn contain(&self, id: i64) -> bool {
+        self.0.lock().contains(&id)
+    }
+}
+
+/// The leases of one registration.
 #[derive(Default)]
 pub(crate) struct Leases {
-    /// The newest last. Each may exist on the server and may hold the live key, whatever was answered.
-    asked_for: Mutex<VecDeque<Lease>>,
+    /// Also those of earlier registrations.
+    pub(super) own: Arc<OwnLeases>,
+    /// The last one asked for by this registration.
+    asked_for: Mutex<Option<Lease>>,
     /// The last one that was granted.
     pub(super) granted: watch::Sender<Option<Lease>>,
 }
 
 impl Leases {
-    fn ask_for(&self, lease: Lease) {
-        let mut asked_for = self.asked_for.lock();
-        if asked_for.len() >= LEASES_KNOWN {
-            asked_for.pop_front();
+    pub(crate) fn new(own: Arc<OwnLeases>) -> Self {
+        Leases {
+            own,
+            ..Leases::default()
         }
-        asked_for.push_back(lease);
+    }
+
+    fn ask_for(&self, lease: Lease) {
+        self.own.add(lease.id);
+        self.asked_for.lock().replace(lease);
     }
 
     pub(super) fn last(&self) -> Option<Lease> {
-        self.asked_for.lock().back().copied()
-    }
-
-    pub(super) fn are_ours(&self, id: i64) -> bool {
-        self.asked_for.lock().iter().any(|lease| lease.id == id)
+        *self.asked_for.lock()
     }
 }
 
@@ -237,7 +258,7 @@ impl Registrar {
             let holder = found.next().and_then(ring::first_key).map(|kv| kv.lease());
             may_replace = match holder {
                 Some(holder) if holder == lease.id => return Registered::InPlace { lease },
-                Some(holder) if self.leases.are_ours(holder) => {
+                Some(holder) if self.leases.own.contain(holder) => {
                     Compare::lease(key.as_str(), CompareOp::Equal, holder)
                 }
                 Some(holder) => return Registered::Displaced { lease, holder },

@@ -606,6 +606,42 @@ async fn a_second_signal_does_not_wait_for_a_slow_etcd() {
 }
 
 #[tokio::test]
+async fn another_process_with_the_same_identity_is_told_of_once() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let mut command = on_etcd(&etcd.endpoint());
+    command.args(["-v", "join", "--id", ID1, "--host", "h", "--rpc-port", "1"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let mut worker = Running::start(command.stderr(fs::File::create(&log).expect("a file")));
+    worker.line();
+    let (ring_key, live_key) = (
+        format!("/DHT/c/AUTHORIZED/{ID1}"),
+        format!("/ServiceDiscovery/c/{ID1}"),
+    );
+    let record = etcd.get(&live_key).await.expect("joined");
+    let foreign = etcd.grant_lease(600).await;
+    // Each is noticed before the next, which the restored ring key shows.
+    for _ in 0..3 {
+        etcd.put_on_lease(&live_key, record.value(), foreign).await;
+        assert!(etcd.delete(&ring_key).await);
+        eventually("the ring key is back", LIMIT, || async {
+            etcd.get(&ring_key).await.is_some()
+        })
+        .await;
+    }
+    etcd.revoke_lease(foreign).await;
+    let count = |text| {
+        let log = fs::read_to_string(&log).expect("UTF-8");
+        log.matches(text).count()
+    };
+    eventually("its own again", LIMIT, || async { count("own again") > 0 }).await;
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.end().code(), Some(0));
+    assert_eq!(count("Another process has registered"), 1);
+    assert_eq!(count("own again"), 1);
+}
+
+#[tokio::test]
 async fn watching_ends_on_a_signal_while_its_reader_stalls() {
     let etcd = Etcd::start(EtcdVersion::V3_4).await;
     for number in 0..50 {

@@ -336,6 +336,7 @@ impl Task {
         for action in self.session.poll(now) {
             self.carry_out(action);
         }
+        self.report_displacement();
         self.show_lease();
     }
 
@@ -403,6 +404,20 @@ impl Task {
             | RegistrationState::Left => log::info!("The registration of {identity} is {state:?}"),
         }
         self.state.send_replace(state);
+    }
+
+    /// Says once that another process has the live key, however often it is found there, and once that it has not.
+    fn report_displacement(&self) {
+        let identity = self.registrar.identity;
+        let shown = self.lease.borrow().displaced_by;
+        match self.session.displaced_by() {
+            holder if holder == shown => {}
+            Some(holder) => log::warn!(
+                "Another process has registered {identity} under lease {holder:x}. Its record stays; this process \
+                 writes its own again when that one is gone. Give each worker an identity of its own."
+            ),
+            None => log::info!("The live key of {identity} is this process's own again"),
+        }
     }
 
     fn start_next_join(&mut self, now: Instant) {
@@ -501,7 +516,6 @@ impl Task {
                     self.in_place(Event::Registered { lease }, lease, now)
                 }
                 Registered::Displaced { lease, holder } => {
-                    self.warn_of_foreign_lease(holder);
                     self.in_place(Event::Displaced { lease, holder }, lease, now);
                 }
                 Registered::LeaseGone { lease } => {
@@ -590,19 +604,10 @@ impl Task {
                 self.session.handle(Event::LiveKeyMissing, now);
             }
             OwnKeyEvent::LiveForeign { lease } => {
-                self.warn_of_foreign_lease(lease);
                 self.session
                     .handle(Event::LiveKeyForeign { holder: lease }, now);
             }
         }
-    }
-
-    fn warn_of_foreign_lease(&self, holder: i64) {
-        log::warn!(
-            "Another process has registered {} under lease {holder:x}. Its record stays; this process writes its own \
-             again when that one is gone. Give each worker an identity of its own.",
-            self.registrar.identity
-        );
     }
 
     /// Ends everything and revokes the lease.

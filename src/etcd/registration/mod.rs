@@ -636,16 +636,16 @@ impl Task {
         self.report(RegistrationState::Left);
         let held = self.session.lease();
         let is_displaced = self.session.displaced_by().is_some();
-        let mut result = Ok(0);
-        if let Some(lease) = unfinished.filter(|lease| held != Some(*lease)) {
-            result = self.registrar.revoke(lease.id, deadline).await;
-        }
-        if let Some(lease) = held {
-            let revoked = self.registrar.revoke(lease.id, deadline).await;
-            result = result.and(revoked);
-        }
-        // The key of another process stays.
-        result.map(|revision| if is_displaced { 0 } else { revision })
+        // By their ids: the time to live that etcd granted may be another than the one that was asked for.
+        let other = unfinished.filter(|lease| held.is_none_or(|held| held.id != lease.id));
+        let revoke = async |lease: Option<Lease>| match lease {
+            Some(lease) => self.registrar.revoke(lease.id, deadline).await,
+            None => Ok(0),
+        };
+        let (other, held) = tokio::join!(revoke(other), revoke(held));
+        // At the later of both the key is gone. That of another process stays.
+        let revision = other?.max(held?);
+        Ok(if is_displaced { 0 } else { revision })
     }
 }
 

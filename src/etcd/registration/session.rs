@@ -192,8 +192,9 @@ impl Session {
             }
             Event::RenewalFailed { lease } => {
                 self.renewals_in_flight = self.renewals_in_flight.saturating_sub(1);
-                if self.lease.is_some_and(|current| current.id == lease) {
-                    let retry = now + self.retry_delay(self.renewal_tries);
+                if let Some(current) = self.lease.filter(|current| current.id == lease) {
+                    let longest = LONGEST_RETRY.min(current.ttl / 10);
+                    let retry = now + self.retry_delay(self.renewal_tries, longest);
                     self.renew_at = self.renew_at.min(retry).max(now);
                 }
             }
@@ -212,7 +213,7 @@ impl Session {
                 self.register_in_flight = false;
                 // It may exist on the server: the next try uses it again instead of leaving it behind.
                 self.hold(lease, now);
-                self.register_at = now + self.retry_delay(self.register_tries);
+                self.register_at = now + self.retry_delay(self.register_tries, LONGEST_RETRY);
             }
             Event::LiveKeyForeign { holder } => self.displaced_by = Some(holder),
             Event::LiveKeyMissing | Event::RingKeyMissing => self.need_register(now),
@@ -395,8 +396,8 @@ impl Session {
         })
     }
 
-    fn retry_delay(&mut self, tries: u32) -> Duration {
-        let limit = (FIRST_RETRY * 2u32.pow(tries.min(5))).min(LONGEST_RETRY);
+    fn retry_delay(&mut self, tries: u32, longest: Duration) -> Duration {
+        let limit = (FIRST_RETRY * 2u32.pow(tries.min(5))).min(longest);
         limit.mul_f64(self.rng.random_range(0.5..=1.0))
     }
 
@@ -487,6 +488,19 @@ mod tests {
         );
         session.handle(Event::RenewalSilent { lease: 1 }, at);
         assert_eq!(renewal(&mut session, at), None);
+    }
+
+    #[test]
+    fn a_short_lease_is_tried_to_be_renewed_often() {
+        let mut now = Instant::now() + TTL / 3;
+        let mut session = registered(now, None);
+        for tries in 0..8 {
+            session.handle(Event::RenewalFailed { lease: 1 }, now);
+            let wait = session.wake_at(now) - now;
+            assert!(wait <= TTL / 10, "{wait:?} after {tries} tries");
+            now += wait;
+            session.poll(now);
+        }
     }
 
     #[test]

@@ -7,6 +7,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use alluxio_membership::config::{Config, Properties};
+use alluxio_membership::etcd::Clusters;
+use alluxio_membership::membership::Membership;
+use alluxio_membership::view::MemberFilter;
+use tokio::net::TcpListener;
+
 use crate::common::toxiproxy::Toxiproxy;
 use crate::common::{Etcd, EtcdVersion, eventually, free_ports, on_every_etcd, spawn};
 use crate::recorder::Recorder;
@@ -14,13 +20,18 @@ use crate::scene::{Fault, LINEARIZABLE, LONG, PATIENT, join, lease_of, lists, op
 
 const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
 const IDENTITY: &str = "worker-1";
-/// Set for the process of [`lookup_process`].
+/// Set for the processes of [`lookup_process`] and [`probe_process`].
 const LOOKUP: &str = "AXM_TEST_LOOKUP";
 
 /// The local ports of all open connections to this port.
 fn connections_to(port: u16) -> HashSet<String> {
+    connected("tcp", port)
+}
+
+fn connected(protocol: &str, port: u16) -> HashSet<String> {
     let remote = format!(":{port:04X}");
-    let table = fs::read_to_string("/proc/self/net/tcp").expect("read the connections");
+    let table = format!("/proc/self/net/{protocol}");
+    let table = fs::read_to_string(table).expect("read the connections");
     let rows = table
         .lines()
         .map(|row| row.split_whitespace().collect::<Vec<_>>());
@@ -141,6 +152,17 @@ on_every_etcd!(
 #[test]
 #[ignore = "slow: run by make test-faults"]
 fn a_name_server_that_does_not_answer() {
+    without_answers("connections::lookup_process");
+}
+
+#[test]
+#[ignore = "slow: run by make test-faults"]
+fn probes_do_not_pile_up_lookups() {
+    without_answers("connections::probe_process");
+}
+
+/// Runs a test of this program in a network whose only name server never answers.
+fn without_answers(test: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let resolver = folder.path().join("resolv.conf");
     fs::write(&resolver, "nameserver 127.0.0.1\n").expect("write resolv.conf");
@@ -148,12 +170,7 @@ fn a_name_server_that_does_not_answer() {
         "ip link set lo up && mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
     let this = std::env::current_exe().expect("this program");
     let this = this.to_str().expect("UTF-8");
-    let program = [
-        this,
-        "--exact",
-        "connections::lookup_process",
-        "--nocapture",
-    ];
+    let program = [this, "--exact", test, "--nocapture"];
     let status = with_own_names(script, true, &[&resolver], &program)
         .env(LOOKUP, "1")
         .status()
@@ -161,7 +178,6 @@ fn a_name_server_that_does_not_answer() {
     assert!(status.success(), "{status}");
 }
 
-/// Where the only name server never answers.
 #[test]
 fn lookup_process() {
     if std::env::var_os(LOOKUP).is_none() {
@@ -183,4 +199,51 @@ fn lookup_process() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[tokio::test]
+async fn probe_process() {
+    if std::env::var_os(LOOKUP).is_none() {
+        return;
+    }
+    let _silent = UdpSocket::bind("127.0.0.1:53").expect("the port of name servers");
+    let worker = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = worker.local_addr().expect("an address").port();
+    let hosts = tempfile::NamedTempFile::new().expect("a file");
+    let mut names: String = (0..50).map(|it| format!("worker{it}.test\n")).collect();
+    names += "127.0.0.1\n";
+    fs::write(hosts.path(), names).expect("write the hosts");
+    let mut properties = Properties::new();
+    for (name, value) in [
+        ("alluxio.worker.membership.manager.type", "STATIC"),
+        (
+            "alluxio.worker.static.membership.manager.config.file",
+            hosts.path().to_str().expect("UTF-8"),
+        ),
+        ("alluxio.worker.rpc.port", &port.to_string()),
+        ("alluxio.membership.native.static.probe.interval", "100ms"),
+        PATIENT[0],
+    ] {
+        properties.set(name, value);
+    }
+    let config = Config::from_properties(&properties).expect("a good configuration");
+    let membership = Membership::open(&config, &Clusters::default()).expect("open");
+    let view = membership
+        .view()
+        .await
+        .expect("every worker has been probed");
+    assert_eq!(view.members(MemberFilter::Failed).len(), 50);
+    assert_eq!(view.members(MemberFilter::Live).len(), 1);
+    // Longer than a lookup takes that nobody answers.
+    let end = Instant::now() + Duration::from_secs(15);
+    let mut most = 0;
+    let mut probes = 0;
+    while Instant::now() < end {
+        most = most.max(connected("udp", 53).len());
+        let probe = tokio::time::timeout(LONG, worker.accept()).await;
+        probe.expect("in time").expect("a probe");
+        probes += 1;
+    }
+    eprintln!("{most} lookups at once, {probes} probes");
+    assert!((1..=8).contains(&most), "{most} lookups at once");
 }

@@ -550,9 +550,9 @@ int32_t axm_member_http_server_port(const axm_member_t *member);
 
 /**
  * Opens a membership. Never waits for the network: an etcd that cannot be reached is an error of later calls. Reads the
- * files that the configuration names.
+ * files that the configuration names. Blocks if there are any, at most for alluxio.membership.native.operation.timeout.
  *
- * Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file); INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the threads
+ * Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file, also if it is not read in time); INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the threads
  * of the library cannot be started).
  */
 AXM_MUST_USE

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
 
 use crate::config::{Backend, Config, EtcdConfig, ReadMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,6 +19,10 @@ use crate::etcd::{
 use crate::static_hosts::StaticHosts;
 use crate::view::ClusterView;
 use crate::worker::{Worker, WorkerIdentity};
+
+/// How many managers of the doors are opened at once. Each holds a thread for as long as the file system lets it, and the
+/// runtime of the doors has 16 for this.
+static OPENINGS: Semaphore = Semaphore::const_new(4);
 
 /// A membership manager: one caller's access to one cluster. Cheap to clone; clones are the same manager.
 ///
@@ -82,8 +87,8 @@ pub struct Status {
 }
 
 impl Membership {
-    /// Opens a manager. Never waits for the network. Managers opened on the same `clusters` share connections, views
-    /// and registrations.
+    /// Opens a manager. Never waits for the network, but reads the files that the configuration names, on the calling
+    /// thread. Managers opened on the same `clusters` share connections, views and registrations.
     pub fn open(config: &Config, clusters: &Clusters) -> Result<Membership> {
         let members = match &config.backend {
             Backend::Static(config) => {
@@ -110,6 +115,38 @@ impl Membership {
                 closing: Notify::new(),
             }),
         })
+    }
+
+    /// The same for threads that must not wait for a file system: reads the files on another one, and fails if that takes
+    /// longer than the operation timeout.
+    pub(crate) async fn open_aside(
+        config: Config,
+        clusters: &'static Clusters,
+    ) -> Result<Membership> {
+        let files = config.files();
+        if files.is_empty() {
+            return Membership::open(&config, clusters);
+        }
+        let limit = config.operation_timeout();
+        let opening = async move {
+            let permit = OPENINGS.acquire().await;
+            let opening = spawn_blocking(move || {
+                let _permit = permit;
+                Membership::open(&config, clusters)
+            });
+            opening.await
+        };
+        match timeout(limit, opening).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(ended)) => Err(Error::new(
+                ErrorKind::Internal,
+                format!("Opening ended early: {ended}"),
+            )),
+            Err(_) => Err(Error::new(
+                ErrorKind::Io,
+                format!("Failed to read within {limit:?}: {}", files.join(", ")),
+            )),
+        }
     }
 
     /// Registers the worker and keeps it registered until [`leave`](Self::leave), [`close`](Self::close) or the end of
@@ -443,4 +480,61 @@ fn closed() -> Error {
         ErrorKind::Closed,
         "This membership manager is closed; open another one",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::process::Command;
+
+    use super::*;
+    use crate::config::Properties;
+
+    fn config(more: &[(&str, &str)]) -> Config {
+        let mut properties = Properties::new();
+        properties.set("alluxio.worker.membership.manager.type", "ETCD");
+        properties.set("alluxio.etcd.endpoints", "http://localhost:1");
+        for (name, value) in more {
+            properties.set(*name, *value);
+        }
+        Config::from_properties(&properties).unwrap()
+    }
+
+    #[tokio::test]
+    async fn files_that_cannot_be_read_hold_up_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        // Whoever reads it waits for the writer.
+        let pipe = folder.path().join("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let writer = File::options().read(true).write(true).open(&pipe);
+        let name = pipe.to_str().unwrap();
+        let clusters: &Clusters = Box::leak(Box::default());
+        let timeout = ("alluxio.membership.native.operation.timeout", "100ms");
+        let hosts = "alluxio.worker.static.membership.manager.config.file";
+        for config in [
+            config(&[
+                ("alluxio.worker.membership.manager.type", "STATIC"),
+                (hosts, name),
+                timeout,
+            ]),
+            config(&[
+                ("alluxio.etcd.tls.enabled", "true"),
+                ("alluxio.etcd.tls.ca.cert", name),
+                timeout,
+            ]),
+        ] {
+            let error = Membership::open_aside(config, clusters).await.err();
+            let error = error.expect("nobody writes");
+            assert_eq!(error.kind(), ErrorKind::Io);
+            let expected = format!("Failed to read within 100ms: {name}");
+            assert_eq!(error.message(), expected);
+        }
+        // The second one is still being opened, and has locked nothing.
+        assert!(Membership::open_aside(config(&[]), clusters).await.is_ok());
+        assert!(clusters.leave_all(Instant::now()).await.is_ok());
+        // A test waits for its threads.
+        std::fs::remove_file(&pipe).unwrap();
+        drop(writer);
+    }
 }

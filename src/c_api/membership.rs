@@ -87,9 +87,9 @@ impl axm_membership_t {
 }
 
 /// Opens a membership. Never waits for the network: an etcd that cannot be reached is an error of later calls. Reads the
-/// files that the configuration names.
+/// files that the configuration names. Blocks if there are any, at most for alluxio.membership.native.operation.timeout.
 ///
-/// Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file); INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the threads
+/// Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file, also if it is not read in time); INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the threads
 /// of the library cannot be started).
 #[must_use]
 #[unsafe(no_mangle)]
@@ -104,7 +104,7 @@ pub extern "C" fn axm_membership_open(
         let runtime = runtime()?;
         let membership = runtime.block_on(async move {
             let config = Config::from_properties(&properties)?;
-            Membership::open(&config, runtime.clusters())
+            Membership::open_aside(config, runtime.clusters()).await
         })?;
         out.write(Box::into_raw(Box::new(axm_membership_t {
             membership,

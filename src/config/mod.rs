@@ -163,6 +163,31 @@ impl Config {
             leave_on_shutdown,
         })
     }
+
+    /// How long one operation may take.
+    pub(crate) fn operation_timeout(&self) -> Duration {
+        match &self.backend {
+            Backend::Static(config) => config.operation_timeout,
+            Backend::Etcd(config) => config.operation_timeout,
+        }
+    }
+
+    /// What a manager reads when it is opened.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let text = |file: &PathBuf| file.display().to_string();
+        match &self.backend {
+            Backend::Static(config) => vec![text(&config.hosts_file)],
+            Backend::Etcd(config) => config.tls.as_ref().map_or_else(Vec::new, |tls| {
+                let authorities = match &tls.ca_file {
+                    Some(file) => text(file),
+                    None => "the authorities that this system trusts".to_owned(),
+                };
+                let own = tls.client_certificate.iter();
+                let own = own.flat_map(|own| [text(&own.certificate_file), text(&own.key_file)]);
+                std::iter::once(authorities).chain(own).collect()
+            }),
+        }
+    }
 }
 
 fn membership_type(properties: &Properties) -> Result<MembershipType> {

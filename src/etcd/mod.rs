@@ -135,20 +135,26 @@ where
     result
 }
 
-/// The live value of this key, or a new one. Dead ones are dropped on the way.
+/// The live value of this key, or a new one. That is made without the lock, since it may have to read files. Dead ones are
+/// dropped on the way.
 fn get_or_insert<K: Eq + Hash, V>(
     map: &Mutex<HashMap<K, Weak<V>>>,
     key: K,
     make: impl FnOnce() -> Result<V>,
 ) -> Result<Arc<V>> {
-    let mut map = map.lock();
-    map.retain(|_, value| value.strong_count() > 0);
-    if let Some(value) = map.get(&key).and_then(Weak::upgrade) {
+    let known = map.lock().get(&key).and_then(Weak::upgrade);
+    if let Some(value) = known {
         return Ok(value);
     }
-    let value = Arc::new(make()?);
-    map.insert(key, Arc::downgrade(&value));
-    Ok(value)
+    let made = Arc::new(make()?);
+    let mut map = map.lock();
+    map.retain(|_, value| value.strong_count() > 0);
+    // Another thread may have been faster.
+    let known = map.get(&key).and_then(Weak::upgrade);
+    Ok(known.unwrap_or_else(|| {
+        map.insert(key, Arc::downgrade(&made));
+        made
+    }))
 }
 
 /// Tells one manager from another.

@@ -25,9 +25,9 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    pub(super) fn open(config: &Config, clusters: &Clusters) -> Result<Manager> {
+    pub(super) async fn open(config: Config, clusters: &'static Clusters) -> Result<Manager> {
         Ok(Manager {
-            membership: Membership::open(config, clusters)?,
+            membership: Membership::open_aside(config, clusters).await?,
             encoded: Mutex::new(None),
         })
     }

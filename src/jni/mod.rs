@@ -107,7 +107,7 @@ fn open_manager(request: &[u8]) -> Result<i64> {
     let config = Config::from_properties(&properties)?;
     let runtime = runtime()?;
     // On the runtime, because opening may start tasks, and a panic in there must stay an error.
-    let manager = runtime.block_on(async move { Manager::open(&config, runtime.clusters()) })?;
+    let manager = runtime.block_on(Manager::open(config, runtime.clusters()))?;
     Ok(managers::add(manager))
 }
 

@@ -1,6 +1,11 @@
 /* Every function with what a caller should not pass: NULL, bad UTF-8, unknown numbers, closed memberships.
  * Usage: misuse HOSTS_FILE */
+#define _POSIX_C_SOURCE 200809L
 #include "check.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const char BAD_UTF8[] = "worker-\xff\xfe";
 static const char IDENTITY[] = "worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
@@ -100,6 +105,27 @@ static void opening(const char *hosts_file)
     config = static_config("/does/not/exist");
     FAILS_WITH(AXM_ERROR_NOT_FOUND, "/does/not/exist", axm_membership_open(config, &untouched));
     axm_config_free(config);
+}
+
+/* More files than the library has threads of its own. */
+static void files_that_take_too_long(const char *hosts_file)
+{
+    char path[4096];
+    CHECK(snprintf(path, sizeof path, "%s.pipe", hosts_file) < (int)sizeof path);
+    CHECK(mkfifo(path, 0600) == 0);
+    /* Whoever reads waits for this writer. */
+    int writer = open(path, O_RDWR);
+    CHECK(writer >= 0);
+    axm_config_t *config = static_config(path);
+    OK(axm_config_set(config, "alluxio.membership.native.operation.timeout", "100ms"));
+    for (int i = 0; i < 5; i++) {
+        axm_membership_t *untouched = NULL;
+        FAILS_WITH(AXM_ERROR_IO, path, axm_membership_open(config, &untouched));
+        CHECK(untouched == NULL);
+    }
+    axm_config_free(config);
+    CHECK(unlink(path) == 0);
+    CHECK(close(writer) == 0);
 }
 
 static axm_worker_t good_worker(void)
@@ -337,6 +363,7 @@ int main(int argc, char **argv)
     null_where_nothing_can_fail();
     configuration(hosts_file);
     opening(hosts_file);
+    files_that_take_too_long(hosts_file);
 
     axm_membership_t *membership = open_and_free(static_config(hosts_file));
     bad_workers(membership);

@@ -33,12 +33,13 @@ public final class NativeMembership implements AutoCloseable {
   }
 
   /**
-   * Opens a manager. Never waits for the network.
+   * Opens a manager. Never waits for the network, and for the files that the configuration names at most for the operation
+   * timeout.
    *
    * @param properties Alluxio property names and their values; {@code alluxio.worker.membership.manager.type} says where
    *        the membership is kept
    * @return the manager, which must be closed
-   * @throws MembershipException if the configuration cannot be used, or the hosts file cannot be read
+   * @throws MembershipException if the configuration cannot be used, or a file cannot be read, or not in time
    * @throws UnsatisfiedLinkError if the native library cannot be loaded
    */
   public static NativeMembership open(Map<String, String> properties) throws MembershipException {

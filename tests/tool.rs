@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -673,6 +673,40 @@ async fn watching_ends_on_a_signal_while_its_reader_stalls() {
     .await;
     watch.signal(libc::SIGTERM);
     assert_eq!(watch.end().code(), Some(0));
+}
+
+/// A pipe that takes nothing more until somebody reads it.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let set_flags = |flags: libc::c_int| {
+        // SAFETY: the pipe is open, and F_SETFL takes a number.
+        let set = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, flags) };
+        assert_eq!(set, 0);
+    };
+    set_flags(libc::O_NONBLOCK);
+    while (&writer).write(b"x").is_ok() {}
+    set_flags(0);
+    (reader, writer)
+}
+
+#[tokio::test]
+async fn a_worker_stays_while_nobody_reads_its_messages() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let (_stalled, stderr) = full_pipe();
+    let mut command = on_etcd(&etcd.endpoint());
+    command.args(["-v", "-D", "alluxio.worker.failure.detection.timeout=5s"]);
+    command.args(["join", "--host", "h", "--rpc-port", "1", "--id", ID1]);
+    let mut worker = Running::start(command.stderr(stderr));
+    worker.line();
+    eventually("the lease is renewed", LIMIT, || async {
+        let renewals = "grpc_server_msg_received_total";
+        etcd.metric(renewals, &["LeaseKeepAlive"]) >= 5
+    })
+    .await;
+    assert_eq!(etcd.keys("/ServiceDiscovery/").await.len(), 1);
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.end().code(), Some(0));
+    assert!(etcd.keys("/ServiceDiscovery/").await.is_empty());
 }
 
 #[tokio::test]

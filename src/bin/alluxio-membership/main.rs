@@ -4,6 +4,7 @@ mod check;
 mod cli;
 mod identity_file;
 mod join;
+mod logging;
 mod manual;
 mod nodes;
 mod output;
@@ -19,20 +20,16 @@ use alluxio_membership::error::{Error, ErrorKind, Result};
 use alluxio_membership::etcd::Clusters;
 use alluxio_membership::membership::Membership;
 use clap::{CommandFactory, Parser};
+use tokio::runtime::Runtime;
 
 use cli::{Cli, Command, ConfigOptions};
+use logging::Logging;
 use output::{Failure, Outcome, Stop};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(&cli);
-    // Few threads: this is a program that mostly waits.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
+    let (logging, runtime) = match start(&cli) {
+        Ok(started) => started,
         Err(error) => {
             output::complain(&format!("cannot start: {error}"));
             return ExitCode::from(Outcome::Failed as u8);
@@ -40,7 +37,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(run(cli));
     // What breaks from here on breaks because the program ends.
-    log::set_max_level(log::LevelFilter::Off);
+    logging.end();
     // Not even a name server that does not answer keeps it from ending.
     runtime.shutdown_background();
     match result {
@@ -52,6 +49,16 @@ fn main() -> ExitCode {
             ExitCode::from(failure.outcome as u8)
         }
     }
+}
+
+fn start(cli: &Cli) -> std::io::Result<(Logging, Runtime)> {
+    let logging = logging::start(cli)?;
+    // Few threads: this is a program that mostly waits.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    Ok((logging, runtime))
 }
 
 async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
@@ -186,32 +193,4 @@ fn site_file(
             format!("Failed to look for {}: {error}", file.display()),
         )),
     }
-}
-
-/// What the library has to say goes to standard error. Commands that last say it with the time.
-fn start_logging(cli: &Cli) {
-    use std::io::Write;
-    let lasts = match &cli.command {
-        Command::Nodes(options) => options.watch,
-        Command::Join(_) => true,
-        _ => false,
-    };
-    let level = match (cli.config.verbose, lasts) {
-        (0, false) => log::LevelFilter::Error,
-        (0, true) => log::LevelFilter::Warn,
-        (1, _) => log::LevelFilter::Info,
-        (_, _) => log::LevelFilter::Debug,
-    };
-    env_logger::Builder::new()
-        .filter_module("alluxio_membership", level)
-        .format(move |line, record| {
-            let level = record.level().as_str().to_ascii_lowercase();
-            if lasts {
-                let now = output::now();
-                writeln!(line, "{now} {}: {level}: {}", cli::NAME, record.args())
-            } else {
-                writeln!(line, "{}: {level}: {}", cli::NAME, record.args())
-            }
-        })
-        .init();
 }

@@ -1,0 +1,96 @@
+//! What the library has to say, on standard error. A thread of its own writes it: where nobody reads on, as behind a
+//! terminal that was stopped, the library's threads must not wait, for they renew leases.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::cli::{self, Cli, Command};
+use crate::output;
+
+/// How many messages may wait to be written. What comes after them is dropped.
+const WAITING: usize = 1000;
+/// How long the end waits for them.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub struct Logging {
+    messages: SyncSender<Message>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
+}
+
+enum Message {
+    Text(Vec<u8>),
+    End,
+}
+
+/// Commands that last say everything with the time.
+pub fn start(cli: &Cli) -> io::Result<Logging> {
+    let lasts = match &cli.command {
+        Command::Nodes(options) => options.watch,
+        Command::Join(_) => true,
+        _ => false,
+    };
+    let level = match (cli.config.verbose, lasts) {
+        (0, false) => log::LevelFilter::Error,
+        (0, true) => log::LevelFilter::Warn,
+        (1, _) => log::LevelFilter::Info,
+        (_, _) => log::LevelFilter::Debug,
+    };
+    let logging = Logging::start()?;
+    let queue = Queue(logging.messages.clone());
+    env_logger::Builder::new()
+        .filter_module("alluxio_membership", level)
+        .target(env_logger::Target::Pipe(Box::new(queue)))
+        .format(move |line, record| {
+            let level = record.level().as_str().to_ascii_lowercase();
+            if lasts {
+                let now = output::now();
+                writeln!(line, "{now} {}: {level}: {}", cli::NAME, record.args())
+            } else {
+                writeln!(line, "{}: {level}: {}", cli::NAME, record.args())
+            }
+        })
+        .init();
+    Ok(logging)
+}
+
+impl Logging {
+    fn start() -> io::Result<Logging> {
+        let (messages, waiting) = sync_channel(WAITING);
+        let (running, ended) = sync_channel(0);
+        thread::Builder::new()
+            .name("logging".to_owned())
+            .spawn(move || {
+                let _running: SyncSender<()> = running;
+                while let Ok(Message::Text(text)) = waiting.recv() {
+                    // Nobody may be listening.
+                    let _ = io::stderr().write_all(&text);
+                }
+            })?;
+        Ok(Logging { messages, ended })
+    }
+
+    /// Writes what waits, unless its reader stalls. Nothing is said from here on.
+    pub fn end(self) {
+        log::set_max_level(log::LevelFilter::Off);
+        if self.messages.try_send(Message::End).is_ok() {
+            let _ = self.ended.recv_timeout(PATIENCE);
+        }
+    }
+}
+
+/// Takes whole messages.
+struct Queue(SyncSender<Message>);
+
+impl Write for Queue {
+    fn write(&mut self, message: &[u8]) -> io::Result<usize> {
+        let _ = self.0.try_send(Message::Text(message.to_owned()));
+        Ok(message.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -14,7 +14,7 @@ mod jni;
 pub mod membership;
 pub mod record;
 mod runtime;
-pub mod static_hosts;
+mod static_hosts;
 mod suspend;
 pub mod view;
 pub mod worker;

@@ -91,8 +91,11 @@ impl Clusters {
     ///
     /// Those of the files that TLS needs.
     pub(crate) fn get(&self, config: &EtcdConfig) -> Result<Arc<Cluster>> {
+        // In whichever order they are named.
+        let mut endpoints = config.endpoints.clone();
+        endpoints.sort();
         let etcd = EtcdKey {
-            endpoints: config.endpoints.clone(),
+            endpoints,
             hash: self.hasher.hash_one((&config.credentials, &config.tls)),
         };
         let key = ClusterKey {
@@ -446,5 +449,30 @@ impl Slot {
     fn is_empty(&self) -> bool {
         let kept = self.kept.try_lock();
         kept.is_ok_and(|kept| kept.running().is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Backend, Config, Properties};
+
+    #[test]
+    fn the_order_of_endpoints_makes_no_other_cluster() {
+        let clusters = Clusters::default();
+        let cluster = |endpoints: &str| {
+            let mut properties = Properties::new();
+            properties.set("alluxio.worker.membership.manager.type", "ETCD");
+            properties.set("alluxio.etcd.endpoints", endpoints);
+            let config = Config::from_properties(&properties).unwrap();
+            let Backend::Etcd(config) = config.backend else {
+                panic!("not in etcd");
+            };
+            clusters.get(&config).unwrap()
+        };
+        let cluster_of_both = cluster("http://a:1,http://b:1");
+        let again = cluster("http://b:1,http://a:1,http://b:1");
+        assert!(Arc::ptr_eq(&cluster_of_both, &again));
+        assert!(!Arc::ptr_eq(&cluster_of_both, &cluster("http://a:1")));
     }
 }

@@ -27,11 +27,11 @@ public final class PulseThread {
 
   private static void run() {
     while (true) {
-      Natives.beat();
       try {
         Thread.sleep(BEAT_MILLIS);
-      } catch (InterruptedException e) {
-        // Nobody has a reason to interrupt it; the workers of this JVM still live.
+        Natives.beat();
+      } catch (InterruptedException | RuntimeException | Error e) {
+        // Nobody has a reason to interrupt it. Whatever it is, the workers of this JVM still live.
       }
     }
   }

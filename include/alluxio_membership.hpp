@@ -16,6 +16,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace alluxio::membership {
 
@@ -103,6 +104,13 @@ private:
     const axm_member_t *member_;
 };
 
+/** A key that belongs to the cluster but is not listed. */
+struct SkippedRecord {
+    std::string key;
+    /** Why its record cannot be understood. */
+    std::string reason;
+};
+
 /** Workers at one moment. Copies share it. */
 class Snapshot {
 public:
@@ -147,6 +155,18 @@ public:
     std::chrono::milliseconds age() const noexcept
     {
         return std::chrono::milliseconds(axm_snapshot_age_ms(snapshot_.get()));
+    }
+
+    /** The records that are not listed, whichever workers are. */
+    std::vector<SkippedRecord> skipped() const
+    {
+        std::vector<SkippedRecord> records;
+        const std::size_t count = axm_snapshot_skipped_count(snapshot_.get());
+        for (std::size_t i = 0; i < count; ++i) {
+            records.push_back({axm_snapshot_skipped_key(snapshot_.get(), i),
+                               axm_snapshot_skipped_reason(snapshot_.get(), i)});
+        }
+        return records;
     }
 
     /** The worker of an identity, if it is there. Not of a temporary, which would take the worker along. */

@@ -476,18 +476,22 @@ fn static_cluster() {
     }
 }
 
-#[test]
-fn the_cpp_header() {
+#[tokio::test]
+async fn the_cpp_header() {
     let workshop = Workshop::new();
     let hosts = workshop.hosts_file();
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    put_strange_records(&etcd).await;
+    let endpoint = etcd.endpoint();
+    let arguments: [&OsStr; 2] = [hosts.as_ref(), endpoint.as_ref()];
     for compiler in ["g++", "clang++"] {
         let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
         let options = ["-std=c++17", sanitizers[0], sanitizers[1]];
         let program = workshop.compile(compiler, "tests/c/header.cpp", &options);
-        let output = run(&program, Mode::Sanitized, &[hosts.as_ref()]);
+        let output = run(&program, Mode::Sanitized, &arguments);
         assert_success(compiler, &output);
         let program = workshop.compile(compiler, "tests/c/header.cpp", &options[..1]);
-        let output = run(&program, Mode::Valgrind, &[hosts.as_ref()]);
+        let output = run(&program, Mode::Valgrind, &arguments);
         assert_success(compiler, &output);
     }
 }
@@ -531,7 +535,7 @@ fn signals_are_the_hosts() {
     }
 }
 
-/// What `tests/c/etcd.c` expects to find.
+/// What `tests/c/etcd.c` and `tests/c/header.cpp` expect to find.
 async fn put_strange_records(etcd: &Etcd) {
     etcd.put("/DHT/c/AUTHORIZED/broken", "{").await;
     etcd.put("/ServiceDiscovery/c/broken", "no JSON").await;

@@ -1,5 +1,5 @@
-/* The C++ header on a STATIC cluster of two hosts.
- * Usage: header HOSTS_FILE */
+/* The C++ header on a STATIC cluster of two hosts, and on an etcd with records that cannot be understood.
+ * Usage: header HOSTS_FILE ENDPOINT */
 #include <alluxio_membership.hpp>
 
 #include <algorithm>
@@ -85,12 +85,26 @@ static void snapshots(const std::string &hosts_file)
         membership.close();
         CHECK(code_of([&] { membership.list(); }) == AXM_ERROR_CLOSED);
     }
-    CHECK(kept->size() == 2);
+    CHECK(kept->size() == 2 && kept->skipped().empty());
     const auto host1 = [](const am::Member &member) { return member.host() == "host1"; };
     const auto found = std::find_if(kept->begin(), kept->end(), host1);
     CHECK(found != kept->end() && (*found).is_live() && (*found).rpc_port() == 29999);
     CHECK(kept->find((*found).identity())->host() == "host1");
     CHECK(!kept->find("worker-7"));
+}
+
+static void skipped_records(const std::string &endpoint)
+{
+    am::Config config;
+    config.set("alluxio.worker.membership.manager.type", "ETCD")
+        .set("alluxio.etcd.endpoints", endpoint)
+        .set("alluxio.cluster.name", "c")
+        .set("alluxio.membership.native.operation.timeout", "2min");
+    const am::Membership membership(config);
+    const auto skipped = membership.list().skipped();
+    CHECK(skipped.size() == 2);
+    CHECK(skipped[0].key == "/DHT/c/AUTHORIZED/broken" && !skipped[0].reason.empty());
+    CHECK(skipped[1].key == "/ServiceDiscovery/c/broken" && !skipped[1].reason.empty());
 }
 
 static void subscriptions(const std::string &hosts_file)
@@ -203,9 +217,10 @@ static void empty_callback(const std::string &hosts_file)
 
 int main(int argc, char **argv)
 {
-    CHECK(argc == 2);
+    CHECK(argc == 3);
     errors(argv[1]);
     snapshots(argv[1]);
+    skipped_records(argv[2]);
     subscriptions(argv[1]);
     moved_subscriptions(argv[1]);
     ended_from_inside(argv[1], false);

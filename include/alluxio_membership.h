@@ -28,10 +28,10 @@
  * Callbacks get back the user_data that was set with them, run on threads of the library, and must not
  *   be left by longjmp or by an exception. Freeing what calls a callback waits for a running call: do not
  *   hold a lock meanwhile that the callback takes.
- * Blocking. Functions that may wait for etcd say so. They wait no longer than
+ * Blocking. Functions that may wait, for etcd or a file, say so. They wait no longer than
  *   alluxio.membership.native.operation.timeout for each answer they need, use little of the caller's
- *   stack, and are not ended by signals. axm_membership_close in another thread ends them.
- *   All other functions return at once.
+ *   stack, and are not ended by signals. axm_membership_close in another thread ends them, but for
+ *   axm_membership_leave, axm_membership_stop_heartbeat and itself. All other functions return at once.
  * Fork. Threads do not survive fork: fork before the first axm_membership_open of the process, or exec
  *   in the child; axm_log_set, axm_shutdown and whatever needs no membership may come before. In a child
  *   forked later, functions that use a membership, axm_log_set and axm_shutdown fail with
@@ -349,8 +349,10 @@ typedef struct {
 
 /**
  * Called for each change: with the user_data of axm_membership_subscribe, an AXM_EVENT_* value, the worker as it is now
- * (as it was, if it was removed), and all workers after the change. The member lives during the call only; so does the
- * snapshot, unless it is kept with axm_snapshot_retain.
+ * (as it was, if it was removed), and the registered workers after the change and all others told with it, as
+ * AXM_FILTER_ALL lists them. Changes told together come in the order of the workers' identities, not of time. A live
+ * worker that is not registered counts too, but is not in the snapshot; that it is registered now, or no longer, is not
+ * told. The member lives during the call only; so does the snapshot, unless it is kept with axm_snapshot_retain.
  */
 typedef void (*axm_event_callback_t)(void *user_data,
                                      int32_t event,
@@ -442,7 +444,7 @@ axm_snapshot_t *axm_snapshot_retain(const axm_snapshot_t *snapshot);
 void axm_snapshot_free(axm_snapshot_t *snapshot);
 
 /**
- * Grows with every change of the cluster, within this process; never 0.
+ * Grows with every change, while the cluster stays open; never 0. May begin anew when it is opened again.
  */
 uint64_t axm_snapshot_version(const axm_snapshot_t *snapshot);
 
@@ -552,8 +554,8 @@ int32_t axm_member_http_server_port(const axm_member_t *member);
  * Opens a membership. Never waits for the network: an etcd that cannot be reached is an error of later calls. Reads the
  * files that the configuration names. Blocks if there are any, at most for alluxio.membership.native.operation.timeout.
  *
- * Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file, also if it is not read in time); INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the threads
- * of the library cannot be started).
+ * Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file, also if it is not read in time); INVALID_ARGUMENT,
+ * CLOSED, FORKED, INTERNAL (the threads of the library cannot be started).
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_open(const axm_config_t *config,
@@ -591,9 +593,9 @@ axm_error_t *axm_membership_list(const axm_membership_t *membership,
 uint64_t axm_membership_version(const axm_membership_t *membership);
 
 /**
- * Waits until the cluster's version is greater than the given one (0: any), then lists its workers as
- * axm_membership_list does. When the time is over first, *out is NULL. Waits without limit if timeout_ms is negative.
- * Blocks, also while etcd does not answer: axm_membership_status says that.
+ * Waits until the library has a list of the cluster with a greater version than the given one (0: any), and hands it out.
+ * That may be of any age, in each read mode: axm_snapshot_age_ms says it. When the time is over first, *out is NULL. Waits
+ * without limit if timeout_ms is negative. Blocks, also while etcd does not answer: axm_membership_status says that.
  *
  * Errors: INVALID_ARGUMENT, CLOSED, FORKED.
  */
@@ -644,9 +646,9 @@ AXM_MUST_USE
 axm_error_t *axm_membership_leave(const axm_membership_t *membership);
 
 /**
- * Leaves and closes. Calls that are running end soon, with AXM_ERROR_CLOSED, as do all later calls but this one,
- * which succeeds again. Still to be freed. Closed even if leaving fails, in which case the lease of a worker ends on its
- * own. Blocks.
+ * Leaves and closes. Calls that are running end soon, with AXM_ERROR_CLOSED (which do not, "Blocking" says above), as do
+ * all later calls but this one, which succeeds again. Still to be freed; until then the library follows the cluster.
+ * Closed even if leaving fails, in which case the lease of a worker ends on its own. Blocks.
  *
  * Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (closed all the same); CLOSED (after axm_shutdown), FORKED;
  * INVALID_ARGUMENT for NULL.
@@ -688,8 +690,8 @@ axm_error_t *axm_membership_subscribe(const axm_membership_t *membership,
 void axm_subscription_free(axm_subscription_t *subscription);
 
 /**
- * How the membership is doing, as far as this process knows without asking anybody. Does not block: a registration that
- * another call is changing at this moment is left out.
+ * How the membership is doing, as far as this process knows without asking anybody. Does not block, also while another
+ * call changes a registration.
  *
  * Errors: INVALID_ARGUMENT, CLOSED, FORKED.
  */
@@ -791,8 +793,8 @@ uint64_t axm_status_endpoint_failed(const axm_status_t *status, size_t index);
 const char *axm_status_endpoint_last_error(const axm_status_t *status, size_t index);
 
 /**
- * The number of workers of this cluster that the process keeps registered, through this membership or another, but for
- * those whose registration was being changed; 0 for a STATIC cluster.
+ * The number of workers of this cluster that the process keeps registered, through this membership or another; 0 for a
+ * STATIC cluster.
  */
 size_t axm_status_registration_count(const axm_status_t *status);
 

@@ -190,7 +190,7 @@ private:
  */
 class Subscription {
 public:
-    /** What happened (an AXM_EVENT_* value), to which worker, and all workers after it. */
+    /** What happened (an AXM_EVENT_* value), to which worker, and the registered workers after it. */
     using Callback = std::function<void(int32_t, const Member &, const Snapshot &)>;
 
     /** An exception that the callback throws ends the program. */
@@ -271,7 +271,7 @@ public:
     /** The version that a listing would have now; 0 if it would block or fail. */
     uint64_t version() const noexcept { return axm_membership_version(membership_.get()); }
 
-    /** Waits for a greater version than this; nothing when the time is over first. */
+    /** Waits for a greater version than this, of any age; nothing when the time is over first. */
     std::optional<Snapshot> wait_for_change(uint64_t version, std::chrono::milliseconds timeout) const
     {
         axm_snapshot_t *snapshot = nullptr;

@@ -33,7 +33,7 @@ pub enum ErrorKind {
     Io = 10,
     /// The manager was closed before or during the call.
     Closed = 11,
-    /// The handle was opened before this process was forked; open one in the child.
+    /// This process was forked after its parent had used the library, which works in the parent only.
     Forked = 12,
     /// A defect in this library.
     Internal = 13,

@@ -221,8 +221,8 @@ impl Membership {
         }
     }
 
-    /// Waits until the view's version is greater than `version`, then returns it; `None` when the time is over. A
-    /// STATIC cluster never changes, unless its workers are probed.
+    /// Waits until the version of the view in memory is greater than `version`, then returns it, whatever its age and the
+    /// configured read mode; `None` when the time is over. A STATIC cluster never changes, unless its workers are probed.
     pub async fn wait_for_change(
         &self,
         version: u64,
@@ -365,7 +365,7 @@ impl Membership {
     /// Closes the manager: every later call fails with kind `Closed`, and closing again does nothing. Leaves too, unless
     /// `alluxio.membership.native.leave.on.shutdown` is false: then the registrations it made go on until the process
     /// ends, as with Alluxio's own class. An error says that a lease could not be revoked; the manager is closed all the
-    /// same.
+    /// same. The cluster is followed on until the last clone is dropped, and for a while after that.
     pub async fn close(&self) -> Result<()> {
         if self.inner.closed.swap(true, Ordering::AcqRel) {
             return Ok(());

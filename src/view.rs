@@ -99,7 +99,8 @@ impl Confirmed {
 }
 
 impl ClusterView {
-    /// Grows by at least one with each change, within this process; never 0.
+    /// Grows by at least one with each change, while the cluster stays open; never 0. May begin anew when it is opened
+    /// again.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -307,5 +308,8 @@ mod tests {
         let changes = now.changes_since(&ClusterView::default());
         assert_eq!(changes.len(), 1);
         assert_eq!(changes[0].kind, ChangeKind::Added);
+        let registered = view(&now.live);
+        assert_eq!(registered.changes_since(&now), []);
+        assert_eq!(now.changes_since(&registered), []);
     }
 }

@@ -89,8 +89,8 @@ impl axm_membership_t {
 /// Opens a membership. Never waits for the network: an etcd that cannot be reached is an error of later calls. Reads the
 /// files that the configuration names. Blocks if there are any, at most for alluxio.membership.native.operation.timeout.
 ///
-/// Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file, also if it is not read in time); INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the threads
-/// of the library cannot be started).
+/// Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file, also if it is not read in time); INVALID_ARGUMENT,
+/// CLOSED, FORKED, INTERNAL (the threads of the library cannot be started).
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_open(
@@ -174,9 +174,9 @@ pub extern "C" fn axm_membership_version(membership: Option<&axm_membership_t>) 
     version
 }
 
-/// Waits until the cluster's version is greater than the given one (0: any), then lists its workers as
-/// axm_membership_list does. When the time is over first, *out is NULL. Waits without limit if timeout_ms is negative.
-/// Blocks, also while etcd does not answer: axm_membership_status says that.
+/// Waits until the library has a list of the cluster with a greater version than the given one (0: any), and hands it out.
+/// That may be of any age, in each read mode: axm_snapshot_age_ms says it. When the time is over first, *out is NULL. Waits
+/// without limit if timeout_ms is negative. Blocks, also while etcd does not answer: axm_membership_status says that.
 ///
 /// Errors: INVALID_ARGUMENT, CLOSED, FORKED.
 #[must_use]
@@ -273,9 +273,9 @@ pub extern "C" fn axm_membership_leave(
     })
 }
 
-/// Leaves and closes. Calls that are running end soon, with AXM_ERROR_CLOSED, as do all later calls but this one,
-/// which succeeds again. Still to be freed. Closed even if leaving fails, in which case the lease of a worker ends on its
-/// own. Blocks.
+/// Leaves and closes. Calls that are running end soon, with AXM_ERROR_CLOSED (which do not, "Blocking" says above), as do
+/// all later calls but this one, which succeeds again. Still to be freed; until then the library follows the cluster.
+/// Closed even if leaving fails, in which case the lease of a worker ends on its own. Blocks.
 ///
 /// Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (closed all the same); CLOSED (after axm_shutdown), FORKED;
 /// INVALID_ARGUMENT for NULL.

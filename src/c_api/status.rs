@@ -98,8 +98,8 @@ fn registration(status: Option<&axm_status_t>, index: usize) -> Option<&Registra
     status?.registrations.get(index)
 }
 
-/// How the membership is doing, as far as this process knows without asking anybody. Does not block: a registration that
-/// another call is changing at this moment is left out.
+/// How the membership is doing, as far as this process knows without asking anybody. Does not block, also while another
+/// call changes a registration.
 ///
 /// Errors: INVALID_ARGUMENT, CLOSED, FORKED.
 #[must_use]
@@ -235,8 +235,8 @@ pub extern "C" fn axm_status_endpoint_last_error(
     pointer(endpoint(status, index).and_then(|endpoint| endpoint.last_error.as_ref()))
 }
 
-/// The number of workers of this cluster that the process keeps registered, through this membership or another, but for
-/// those whose registration was being changed; 0 for a STATIC cluster.
+/// The number of workers of this cluster that the process keeps registered, through this membership or another; 0 for a
+/// STATIC cluster.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_registration_count(status: Option<&axm_status_t>) -> usize {
     status.map_or(0, |status| status.registrations.len())

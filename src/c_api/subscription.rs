@@ -48,8 +48,10 @@ impl From<ChangeKind> for axm_event_t {
 }
 
 /// Called for each change: with the user_data of axm_membership_subscribe, an AXM_EVENT_* value, the worker as it is now
-/// (as it was, if it was removed), and all workers after the change. The member lives during the call only; so does the
-/// snapshot, unless it is kept with axm_snapshot_retain.
+/// (as it was, if it was removed), and the registered workers after the change and all others told with it, as
+/// AXM_FILTER_ALL lists them. Changes told together come in the order of the workers' identities, not of time. A live
+/// worker that is not registered counts too, but is not in the snapshot; that it is registered now, or no longer, is not
+/// told. The member lives during the call only; so does the snapshot, unless it is kept with axm_snapshot_retain.
 pub type axm_event_callback_t = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,

@@ -15,7 +15,7 @@ public final class ClusterView {
   private final List<SkippedRecord> mSkipped;
 
   /**
-   * @param version the version within this process
+   * @param version the version, counted while the cluster stays open
    * @param revision the etcd revision
    * @param all every registered worker
    * @param live workers that renew their lease
@@ -33,7 +33,7 @@ public final class ClusterView {
   }
 
   /**
-   * @return a number that grows with each change, within this process
+   * @return a number that grows with each change, while the cluster stays open; it may begin anew when it is opened again
    */
   public long getVersion() {
     return mVersion;

@@ -104,13 +104,13 @@ public final class NativeMembership implements AutoCloseable {
   }
 
   /**
-   * Waits for a change.
+   * Waits for a change. The view may be of any age, in each read mode.
    *
    * @param version the version of the view that the caller knows; 0 for none
    * @param timeout how long to wait
    * @param unit the unit of the timeout
    * @return the first view with a greater version, or nothing when the time is over
-   * @throws MembershipException if no view as fresh as configured can be had
+   * @throws MembershipException of kind INTERNAL, for a defect in the library
    * @throws InterruptedException if the thread was interrupted
    */
   public Optional<ClusterView> waitForChange(long version, long timeout, TimeUnit unit)

@@ -99,13 +99,13 @@ impl Connection {
     }
 
     /// Forgets the token, unless another caller already replaced it.
-    pub(crate) async fn token_refused(&self, token: u64) {
-        self.login.refused(token).await;
+    pub(crate) fn token_refused(&self, token: u64) {
+        self.login.refused(token);
     }
 
     /// Forgets the token, whichever it is.
-    pub(crate) async fn forget_token(&self) {
-        self.login.forget().await;
+    pub(crate) fn forget_token(&self) {
+        self.login.forget();
     }
 
     /// Whether there are credentials to authenticate with.
@@ -129,6 +129,7 @@ impl Connection {
         for lane in [requests, watches, renewals] {
             lane.lock().take();
         }
+        self.login.connection_is_given_up();
     }
 
     /// A client that carries whatever token there is.

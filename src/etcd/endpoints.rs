@@ -259,7 +259,7 @@ impl Endpoint {
             if let Err(error) = &result
                 && status::classify(error) == Failure::Token
             {
-                self.connection.token_refused(authenticated.token).await;
+                self.connection.token_refused(authenticated.token);
             }
             result
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etcd_client::Client;
 use http::HeaderValue;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout};
 
 use super::status::{self, Failure};
@@ -19,17 +19,19 @@ const REFUSED_FOR: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(
 
 pub(super) struct Login {
     credentials: Option<Credentials>,
-    /// What requests carry.
-    token: parking_lot::Mutex<Option<HeaderValue>>,
+    /// A lock of its own: nobody who has a token waits for one that is being fetched.
+    token: parking_lot::Mutex<Option<Token>>,
     /// The lock makes concurrent callers authenticate once.
-    state: Mutex<State>,
+    refusal: Arc<Mutex<Option<Refusal>>>,
+    /// Tells whoever authenticates that the connection it waits on was given up.
+    connection_given_up: Notify,
 }
 
-#[derive(Default)]
-struct State {
-    /// Tells one token from another; 0 if there is none.
-    token: u64,
-    refusal: Option<Refusal>,
+struct Token {
+    /// Tells one token from another; never 0.
+    id: u64,
+    /// What requests carry: nothing where etcd works without users.
+    header: Option<HeaderValue>,
 }
 
 /// etcd does not accept the credentials.
@@ -44,7 +46,8 @@ impl Login {
         Arc::new(Login {
             credentials,
             token: parking_lot::Mutex::default(),
-            state: Mutex::default(),
+            refusal: Arc::default(),
+            connection_given_up: Notify::new(),
         })
     }
 
@@ -60,7 +63,11 @@ impl Login {
 
     /// What requests carry.
     pub(super) fn token(&self) -> Option<HeaderValue> {
-        self.token.lock().clone()
+        self.token.lock().as_ref()?.header.clone()
+    }
+
+    fn token_id(&self) -> Option<u64> {
+        self.token.lock().as_ref().map(|token| token.id)
     }
 
     /// Sees to it that there is a token, if there are credentials; returns which one, to be handed to
@@ -74,12 +81,16 @@ impl Login {
         if !self.has_credentials() {
             return Ok(0);
         }
-        let token = self.state.lock().await.token;
-        if token != 0 {
+        if let Some(token) = self.token_id() {
+            return Ok(token);
+        }
+        let mut refusal = self.refusal.clone().lock_owned().await;
+        // Fetched meanwhile.
+        if let Some(token) = self.token_id() {
             return Ok(token);
         }
         let (login, client) = (self.clone(), client.clone());
-        let task = tokio::spawn(async move { login.fetch(&client).await });
+        let task = tokio::spawn(async move { login.fetch(&client, &mut refusal).await });
         let interrupted = |error: tokio::task::JoinError| {
             let text = format!("authenticating was interrupted: {error}");
             etcd_client::Error::GRpcStatus(tonic::Status::unavailable(text))
@@ -88,12 +99,11 @@ impl Login {
     }
 
     /// Credentials that were refused are not shown to etcd again at once: every caller gets the same answer for a while.
-    async fn fetch(&self, client: &Client) -> Result<u64, etcd_client::Error> {
-        let mut state = self.state.lock().await;
-        if state.token != 0 {
-            return Ok(state.token);
-        }
-        let last_refusal = state.refusal.as_ref();
+    async fn fetch(
+        &self,
+        client: &Client,
+        last_refusal: &mut Option<Refusal>,
+    ) -> Result<u64, etcd_client::Error> {
         if let Some(refusal) = last_refusal
             && let Some(left) = refusal.stands_for.checked_sub(refusal.at.elapsed())
         {
@@ -108,24 +118,20 @@ impl Login {
         }
         let [first, longest] = REFUSED_FOR;
         let stands_for = last_refusal
+            .as_ref()
             .map_or(first, |refusal| (refusal.stands_for * 2).min(longest))
             .mul_f64(rand::random_range(0.8..=1.0));
-        let answer = timeout(LIMIT, self.authenticate(client)).await;
-        match answer.unwrap_or_else(|_| {
-            let text = format!("etcd did not authenticate within {} s", LIMIT.as_secs());
-            Err(etcd_client::Error::GRpcStatus(tonic::Status::unavailable(
-                text,
-            )))
-        }) {
-            Ok(()) => {
-                state.token = rand::random_range(1..=u64::MAX);
-                state.refusal = None;
-                Ok(state.token)
+        match self.authenticate_in_time(client).await {
+            Ok(header) => {
+                let id = rand::random_range(1..=u64::MAX);
+                *self.token.lock() = Some(Token { id, header });
+                *last_refusal = None;
+                Ok(id)
             }
             Err(etcd_client::Error::GRpcStatus(status))
                 if status::classify_status(&status) == Failure::Credentials =>
             {
-                state.refusal = Some(Refusal {
+                *last_refusal = Some(Refusal {
                     status: status.clone(),
                     at: Instant::now(),
                     stands_for,
@@ -136,42 +142,61 @@ impl Login {
         }
     }
 
+    async fn authenticate_in_time(
+        &self,
+        client: &Client,
+    ) -> Result<Option<HeaderValue>, etcd_client::Error> {
+        let given_up = self.connection_given_up.notified();
+        let reason = tokio::select! {
+            answer = timeout(LIMIT, self.authenticate(client)) => match answer {
+                Ok(answer) => return answer,
+                Err(_) => format!("etcd did not authenticate within {} s", LIMIT.as_secs()),
+            },
+            () = given_up => "etcd did not authenticate before the connection was given up".into(),
+        };
+        let status = tonic::Status::unavailable(reason);
+        Err(etcd_client::Error::GRpcStatus(status))
+    }
+
     /// Not by the client's own means: it would keep a copy of the password.
-    async fn authenticate(&self, client: &Client) -> Result<(), etcd_client::Error> {
+    async fn authenticate(
+        &self,
+        client: &Client,
+    ) -> Result<Option<HeaderValue>, etcd_client::Error> {
         let Some(credentials) = &self.credentials else {
-            return Ok(());
+            return Ok(None);
         };
         let (user, password) = (&credentials.username, credentials.password.expose());
         let answer = client
             .auth_client()
             .authenticate(user.clone(), password.to_owned())
             .await;
-        let token = match answer {
+        match answer {
             Ok(answer) => {
                 let mut token = HeaderValue::from_str(answer.token()).map_err(|_| {
                     etcd_client::Error::InvalidArgs("etcd sent a token that cannot be used".into())
                 })?;
                 token.set_sensitive(true);
-                Some(token)
+                Ok(Some(token))
             }
             // As etcd's own Go client: credentials do not hurt where etcd works without users.
-            Err(error) if status::is_auth_not_enabled(&error) => None,
-            Err(error) => return Err(error),
-        };
-        *self.token.lock() = token;
-        Ok(())
-    }
-
-    /// Forgets the token, unless another caller already replaced it.
-    pub(super) async fn refused(&self, token: u64) {
-        let mut state = self.state.lock().await;
-        if state.token == token {
-            state.token = 0;
+            Err(error) if status::is_auth_not_enabled(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
+    /// Forgets the token, unless another caller already replaced it.
+    pub(super) fn refused(&self, token: u64) {
+        self.token.lock().take_if(|known| known.id == token);
+    }
+
     /// Forgets the token, whichever it is.
-    pub(super) async fn forget(&self) {
-        self.state.lock().await.token = 0;
+    pub(super) fn forget(&self) {
+        self.token.lock().take();
+    }
+
+    /// Authenticating on the present connection ends: that one may be dead without a word.
+    pub(super) fn connection_is_given_up(&self) {
+        self.connection_given_up.notify_waiters();
     }
 }

@@ -1,6 +1,8 @@
 //! Places that look like etcd and are none: connections that are dead without a word, and servers that talk nonsense.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -13,6 +15,8 @@ pub struct DeadEnds {
     address: SocketAddr,
     /// How often the connections died.
     deaths: watch::Sender<u64>,
+    /// Whether new connections are dead from the start.
+    are_new_ones_dead: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
 }
 
@@ -22,16 +26,24 @@ impl DeadEnds {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let address = listener.local_addr().expect("an address");
         let (deaths, death) = watch::channel(0);
+        let are_new_ones_dead = Arc::new(AtomicBool::new(false));
+        let is_dead = are_new_ones_dead.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
+            let mut dead = Vec::new();
             while let Ok((client, _)) = listener.accept().await {
-                connections.spawn(carry(client, upstream, death.clone()));
+                if is_dead.load(Ordering::Relaxed) {
+                    dead.push(client);
+                } else {
+                    connections.spawn(carry(client, upstream, death.clone()));
+                }
             }
         });
         DeadEnds {
             address,
             deaths,
+            are_new_ones_dead,
             _tasks: tasks,
         }
     }
@@ -44,6 +56,11 @@ impl DeadEnds {
     /// From now on nothing comes through the connections that are open.
     pub fn kill_connections(&self) {
         self.deaths.send_modify(|deaths| *deaths += 1);
+    }
+
+    /// From now on new connections are dead from the start, or no longer.
+    pub fn accept_dead(&self, are_dead: bool) {
+        self.are_new_ones_dead.store(are_dead, Ordering::Relaxed);
     }
 }
 

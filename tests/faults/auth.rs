@@ -6,10 +6,11 @@ use alluxio_membership::error::ErrorKind;
 use alluxio_membership::membership::{JoinOptions, Membership};
 use etcd_client::{Permission, PermissionType};
 
+use crate::common::dead::DeadEnds;
 use crate::common::toxiproxy::Toxiproxy;
 use crate::common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
 use crate::scene::{
-    Fault, LIVE, LONG, PATIENT, is_registered, join, lease_of, lists, open, worker,
+    Fault, LINEARIZABLE, LIVE, LONG, PATIENT, is_registered, join, lease_of, lists, open, worker,
 };
 
 const USER: &str = "alluxio";
@@ -388,6 +389,33 @@ async fn the_least_role_is_enough(version: EtcdVersion) {
     assert!(found.members[0].reading.is_ok() && found.leases.is_ok() && found.granted_ttl.is_ok());
 }
 
+async fn authenticating_on_a_dead_connection_holds_up_nobody(version: EtcdVersion) {
+    let etcd = start(version).await;
+    let way = DeadEnds::to_port(etcd.port()).await;
+    way.accept_dead(true);
+    let reader = with_credentials(way.endpoint(), &[LINEARIZABLE, PATIENT[0]]);
+    let fault = Fault::new(
+        "the connection is dead that a process authenticates on",
+        version,
+    );
+    let asking = reader.clone();
+    let asking = tokio::spawn(async move { asking.view().await });
+    eventually("it is set aside", LONG, || async {
+        !reader.status().expect("open").endpoints[0].healthy
+    })
+    .await;
+    way.accept_dead(false);
+    let mended = Instant::now();
+    asking.await.expect("no panic").expect("listed");
+    // HTTP/2 takes 20 s to notice.
+    let back = mended.elapsed();
+    assert!(back < Duration::from_secs(15), "{back:?}");
+    fault.outcome(format!(
+        "listed {:.1} s after others work again",
+        back.as_secs_f64()
+    ));
+}
+
 /// SERVICE_REGISTRY has no ring, and its users may be kept from it.
 async fn a_service_registry_needs_its_live_keys_only(version: EtcdVersion) {
     let etcd = start(version).await;
@@ -460,6 +488,7 @@ on_every_etcd!(
     refused_credentials_are_not_shown_again_at_once,
     a_token_that_expired_is_replaced_unnoticed,
     authentication_is_switched_on_and_off_under_way,
+    authenticating_on_a_dead_connection_holds_up_nobody,
     the_user_is_removed,
 );
 

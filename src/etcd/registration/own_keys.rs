@@ -6,7 +6,7 @@ use std::time::Duration;
 use etcd_client::{Client, EventType, Txn, TxnOp, WatchOptions};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::Registrar;
 use crate::etcd::endpoints::{TRY_TIMEOUT, retry_delays};
@@ -160,8 +160,7 @@ async fn check_and_watch(
             if crate::etcd::status::is_token_message(message.cancel_reason())
                 || message.cancel_reason().contains("permission denied")
             {
-                let forget = endpoint.connection.forget_token();
-                let _ = timeout(TRY_TIMEOUT, forget).await;
+                endpoint.connection.forget_token();
             }
             return Err(format!("canceled: {}", message.cancel_reason()));
         }

@@ -121,7 +121,7 @@ impl RenewalStream {
             Err(error) if status::is_lease_not_found(&error) => Renewal::Gone,
             Err(error) => {
                 if status::classify(&error) == Failure::Token {
-                    self.endpoint.connection.forget_token().await;
+                    self.endpoint.connection.forget_token();
                 }
                 Renewal::Failed {
                     reason: status::describe(&error),

@@ -533,7 +533,7 @@ impl Shared {
             if message.canceled() {
                 let reason = message.cancel_reason();
                 if status::is_token_message(reason) || reason.contains("permission denied") {
-                    endpoint.connection.forget_token().await;
+                    endpoint.connection.forget_token();
                 }
                 return Err(format!("canceled: {reason}"));
             }

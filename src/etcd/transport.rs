@@ -19,6 +19,9 @@ use tower::{Service, ServiceExt};
 use super::tls::{Tls, TlsSession};
 use crate::config::names::ETCD_TLS_ENABLED;
 
+/// How long connecting by TCP may take. The addresses of a name have equal parts of it: where the first of two is dead,
+/// the second is asked while a request still waits.
+const TCP_TIMEOUT: Duration = Duration::from_secs(3);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Makes the connections to one endpoint.
@@ -67,6 +70,7 @@ impl Transport {
     pub(super) async fn connect(self, uri: Uri) -> io::Result<TokioIo<Stream>> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
+        connector.set_connect_timeout(Some(TCP_TIMEOUT));
         connector.set_nodelay(true);
         connector.set_keepalive(Some(TCP_KEEPALIVE));
         let host = uri.host().unwrap_or_default().to_owned();

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// A way to a server whose connections can die without a word, as behind a firewall that forgot them: they stay open,
 /// and nothing comes through any more. New ones work.
@@ -117,5 +119,39 @@ impl Refusing {
     /// `http://127.0.0.1:<port>`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.0.local_addr().expect("an address"))
+    }
+}
+
+/// An address that swallows requests to connect, without a word: its backlog is full, and nobody accepts.
+pub struct Swallowing {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _backlog: Vec<TcpStream>,
+}
+
+impl Swallowing {
+    pub async fn at(address: &str) -> Swallowing {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let address = address.parse().expect("an address");
+        socket.bind(address).expect("bind");
+        let listener = socket.listen(1).expect("listen");
+        let address = listener.local_addr().expect("an address");
+        let mut backlog = Vec::new();
+        while let Ok(Ok(stream)) =
+            timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+        {
+            backlog.push(stream);
+            assert!(backlog.len() < 50, "the backlog does not fill");
+        }
+        Swallowing {
+            address,
+            _listener: listener,
+            _backlog: backlog,
+        }
+    }
+
+    /// `http://127.0.0.1:<port>`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
     }
 }

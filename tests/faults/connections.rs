@@ -13,6 +13,7 @@ use alluxio_membership::membership::Membership;
 use alluxio_membership::view::MemberFilter;
 use tokio::net::TcpListener;
 
+use crate::common::dead::Swallowing;
 use crate::common::toxiproxy::Toxiproxy;
 use crate::common::{Etcd, EtcdVersion, eventually, free_ports, on_every_etcd, spawn};
 use crate::recorder::Recorder;
@@ -22,6 +23,9 @@ const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
 const IDENTITY: &str = "worker-1";
 /// Set for the processes of [`lookup_process`] and [`probe_process`].
 const LOOKUP: &str = "AXM_TEST_LOOKUP";
+
+/// Runs a program with a hosts file of its own, for [`with_own_names`].
+const OWN_HOSTS: &str = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
 
 /// The local ports of all open connections to this port.
 fn connections_to(port: u16) -> HashSet<String> {
@@ -105,7 +109,6 @@ async fn a_name_gets_another_address(version: EtcdVersion) {
     let hosts = folder.path().join("hosts");
     fs::write(&hosts, "127.0.0.2 etcd.test\n").expect("write hosts");
     let endpoint = format!("alluxio.etcd.endpoints=http://etcd.test:{port}");
-    let script = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
     let properties = [
         "-D",
         "alluxio.worker.membership.manager.type=ETCD",
@@ -117,7 +120,7 @@ async fn a_name_gets_another_address(version: EtcdVersion) {
     let join = ["join", "--id", IDENTITY, "--host", "h", "--rpc-port", "1"];
     let program = [&[TOOL], &properties[..], &join[..]].concat();
     let mut worker =
-        spawn(with_own_names(script, false, &[&hosts], &program)).expect("unshare runs");
+        spawn(with_own_names(OWN_HOSTS, false, &[&hosts], &program)).expect("unshare runs");
     eventually("joined", LONG, || async {
         lease_of(&etcd, 1).await.is_some()
     })
@@ -143,10 +146,36 @@ async fn a_name_gets_another_address(version: EtcdVersion) {
     worker.wait().expect("reap the worker");
 }
 
+async fn the_first_address_of_a_name_is_dead(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let port = free_ports(1)[0];
+    // The name service has 127.0.0.1 first.
+    let _dead = Swallowing::at(&format!("127.0.0.1:{port}")).await;
+    let _works = toxiproxy.between(&format!("127.0.0.2:{port}"), etcd.port());
+    let folder = tempfile::tempdir().expect("a folder");
+    let hosts = folder.path().join("hosts");
+    fs::write(&hosts, "127.0.0.1 etcd.test\n127.0.0.2 etcd.test\n").expect("write hosts");
+    let endpoint = format!("alluxio.etcd.endpoints=http://etcd.test:{port}");
+    let properties = [
+        "-D",
+        "alluxio.worker.membership.manager.type=ETCD",
+        "-D",
+        &endpoint,
+    ];
+    let program = [&[TOOL], &properties[..], &["--timeout", "30s", "nodes"]].concat();
+    let fault = Fault::new("the first of a name's 2 addresses is dead", version);
+    let mut nodes = with_own_names(OWN_HOSTS, false, &[&hosts], &program);
+    let status = nodes.status().expect("unshare runs");
+    assert!(status.success(), "{status}");
+    fault.outcome("listed, by way of the other");
+}
+
 on_every_etcd!(
     #[ignore = "slow: run by make test-faults"]
     pings_are_not_too_many,
     a_name_gets_another_address,
+    the_first_address_of_a_name_is_dead,
 );
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use alluxio_membership::error::ErrorKind;
 use alluxio_membership::etcd::RegistrationState;
 use alluxio_membership::membership::{JoinOptions, Membership};
-use tokio::net::TcpSocket;
 
+use crate::common::dead::Swallowing;
 use crate::common::toxiproxy::{Toxiproxy, Way};
 use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd, spawn};
 use crate::recorder::{Observer, Recorder};
@@ -302,24 +302,8 @@ async fn views_are_refused_when_they_are_too_old(version: EtcdVersion) {
 
 async fn an_endpoint_that_accepts_no_connection_costs_one_wait(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
-    // A full backlog: the kernel drops what else comes, without a word.
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket
-        .bind("127.0.0.1:0".parse().expect("an address"))
-        .expect("bind");
-    let listener = socket.listen(1).expect("listen");
-    let address = listener.local_addr().expect("an address");
-    let mut filling = Vec::new();
-    while let Ok(Ok(stream)) = tokio::time::timeout(
-        Duration::from_millis(300),
-        tokio::net::TcpStream::connect(address),
-    )
-    .await
-    {
-        filling.push(stream);
-        assert!(filling.len() < 50, "the backlog does not fill");
-    }
-    let endpoints = [format!("http://{address}"), etcd.endpoint()];
+    let swallowing = Swallowing::at("127.0.0.1:0").await;
+    let endpoints = [swallowing.endpoint(), etcd.endpoint()];
     let fault = Fault::new("an endpoint swallows connection requests", version);
     let mut slowest = Duration::ZERO;
     for number in 1..=6 {

@@ -134,6 +134,14 @@ impl Endpoints {
         self.preferred.store(index, Ordering::Relaxed);
     }
 
+    /// Makes the next one the choice, if it is still this one: it may have had too little time to be blamed.
+    fn move_on_from(&self, endpoint: &Arc<Endpoint>) {
+        let preferred = self.preferred.load(Ordering::Relaxed);
+        if Arc::ptr_eq(&self.endpoints[preferred], endpoint) {
+            self.prefer((preferred + 1) % self.endpoints.len());
+        }
+    }
+
     /// Runs one request, on one endpoint after another until one answers or the call's time is over.
     ///
     /// `request` must be safe to repeat: a try that timed out may still have been carried out. It turns the answers of
@@ -150,8 +158,13 @@ impl Endpoints {
             let endpoint = self.pick();
             // Longer with each round, for networks that are slow but work.
             let round = tries / u32::try_from(self.endpoints.len()).unwrap_or(1).max(1);
-            let limit = (call.try_timeout * 2u32.pow(round.min(4)))
-                .min(call.deadline.saturating_duration_since(Instant::now()));
+            let left = call.deadline.saturating_duration_since(Instant::now());
+            let others_may_serve = round == 0 && self.is_another_healthy(&endpoint);
+            let limit = (call.try_timeout * 2u32.pow(round.min(4))).min(if others_may_serve {
+                left / 2
+            } else {
+                left
+            });
             tries += 1;
             let error = match endpoint.attempt(limit, &request).await {
                 Ok(value) => return Ok(value),
@@ -171,7 +184,10 @@ impl Endpoints {
                     refused_tokens.push(endpoint);
                     false
                 }
-                Failure::Endpoint => self.all_failed(),
+                Failure::Endpoint => {
+                    self.move_on_from(&endpoint);
+                    self.all_failed()
+                }
                 Failure::Busy => true,
                 Failure::Token
                 | Failure::Credentials
@@ -210,6 +226,12 @@ impl Endpoints {
             text,
             timed_out: true,
         }
+    }
+
+    fn is_another_healthy(&self, than: &Arc<Endpoint>) -> bool {
+        self.endpoints.iter().any(|endpoint| {
+            !Arc::ptr_eq(endpoint, than) && endpoint.health.lock().failed_at.is_none()
+        })
     }
 
     fn all_failed(&self) -> bool {
@@ -279,10 +301,11 @@ impl Endpoint {
             Err(_) => {
                 // Too little time to blame the endpoint for.
                 let hurried = limit < TRY_TIMEOUT / 2;
+                let limit = limit.as_millis();
                 let reason = if hurried {
-                    "the time for the whole operation was over before it answered".into()
+                    format!("no answer within the {limit} ms that were left for it")
                 } else {
-                    format!("no answer within {} ms", limit.as_millis())
+                    format!("no answer within {limit} ms")
                 };
                 (self.no_answer(reason), !hurried)
             }
@@ -432,5 +455,47 @@ impl Call {
                 timed_out: error.cause.timed_out,
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::pending;
+
+    use super::*;
+    use crate::config::{Backend, Config, Properties};
+
+    fn endpoints(urls: &str) -> Endpoints {
+        let mut properties = Properties::new();
+        properties.set("alluxio.worker.membership.manager.type", "ETCD");
+        properties.set("alluxio.etcd.endpoints", urls);
+        let config = Config::from_properties(&properties).unwrap();
+        let Backend::Etcd(config) = &config.backend else {
+            panic!("{config:?}");
+        };
+        Endpoints::new(config).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_endpoint_leaves_time_for_another_one() {
+        for time in [500, 2_000, 10_000] {
+            let endpoints = endpoints("http://127.0.0.1:1,http://127.0.0.1:2");
+            let silent = endpoints.pick();
+            let call = Call::new("a test", Instant::now() + Duration::from_millis(time));
+            let tries = Cell::new(0);
+            let answer = endpoints.call(&call, |_| {
+                tries.set(tries.get() + 1);
+                let is_silent = tries.get() == 1;
+                async move {
+                    if is_silent {
+                        pending::<()>().await;
+                    }
+                    Ok(())
+                }
+            });
+            assert!(answer.await.is_ok(), "{time} ms");
+            assert!(!Arc::ptr_eq(&endpoints.pick(), &silent), "{time} ms");
+        }
     }
 }

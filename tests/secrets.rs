@@ -3,8 +3,9 @@
 mod common;
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use alluxio_membership::config::{Config, Properties};
 use alluxio_membership::etcd::Clusters;
@@ -12,11 +13,13 @@ use alluxio_membership::membership::{JoinOptions, Membership};
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 use common::tls::Authority;
 use common::{Etcd, EtcdOptions, EtcdVersion};
+use memchr::memmem;
 
 const PASSWORD: &str = "correct horse battery staple";
 const WRONG_PASSWORD: &str = "incorrect horse battery staple";
 /// Of the other test, which looks for it everywhere.
-const REMEMBERED: &str = "Tr0ub4dor&3, which is a long password";
+const REMEMBERED: &str = "Tr0ub4dor&3, which is a long password, so that parts of it are found as well: what is \
+                          left behind where a text grew, or was split";
 
 /// Everything that is logged, by every crate and at every level.
 struct Log(Mutex<String>);
@@ -103,17 +106,25 @@ async fn nothing_that_is_read_has_secrets() {
     }
 }
 
+/// One at a time, lest one finds what another one has just read.
+static LOOKING: Mutex<()> = Mutex::new(());
 const PAGE: u64 = 4096;
+/// As long as what the allocator makes use of at the beginning of memory that is freed.
+const PART: usize = 16;
 
-/// How often the process has a text in the memory it can write to. Only the end is looked for: the allocator makes use
-/// of the beginning of what is freed.
+/// How many parts of a text the process has in the memory it can write to, all copies counted; the first part is left out.
 fn copies_in_memory(text: &str) -> usize {
-    let text = &text[16..];
+    let _alone = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let parts: Vec<&[u8]> = text.as_bytes().chunks_exact(PART).skip(1).collect();
     let memory = File::open("/proc/self/mem").expect("open the memory");
-    let maps = fs::read_to_string("/proc/self/maps").expect("read the map of the memory");
+    // So large that no memory is used for it that was freed.
+    let mut maps = String::with_capacity(1 << 20);
+    File::open("/proc/self/maps")
+        .and_then(|mut file| file.read_to_string(&mut maps))
+        .expect("read the map of the memory");
     let mut copies = 0;
-    // A page, and as much of the next that a text may end in.
-    let mut window = vec![0; PAGE as usize + text.len() - 1];
+    // A page, and as much of the next that a part may end in. On the stack, far from what is looked for.
+    let mut window = [0; PAGE as usize + PART - 1];
     let own = window.as_ptr() as u64;
     let own = own..own + window.len() as u64;
     for line in maps.lines().filter(|line| line.contains(" rw")) {
@@ -128,8 +139,8 @@ fn copies_in_memory(text: &str) -> usize {
             if is_own || memory.read_exact_at(&mut window[..length], from).is_err() {
                 continue;
             }
-            let found = window[..length].windows(text.len());
-            copies += found.filter(|part| *part == text.as_bytes()).count();
+            let found = |part: &&[u8]| memmem::find_iter(&window[..length], *part).count();
+            copies += parts.iter().map(found).sum::<usize>();
         }
     }
     copies
@@ -139,24 +150,63 @@ fn copies_in_memory(text: &str) -> usize {
 fn passwords_are_cleared_from_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("alluxio-site.properties");
-    let template = "alluxio.worker.membership.manager.type=ETCD\nalluxio.etcd.endpoints=http://127.0.0.1:1\n\
-                    alluxio.etcd.username=root\nalluxio.etcd.password=";
-    fs::write(&file, template).expect("write");
-    let end_of_file = fs::OpenOptions::new().append(true).open(&file);
-    std::io::Write::write_all(&mut end_of_file.expect("open"), REMEMBERED.as_bytes())
-        .expect("write");
+    // Characters of two bytes, ends of lines of two, a value on two lines, a reference: all that texts grow or shrink by.
+    let template = "# h\u{c4}h\u{c4}\r\nalluxio.worker.membership.manager.type=ETCD\r\n\
+                    alluxio.etcd.endpoints=http://127.0.0.1:1\nalluxio.etcd.username=root\n\
+                    alluxio.etcd.password=${alluxio.etcd.tls.client.key.password}\n\
+                    alluxio.etcd.tls.client.key.password=";
+    let (one_line, another) = REMEMBERED.split_at(64);
+    let mut written = File::create(&file).expect("create");
+    for part in [template, one_line, "\\\r\n  ", another] {
+        written.write_all(part.as_bytes()).expect("write");
+    }
 
+    let parts = REMEMBERED.len() / PART - 1;
     let properties = Properties::from_site_file(&file).expect("read");
+    assert_eq!(copies_in_memory(REMEMBERED), parts, "while it is read");
     let config = Config::from_properties(&properties).expect("a good configuration");
+    assert_eq!(
+        copies_in_memory(REMEMBERED),
+        2 * parts,
+        "while it is checked"
+    );
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let entered = runtime.enter();
     let clusters = Clusters::default();
     let membership = Membership::open(&config, &clusters).expect("open");
-    // Each part has its own.
+    // Each of the four has its own.
     let copies = copies_in_memory(REMEMBERED);
-    assert!(copies >= 3, "only {copies} copies found");
+    assert!(copies >= 3 * parts, "only {copies} parts found");
     drop((membership, clusters, config, properties));
     drop(entered);
     drop(runtime);
     assert_eq!(copies_in_memory(REMEMBERED), 0);
+}
+
+#[test]
+fn keys_are_cleared_from_memory() {
+    let authority = Authority::new();
+    let client = authority.issue("nobody", &[]);
+    let key = fs::read_to_string(&client.key).expect("read the key");
+    let key = key.lines().nth(1).expect("a line of the key");
+    let mut properties = Properties::new();
+    for (name, value) in [
+        ("alluxio.worker.membership.manager.type", "ETCD"),
+        ("alluxio.etcd.endpoints", "https://127.0.0.1:1"),
+        ("alluxio.etcd.tls.enabled", "true"),
+        ("alluxio.etcd.tls.ca.cert", &authority.file()),
+        ("alluxio.etcd.tls.client.cert", client.certificate()),
+        ("alluxio.etcd.tls.client.key", client.key()),
+    ] {
+        properties.set(name, value);
+    }
+    let config = Config::from_properties(&properties).expect("a good configuration");
+    // Of those who made it.
+    let before = copies_in_memory(key);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let entered = runtime.enter();
+    // Reads it.
+    let membership = Membership::open(&config, &Clusters::default()).expect("open");
+    assert!(copies_in_memory(key) <= before);
+    drop((membership, entered));
 }

@@ -301,19 +301,18 @@ fn cluster_name(properties: &Properties) -> Result<String> {
 
 fn credentials(properties: &Properties) -> Result<Option<Credentials>> {
     let username = properties.text(names::ETCD_USERNAME)?;
-    let password = properties.text(names::ETCD_PASSWORD)?;
+    let password = properties.text(names::ETCD_PASSWORD)?.map(Secret::new);
     match (username, password) {
         (None, None) => Ok(None),
         // What a template leaves behind that was given no user.
-        (Some(username), Some(password)) if username.is_empty() && password.is_empty() => Ok(None),
+        (Some(username), Some(password)) if username.is_empty() && password.expose().is_empty() => {
+            Ok(None)
+        }
         (Some(username), Some(_)) if username.is_empty() => Err(properties.invalid(
             names::ETCD_USERNAME,
             "the name of an etcd user, since alluxio.etcd.password is set",
         )),
-        (Some(username), Some(password)) => Ok(Some(Credentials {
-            username,
-            password: Secret::new(password),
-        })),
+        (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
         _ => Err(Error::new(
             ErrorKind::InvalidConfig,
             "Need to set both username/password for etcd connection, only one is set.",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::config::names::{self, NATIVE_PREFIX, PROPERTIES};
+use crate::config::secret::append;
 use crate::config::site_file;
 use crate::error::{Cause, Error, ErrorKind, Result};
 
@@ -64,7 +65,6 @@ impl Properties {
             )
         })?;
         for (name, value) in lines {
-            let value = Zeroizing::new(value);
             properties.set(java_trim(&name), java_trim(&value));
         }
         Ok(properties)
@@ -184,15 +184,15 @@ struct Resolution<'a> {
 
 impl Resolution<'_> {
     fn resolve(&mut self, text: &str) -> Result<String> {
-        let mut resolved = String::with_capacity(text.len());
+        let mut resolved = Zeroizing::new(String::with_capacity(text.len()));
         let mut rest = text;
         while let Some((before, reference, after)) = split_reference(rest) {
-            resolved.push_str(before);
-            resolved.push_str(&Zeroizing::new(self.reference(reference)?));
+            append(&mut resolved, before);
+            append(&mut resolved, &Zeroizing::new(self.reference(reference)?));
             rest = after;
         }
-        resolved.push_str(rest);
-        Ok(resolved)
+        append(&mut resolved, rest);
+        Ok(std::mem::take(&mut *resolved))
     }
 
     /// The resolved text of the property that is referred to. The errors have Alluxio's texts.

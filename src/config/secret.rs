@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A password. It is in no debug output, and its memory is cleared when it is dropped.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -30,4 +30,15 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
     }
+}
+
+/// Appends to a text that may become a password. Where it has to be moved to grow, nothing is left behind.
+pub(super) fn append(text: &mut Zeroizing<String>, more: &str) {
+    let length = text.len() + more.len();
+    if length > text.capacity() {
+        let mut larger = Zeroizing::new(String::with_capacity(2 * length));
+        larger.push_str(text);
+        *text = larger;
+    }
+    text.push_str(more);
 }

@@ -3,6 +3,8 @@
 
 use zeroize::Zeroizing;
 
+use super::secret::append;
+
 /// A line that cannot be read, counted from 1.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -10,11 +12,18 @@ pub(super) struct Problem {
     pub(super) what: &'static str,
 }
 
-/// The names and values of a file, in its order.
-pub(super) fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, Problem> {
-    // The encoding is ISO 8859-1: each byte is a character.
-    let text: Zeroizing<String> = Zeroizing::new(bytes.iter().copied().map(char::from).collect());
-    let text = Zeroizing::new(text.replace("\r\n", "\n"));
+/// A name and its value.
+type Property = (Zeroizing<String>, Zeroizing<String>);
+
+/// The names and values of a file, in its order. Any value may be a password: no text grows, which would leave copies.
+pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Property>, Problem> {
+    // The encoding is ISO 8859-1: each byte is a character, of two bytes at most.
+    let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len()));
+    for (at, byte) in bytes.iter().enumerate() {
+        if !bytes[at..].starts_with(b"\r\n") {
+            text.push(char::from(*byte));
+        }
+    }
     let mut lines = text.split(['\n', '\r']).zip(1..);
     let mut properties = Vec::new();
     while let Some((start, line)) = lines.next() {
@@ -26,7 +35,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, Problem> {
         while is_continued(&logical) {
             logical.pop();
             let Some((next, _)) = lines.next() else { break };
-            logical.push_str(next.trim_start_matches(SPACE));
+            append(&mut logical, next.trim_start_matches(SPACE));
         }
         // Nothing but a backslash and empty lines.
         if logical.is_empty() && lines.clone().next().is_some() {
@@ -63,7 +72,7 @@ fn split(line: &str) -> (&str, &str) {
     (name, value.trim_start_matches(SPACE))
 }
 
-fn unescape(text: &str) -> Result<String, &'static str> {
+fn unescape(text: &str) -> Result<Zeroizing<String>, &'static str> {
     let mut units = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -84,7 +93,10 @@ fn unescape(text: &str) -> Result<String, &'static str> {
         };
         units.extend_from_slice(unescaped.encode_utf16(&mut [0; 2]));
     }
-    Ok(String::from_utf16_lossy(&units))
+    let mut unescaped = Zeroizing::new(String::with_capacity(3 * units.len()));
+    let chars = char::decode_utf16(units.iter().copied());
+    unescaped.extend(chars.map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)));
+    Ok(unescaped)
 }
 
 /// Four hexadecimal digits.
@@ -109,7 +121,10 @@ mod tests {
         for row in rows {
             match parse(&input_of(&row)) {
                 Ok(properties) => {
-                    let read: BTreeMap<_, _> = properties.into_iter().collect();
+                    let read: BTreeMap<&str, &str> = properties
+                        .iter()
+                        .map(|(name, value)| (name.as_str(), value.as_str()))
+                        .collect();
                     let read = serde_json::to_value(read).unwrap();
                     assert_eq!(read, row["properties"], "{row}");
                 }

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use base64ct::{Base64, Encoding};
 use parking_lot::Mutex;
-use pkcs8::{EncryptedPrivateKeyInfo, SecretDocument};
+use pkcs8::EncryptedPrivateKeyInfo;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{
@@ -18,9 +19,7 @@ use tokio_rustls::rustls::crypto::{
     WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime,
-};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{
@@ -360,13 +359,16 @@ fn public_key(certificate: &CertificateDer<'_>) -> x509_cert::der::Result<Vec<u8
     certificate.tbs_certificate.subject_public_key_info.to_der()
 }
 
-/// PKCS#1, PKCS#8 and SEC1 keys, and encrypted PKCS#8.
+const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
+const PKCS8: &str = "PRIVATE KEY";
+const PKCS1: &str = "RSA PRIVATE KEY";
+const SEC1: &str = "EC PRIVATE KEY";
+
+/// The first private key of the file, in one of these formats.
 fn private_key(
     file: &Path,
     password: Option<&Secret>,
 ) -> Result<Zeroizing<PrivateKeyDer<'static>>> {
-    const BEGIN: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
-    const END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
     let unusable = |reason: &dyn fmt::Display| unusable(ETCD_TLS_CLIENT_KEY, file, reason);
     let pem = read(ETCD_TLS_CLIENT_KEY, file)?;
     let text = std::str::from_utf8(&pem).map_err(|error| unusable(&error))?;
@@ -375,38 +377,51 @@ fn private_key(
             &"it is encrypted in another way than PBES2; convert it by openssl pkcs8 -topk8",
         ));
     }
-    let encrypted = text
-        .find(BEGIN)
-        .zip(text.find(END))
-        .and_then(|(begin, end)| text.get(begin..end + END.len()));
-    let Some(encrypted) = encrypted else {
-        return PrivateKeyDer::from_pem_slice(&pem)
-            .map(Zeroizing::new)
-            .map_err(|error| match error {
-                rustls::pki_types::pem::Error::NoItemsFound => {
-                    unusable(&"it has no BEGIN PRIVATE KEY line")
-                }
-                error => unusable(&error),
-            });
+    let first = [ENCRYPTED, PKCS8, PKCS1, SEC1]
+        .into_iter()
+        .filter_map(|format| {
+            let (before, after) = text.split_once(&format!("-----BEGIN {format}-----"))?;
+            Some((before.len(), format, after))
+        })
+        .min();
+    let Some((_, format, rest)) = first else {
+        return Err(unusable(&"it has no BEGIN PRIVATE KEY line"));
     };
-    let Some(password) = password else {
-        return Err(unusable(&format!(
-            "it is encrypted; set {ETCD_TLS_CLIENT_KEY_PASSWORD}"
-        )));
+    let Some((base64, _)) = rest.split_once(&format!("-----END {format}-----")) else {
+        return Err(unusable(&format!("it has no END {format} line")));
     };
-    let (_, document) = SecretDocument::from_pem(encrypted).map_err(|error| unusable(&error))?;
-    let encrypted = EncryptedPrivateKeyInfo::try_from(document.as_bytes()).map_err(|error| {
-        unusable(&format!(
-            "it is encrypted in another way than PBES2 ({error}); convert it by openssl pkcs8 -topk8"
-        ))
-    })?;
-    let decrypted = encrypted.decrypt(password.expose()).map_err(|error| {
-        unusable(&format!(
-            "{ETCD_TLS_CLIENT_KEY_PASSWORD} does not decrypt it ({error})"
-        ))
-    })?;
-    let key = PrivatePkcs8KeyDer::from(decrypted.as_bytes().to_vec());
-    Ok(Zeroizing::new(PrivateKeyDer::from(key)))
+    let mut der = decode(base64).map_err(|error| unusable(&error))?;
+    if format == ENCRYPTED {
+        let Some(password) = password else {
+            return Err(unusable(&format!(
+                "it is encrypted; set {ETCD_TLS_CLIENT_KEY_PASSWORD}"
+            )));
+        };
+        let encrypted = EncryptedPrivateKeyInfo::try_from(der.as_slice()).map_err(|error| {
+            unusable(&format!(
+                "it is encrypted in another way than PBES2 ({error}); convert it by openssl pkcs8 -topk8"
+            ))
+        })?;
+        let decrypted = encrypted.decrypt(password.expose()).map_err(|error| {
+            unusable(&format!(
+                "{ETCD_TLS_CLIENT_KEY_PASSWORD} does not decrypt it ({error})"
+            ))
+        })?;
+        der = Zeroizing::new(decrypted.as_bytes().to_vec());
+    }
+    let der = std::mem::take(&mut *der);
+    Ok(Zeroizing::new(match format {
+        PKCS1 => PrivateKeyDer::Pkcs1(der.into()),
+        SEC1 => PrivateKeyDer::Sec1(der.into()),
+        _ => PrivateKeyDer::Pkcs8(der.into()),
+    }))
+}
+
+/// Not by rustls' own means: they leave a copy of what they decode in memory.
+fn decode(base64: &str) -> std::result::Result<Zeroizing<Vec<u8>>, base64ct::Error> {
+    let mut compact = Zeroizing::new(String::with_capacity(base64.len()));
+    compact.extend(base64.split_ascii_whitespace());
+    Base64::decode_vec(&compact).map(Zeroizing::new)
 }
 
 fn read(property: &str, file: &Path) -> Result<Zeroizing<Vec<u8>>> {
@@ -499,7 +514,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use pkcs8::{LineEnding, PrivateKeyInfo};
+    use pkcs8::{LineEnding, PrivateKeyInfo, SecretDocument};
     use rcgen::{CertificateParams, KeyPair};
     use tempfile::TempDir;
 
@@ -564,6 +579,8 @@ mod tests {
         assert!(folder.error(&certificate, &key, None).is_none());
         let with_text = format!("A key\n{key}and\n{certificate}");
         assert!(folder.error(&certificate, &with_text, None).is_none());
+        let other_lines = key.replace('\n', " \r\n\r\n");
+        assert!(folder.error(&certificate, &other_lines, None).is_none());
         let sec1 = in_format(&key, "EC PRIVATE KEY", |key| key.private_key.to_vec());
         assert!(folder.error(&certificate, &sec1, None).is_none());
         let encrypted = encrypted(&key, "password");
@@ -594,6 +611,13 @@ mod tests {
                 None,
                 ETCD_TLS_CLIENT_KEY,
                 "no BEGIN PRIVATE KEY",
+            ),
+            (
+                &one,
+                key.split_once("-----END").unwrap().0,
+                None,
+                ETCD_TLS_CLIENT_KEY,
+                "no END PRIVATE KEY",
             ),
             (&one, legacy, None, ETCD_TLS_CLIENT_KEY, "openssl pkcs8"),
             (&other, &key, None, ETCD_TLS_CLIENT_KEY, "not the key of"),

@@ -19,7 +19,9 @@ use tokio_rustls::rustls::crypto::{
     WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, UnixTime,
+};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{
@@ -53,9 +55,9 @@ pub struct CertificateInfo {
 pub struct TlsSession {
     /// Such as `TLS 1.3`.
     pub version: &'static str,
-    /// etcd's certificate.
-    pub server: CertificateInfo,
-    /// The certificate it is shown if it asks for one.
+    /// etcd's certificate; `None` if it is in an unusual form, good for TLS but not to be shown.
+    pub server: Option<CertificateInfo>,
+    /// The certificate it is shown if it asks for one, if there is one that can be shown.
     pub client: Option<CertificateInfo>,
 }
 
@@ -125,7 +127,7 @@ impl Tls {
                 Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
                 _ => "TLS 1.3",
             },
-            server: server.ok_or_else(|| io::Error::other("etcd's certificate cannot be read"))?,
+            server,
             client: loaded.client,
         };
         Ok((stream, session))
@@ -156,6 +158,12 @@ impl Tls {
     pub(crate) fn explain_handshake(&self, error: &io::Error) -> String {
         match tls_error(error) {
             Some(error) => self.explain(error),
+            None if error
+                .get_ref()
+                .is_some_and(|inner| inner.is::<InvalidDnsNameError>()) =>
+            {
+                format!("no certificate can be for its host; name another in {ETCD_ENDPOINTS}")
+            }
             // An etcd that listens on http closes the connection without an answer.
             None => {
                 format!("it ended the connection in the TLS handshake ({error}); if it {NO_TLS}")
@@ -354,9 +362,14 @@ fn client_identity(client: &ClientCertificate) -> Result<CertifiedKey> {
     Ok(CertifiedKey::new(chain, key))
 }
 
-fn public_key(certificate: &CertificateDer<'_>) -> x509_cert::der::Result<Vec<u8>> {
-    let certificate = x509_cert::Certificate::from_der(certificate)?;
-    certificate.tbs_certificate.subject_public_key_info.to_der()
+/// rustls and the crate for certificates each read some that the other does not.
+fn public_key(certificate: &CertificateDer<'_>) -> std::result::Result<Vec<u8>, rustls::Error> {
+    let key = x509_cert::Certificate::from_der(certificate)
+        .and_then(|certificate| certificate.tbs_certificate.subject_public_key_info.to_der());
+    key.or_else(|_| {
+        let certificate = ParsedCertificate::try_from(certificate)?;
+        Ok(certificate.subject_public_key_info().to_vec())
+    })
 }
 
 const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
@@ -653,17 +666,30 @@ mod tests {
         }
     }
 
+    fn trusting(ca_file: &Path) -> Tls {
+        let config = TlsConfig {
+            ca_file: Some(ca_file.to_owned()),
+            client_certificate: None,
+            checks_name: true,
+        };
+        Tls::new(&config).unwrap()
+    }
+
+    #[test]
+    fn a_host_that_no_certificate_is_for_is_the_error() {
+        let folder = folder();
+        let tls = trusting(&folder.write("ca.pem", certificate().0));
+        let error = ServerName::try_from("a..b").unwrap_err();
+        let text = tls.explain_handshake(&io::Error::other(error));
+        assert!(text.contains(ETCD_ENDPOINTS), "{text}");
+    }
+
     #[test]
     fn files_that_become_unusable_do_not_count() {
         let folder = folder();
         let (one, _) = certificate();
         let ca_file = folder.write("ca.pem", &one);
-        let config = TlsConfig {
-            ca_file: Some(ca_file.clone()),
-            client_certificate: None,
-            checks_name: true,
-        };
-        let tls = Tls::new(&config).unwrap();
+        let tls = trusting(&ca_file);
         let last_read = tls.reload();
         fs::write(&ca_file, "half of").unwrap();
         let kept = tls.reload();

@@ -7,7 +7,7 @@ use pkcs8::pkcs5::pbes2::Parameters;
 use pkcs8::{LineEnding, PrivateKeyInfo, SecretDocument};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, date_time_ymd,
+    KeyPair, SerialNumber, date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -82,6 +82,13 @@ impl Authority {
     pub fn issue_expired(&self, common_name: &str, hosts: &[&str]) -> Issued {
         let mut params = params(common_name, hosts);
         params.not_after = date_time_ymd(2021, 12, 31);
+        self.sign(params)
+    }
+
+    /// A certificate whose number is longer than RFC 5280 allows, as some authorities give.
+    pub fn issue_with_long_number(&self, common_name: &str, hosts: &[&str]) -> Issued {
+        let mut params = params(common_name, hosts);
+        params.serial_number = Some(SerialNumber::from(vec![1; 24]));
         self.sign(params)
     }
 

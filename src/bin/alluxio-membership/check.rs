@@ -167,7 +167,7 @@ fn facts_of_member(member: &MemberReport) -> Value {
     let tls = member.tls.as_ref().map(|session| {
         json!({
             "version": session.version,
-            "serverCertificate": certificate(&session.server),
+            "serverCertificate": session.server.as_ref().map(certificate),
             "clientCertificate": session.client.as_ref().map(certificate),
         })
     });
@@ -347,12 +347,16 @@ fn side_by_side(findings: &mut Findings, members: &[MemberReport]) {
 }
 
 fn tls(findings: &mut Findings, subject: &str, session: &TlsSession) {
-    let server = [("its certificate", &session.server)];
+    if session.server.is_none() {
+        let text = format!("{}, its certificate cannot be shown", session.version);
+        findings.add(Verdict::Ok, subject, text);
+    }
+    let server = session.server.iter().map(|it| ("its certificate", it));
     let client = session
         .client
         .iter()
         .map(|client| ("the client certificate", client));
-    for (whose, certificate) in server.into_iter().chain(client) {
+    for (whose, certificate) in server.chain(client) {
         let left = certificate.expires.duration_since(SystemTime::now());
         let verdict = match left {
             Ok(left) if left > CERTIFICATE_ENDS_SOON => Verdict::Ok,

@@ -138,20 +138,23 @@ impl Tls {
     fn reload(&self) -> Loaded {
         let loaded = load(&self.config, &self.system_roots);
         let mut files = self.files.lock();
-        match loaded {
+        let complaint = match loaded {
             Ok(loaded) => {
-                files.complaint = None;
                 files.last_good = loaded;
+                None
             }
-            Err(error) => {
-                let complaint = error.to_string();
-                if files.complaint.as_ref() != Some(&complaint) {
-                    log::warn!("{complaint}; what was read before is used on");
-                }
-                files.complaint = Some(complaint);
-            }
+            Err(error) => Some(error.to_string()),
+        };
+        let before = std::mem::replace(&mut files.complaint, complaint.clone());
+        let last_good = files.last_good.clone();
+        // The logger may be code of the caller's.
+        drop(files);
+        if let Some(complaint) = complaint
+            && before.as_ref() != Some(&complaint)
+        {
+            log::warn!("{complaint}; what was read before is used on");
         }
-        files.last_good.clone()
+        last_good
     }
 
     /// Why the handshake failed.

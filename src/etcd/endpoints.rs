@@ -327,7 +327,7 @@ impl Endpoint {
         let failure = status::classify(error);
         let text = status::describe(error);
         let text = match self.connection.trouble() {
-            Some(trouble) if failure == Failure::Endpoint => {
+            Some(trouble) if failure == Failure::Endpoint && !status::is_answer(error) => {
                 log::debug!("etcd endpoint {}: {text}", self.connection.url());
                 trouble
             }
@@ -463,6 +463,8 @@ mod tests {
     use std::cell::Cell;
     use std::future::pending;
 
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::config::{Backend, Config, Properties};
 
@@ -497,5 +499,24 @@ mod tests {
             assert!(answer.await.is_ok(), "{time} ms");
             assert!(!Arc::ptr_eq(&endpoints.pick(), &silent), "{time} ms");
         }
+    }
+
+    #[tokio::test]
+    async fn trouble_with_a_connection_replaces_no_answer_of_etcd() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        // Closes all connections.
+        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        let endpoint = endpoints(&url).pick();
+        let mut client = endpoint.connection.client().await.unwrap();
+        assert!(client.status().await.is_err());
+
+        let text = |message| {
+            let status = tonic::Status::unavailable(message);
+            let error = endpoint.try_error(&etcd_client::Error::GRpcStatus(status));
+            error.cause.text
+        };
+        assert!(text("broken pipe").contains("closed the connection"));
+        assert!(text("etcdserver: no leader").contains("etcdserver: no leader"));
     }
 }

@@ -46,7 +46,6 @@ fn classify_message(code: Code, message: &str) -> Failure {
     }
     // A learner that is not a member yet, a member of an older version, or something that is no etcd at all: another
     // endpoint may serve.
-    let is_etcds = message.starts_with("etcdserver:");
     if message.contains("learner") || message.contains("not capable") {
         return Failure::Endpoint;
     }
@@ -58,7 +57,7 @@ fn classify_message(code: Code, message: &str) -> Failure {
         Code::ResourceExhausted if message.contains("too many requests") => Failure::Busy,
         Code::InvalidArgument if message.contains("request is too large") => Failure::TooLarge,
         Code::ResourceExhausted if message.contains("larger than max") => Failure::TooLarge,
-        Code::NotFound | Code::FailedPrecondition | Code::Unimplemented if !is_etcds => {
+        Code::NotFound | Code::FailedPrecondition | Code::Unimplemented if !is_etcds(message) => {
             Failure::Endpoint
         }
         Code::InvalidArgument
@@ -72,6 +71,15 @@ fn classify_message(code: Code, message: &str) -> Failure {
         // member without a leader.
         _ => Failure::Endpoint,
     }
+}
+
+fn is_etcds(message: &str) -> bool {
+    message.starts_with("etcdserver:")
+}
+
+/// Whether etcd itself said so, and not the connection or something on the way.
+pub(crate) fn is_answer(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status) if is_etcds(status.message()))
 }
 
 /// Texts by which etcd refuses a token, in an error or in the cancel reason of a watch.

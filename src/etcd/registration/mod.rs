@@ -275,7 +275,14 @@ impl Task {
         }
     }
 
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>, host: Option<HostLiveness>) {
+    async fn run(self, mut commands: mpsc::Receiver<Command>, host: Option<HostLiveness>) {
+        self.serve(&mut commands, host).await;
+        // A command that was just being sent would stay in the channel, and its sender wait for an answer in vain.
+        commands.close();
+        while commands.recv().await.is_some() {}
+    }
+
+    async fn serve(mut self, commands: &mut mpsc::Receiver<Command>, host: Option<HostLiveness>) {
         let mut host = host.map(|host| host.0);
         let mut granted = self.registrar.leases.granted.subscribe();
         let mut sleeps = Sleeps::new();
@@ -705,18 +712,24 @@ mod tests {
         Task::new(registrar, None, state, lease)
     }
 
-    fn ask_to_join(task: &mut Task) -> oneshot::Receiver<Result<KeyRevisions>> {
+    fn request() -> (JoinRequest, oneshot::Receiver<Result<KeyRevisions>>) {
         let (reply, answer) = oneshot::channel();
         let worker = Worker {
             identity: WorkerIdentity::V0(1),
             address: crate::worker::WorkerNetAddress::new("host"),
         };
-        task.joins.push_back(JoinRequest {
+        let request = JoinRequest {
             worker,
             overwrite: false,
             deadline: Instant::now() + Duration::from_secs(60),
             reply,
-        });
+        };
+        (request, answer)
+    }
+
+    fn ask_to_join(task: &mut Task) -> oneshot::Receiver<Result<KeyRevisions>> {
+        let (request, answer) = request();
+        task.joins.push_back(request);
         answer
     }
 
@@ -747,6 +760,23 @@ mod tests {
         assert!(!task.session.is_registering());
         task.start_next_join(Instant::now());
         assert!(task.joins.is_empty() && task.session.is_registering());
+    }
+
+    #[tokio::test]
+    async fn a_join_that_is_being_sent_at_the_end_is_told() {
+        let (commands, receiver) = mpsc::channel(8);
+        let task = tokio::spawn(idle_task().run(receiver, None));
+        let sending = commands.reserve().await.expect("open");
+        let (reply, _) = oneshot::channel();
+        let deadline = Instant::now();
+        let leave = Command::Leave { deadline, reply };
+        assert!(commands.try_send(leave).is_ok());
+        commands.closed().await;
+        let (request, answer) = request();
+        sending.send(Command::Join(request));
+        task.await.expect("no defect");
+        let answer = timeout_at(Instant::now() + Duration::from_secs(10), answer).await;
+        assert!(answer.expect("it is told").is_err());
     }
 
     #[tokio::test]

@@ -49,6 +49,9 @@ pub(super) struct State {
     deleted: Option<HashSet<Vec<u8>>>,
     /// The revision up to which the tables are proven to be complete.
     verified: i64,
+    /// The highest one at which etcd itself proved it. What the watch brings of earlier ones later had come to nothing by
+    /// then: until all of it is there, the tables are not complete.
+    proven: i64,
     /// The highest revision etcd was ever seen at.
     highest: i64,
     /// The term of etcd's last answer.
@@ -192,6 +195,12 @@ impl Message<'_> {
         let is_older = |event: &Event<'_>| event.stamp.mod_revision < self.revision;
         self.events.iter().any(is_older)
     }
+
+    /// The revision of its first event.
+    fn first(&self) -> Option<i64> {
+        let events = self.events.iter();
+        events.map(|event| event.stamp.mod_revision).min()
+    }
 }
 
 /// A change of a key.
@@ -314,6 +323,7 @@ impl State {
             held: None,
             deleted: None,
             verified: 0,
+            proven: 0,
             highest: 0,
             term: 0,
             fresh_at: None,
@@ -379,6 +389,7 @@ impl State {
         self.held = None;
         self.deleted = None;
         self.verified = revision;
+        self.proven = revision;
         self.highest = revision;
         self.term = term;
         self.behind = None;
@@ -432,9 +443,10 @@ impl State {
             Kind::Events => {
                 let lags = self.highest - message.revision >= Burst::BUFFER;
                 let is_late = message.revision < self.tables.revision();
+                let undoes_proof = message.first().filter(|first| *first <= self.proven);
                 let overflows = self.watch.burst.overflows(now);
                 let may_be_behind = overflows || lags || is_late || message.catches_up();
-                if may_be_behind && self.has_ring() {
+                if undoes_proof.is_some() || (may_be_behind && self.has_ring()) {
                     if self.order == Order::InStep {
                         self.keep_back(Order::Settles(now));
                         ask = true;
@@ -447,6 +459,9 @@ impl State {
                     for it in behind {
                         it.note(event.range, message.revision);
                     }
+                }
+                if let Some(first) = undoes_proof {
+                    self.verified = self.verified.min(first - 1);
                 }
                 if self
                     .held
@@ -573,7 +588,8 @@ impl State {
 
     /// etcd has sent everything up to this revision.
     fn progressed(&mut self, revision: i64) {
-        if self.history != History::Continues || self.watch.opened_at.is_none() {
+        let is_usable = self.history == History::Continues && self.watch.opened_at.is_some();
+        if !is_usable || revision < self.proven {
             return;
         }
         self.order = Order::InStep;
@@ -594,7 +610,8 @@ impl State {
             }
             Order::Unknown => false,
         };
-        if settled {
+        // What was shown by a proof does not go back.
+        if settled && first.revision.max(self.tables.revision()) >= self.proven {
             self.order = Order::InStep;
             self.publish();
             self.complete_at(first.revision);
@@ -727,18 +744,18 @@ impl State {
         let Some(revision) = at.filter(|_| question.generation == self.generation) else {
             return Verdict::Behind;
         };
-        for claim in claims {
-            let Some(table) = self.tables.table_mut(claim.range) else {
-                continue;
-            };
-            let is_as_claimed = table.applied() == claim.applied && table.len() == claim.len;
-            if is_as_claimed {
-                table.complete_at(revision);
-            } else if table.applied() <= revision {
-                // A key came meanwhile that is gone by then: its end is on the way too.
-                return Verdict::Behind;
-            }
+        // What came meanwhile and is gone by then: its end is on the way too.
+        let is_held = self.held.as_ref().is_some_and(|it| it.revision <= revision);
+        let is_as_claimed = |claim: &Claim| {
+            self.tables.table(claim.range).is_none_or(|table| {
+                let is_same = table.applied() == claim.applied && table.len() == claim.len;
+                is_same || table.applied() > revision
+            })
+        };
+        if is_held || !claims.iter().all(is_as_claimed) {
+            return Verdict::Behind;
         }
+        self.proven = self.proven.max(revision);
         self.complete(question, revision)
     }
 
@@ -901,6 +918,7 @@ impl Burst {
 mod tests {
     use super::*;
     use crate::etcd::roster::tables::Table;
+    use crate::view::MemberFilter;
 
     /// A state whose watches are in step, at revision 10.
     fn in_step(now: Instant) -> State {
@@ -987,7 +1005,24 @@ mod tests {
         };
         state.message(&put, now);
         state.show(now + HALF);
-        assert_eq!(state.version(), version);
+        assert_eq!(state.version(), version, "kept back");
+        // If the watch broke here, the next one would have to bring the deletion.
+        assert_eq!(state.watch_from(Range::Live), Some(11));
+        let live = [(Range::Live, "/l/a", 12)];
+        brings(&mut state, Kind::Events, 12, &live, now);
+        let now = now + CHECK_INTERVAL;
+        let question = state.question(now);
+        assert!(matches!(state.answered(&question, answer), Next::Compare));
+        let claims = state.claims();
+        assert_eq!(state.proven(&question, &claims, Some(12)), Verdict::Fresh);
+        assert_eq!(state.order, Order::InStep);
+        assert!(
+            state
+                .view()
+                .expect("listed")
+                .members(MemberFilter::Live)
+                .is_empty()
+        );
     }
 
     #[test]

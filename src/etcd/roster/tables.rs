@@ -58,8 +58,7 @@ pub(crate) struct Pair<'a> {
 pub(crate) struct Table {
     prefix: Vec<u8>,
     entries: BTreeMap<Vec<u8>, Entry>,
-    /// The revision of the listing, of the latest change, or at which etcd had the same keys: earlier changes are in, and
-    /// of this one at least a part.
+    /// The revision of the listing or of the latest change: earlier changes are in, and of this one at least a part.
     applied: i64,
 }
 
@@ -105,11 +104,6 @@ impl Table {
         }
         self.applied = mod_revision;
         self.entries.remove(key).is_some()
-    }
-
-    /// etcd has the same keys at this revision. What it brings of earlier ones has come to nothing since.
-    pub(super) fn complete_at(&mut self, revision: i64) {
-        self.applied = self.applied.max(revision);
     }
 
     fn is_news(&self, key: &[u8], mod_revision: i64) -> bool {

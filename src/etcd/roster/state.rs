@@ -447,9 +447,14 @@ impl State {
                 let overflows = self.watch.burst.overflows(now);
                 let may_be_behind = overflows || lags || is_late || message.catches_up();
                 if undoes_proof.is_some() || (may_be_behind && self.has_ring()) {
-                    if self.order == Order::InStep {
-                        self.keep_back(Order::Settles(now));
-                        ask = true;
+                    match &mut self.order {
+                        Order::InStep => {
+                            self.keep_back(Order::Settles(now));
+                            ask = true;
+                        }
+                        // What was asked before says nothing of this.
+                        Order::Settles(when) => *when = now.max(*when),
+                        Order::Unknown => {}
                     }
                     let behind = self.behind.iter_mut().flatten();
                     behind.for_each(|it| it.count_anew(now));
@@ -1122,6 +1127,25 @@ mod tests {
         let ring = [(Range::Ring, "/r/a", 11)];
         assert!(brings(&mut state, Kind::Events, 11, &ring, now));
         assert_eq!(state.order, Order::Settles(now));
+    }
+
+    #[test]
+    fn an_answer_from_before_a_message_that_catches_up_does_not_settle_the_order() {
+        let now = Instant::now();
+        let mut state = in_step(now);
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let ring = |revision| [(Range::Ring, "/r/a", revision)];
+        brings(&mut state, Kind::Events, 14, &ring(12), after(1));
+        let question = state.question(after(2));
+        brings(&mut state, Kind::Events, 18, &ring(16), after(3));
+        // It was asked when nothing had been written.
+        let answer = Answer {
+            revision: 10,
+            term: 2,
+            past: Past::Unknown,
+        };
+        state.answered(&question, answer);
+        assert_eq!(state.order, Order::Settles(after(3)));
     }
 
     #[test]

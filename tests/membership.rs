@@ -359,17 +359,22 @@ async fn a_key_on_an_earlier_lease_of_its_own_is_no_other_process(version: EtcdV
     })
     .await;
     let lease = live_lease(&etcd).await;
-    // As if a request of before had been late.
-    let again = LeaseGrantOptions::new().with_id(earlier);
-    let mut client = etcd.client().await;
-    client.lease_grant(600, Some(again)).await.expect("grant");
-    etcd.put_on_lease(&live_key, record::encode(&worker(1)), earlier)
-        .await;
+    put_late(&etcd, earlier).await;
     eventually("on the lease that is renewed", LONG, || async {
         live_lease(&etcd).await == lease
     })
     .await;
     assert_eq!(member.status().unwrap().registrations[0].displaced_by, None);
+}
+
+/// Writes worker 1's live key on this lease, as if requests of before had been late.
+async fn put_late(etcd: &Etcd, earlier: i64) {
+    let again = LeaseGrantOptions::new().with_id(earlier);
+    let mut client = etcd.client().await;
+    client.lease_grant(600, Some(again)).await.expect("grant");
+    let live_key = format!("{LIVE}{}", worker(1).identity);
+    etcd.put_on_lease(&live_key, record::encode(&worker(1)), earlier)
+        .await;
 }
 
 async fn a_key_on_the_lease_of_a_join_that_failed_is_no_other_process(version: EtcdVersion) {
@@ -401,14 +406,10 @@ async fn a_key_on_the_lease_of_a_join_that_failed_is_no_other_process(version: E
         etcd.lease_ttl(earlier).await.is_none()
     })
     .await;
-    // As if requests of the first join had been late. Its revocation may be, too: then once more.
+    // The first join's revocation may be late, too: then once more.
     let live_key = format!("{LIVE}{}", worker(1).identity);
     while etcd.lease_ttl(earlier).await.is_none() {
-        let again = LeaseGrantOptions::new().with_id(earlier);
-        let mut client = etcd.client().await;
-        client.lease_grant(600, Some(again)).await.expect("grant");
-        etcd.put_on_lease(&live_key, record::encode(&worker(1)), earlier)
-            .await;
+        put_late(&etcd, earlier).await;
         eventually("on the lease that is renewed", LONG, || async {
             etcd.get(&live_key)
                 .await

@@ -5,6 +5,7 @@ mod endpoints;
 #[cfg(test)]
 mod histories;
 mod inspect;
+mod keep_running;
 mod keys;
 mod lease;
 mod login;

@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Registrar;
 use crate::etcd::endpoints::{TRY_TIMEOUT, retry_delays};
+use crate::etcd::keep_running::keep_running;
 use crate::etcd::ring::{first_key, revision_of};
-use crate::worker::WorkerIdentity;
 
 /// What was seen on a worker's own keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,8 @@ impl OwnKeys {
         let mut task = JoinSet::new();
         task.spawn(async move {
             let watch = || watch_own_keys(registrar.clone(), lease, recheck, sender.clone());
-            keep_running(&registrar.identity, watch).await;
+            let what = format!("the watching of the keys of {}", registrar.identity);
+            keep_running(what, watch).await;
         });
         OwnKeys {
             events,
@@ -54,22 +55,6 @@ impl OwnKeys {
 
     pub(super) async fn next(&mut self) -> Option<OwnKeyEvent> {
         self.events.recv().await
-    }
-}
-
-/// A defect must not leave the keys unwatched: what stopped is begun again.
-async fn keep_running<F>(identity: &WorkerIdentity, watch: impl Fn() -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    for delay in retry_delays() {
-        // Ends its task when it is dropped.
-        let mut task = JoinSet::new();
-        task.spawn(watch());
-        if let Some(Err(error)) = task.join_next().await {
-            log::error!("A defect stopped the watching of the keys of {identity}: {error}");
-        }
-        tokio::time::sleep(delay).await;
     }
 }
 
@@ -183,29 +168,4 @@ async fn check_and_watch(
 /// A closed channel means that the watch is about to be ended.
 async fn report(events: &mpsc::Sender<OwnKeyEvent>, event: OwnKeyEvent) {
     let _ = events.send(event).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_watch_that_breaks_is_begun_again() {
-        let (sender, mut events) = mpsc::channel(1);
-        let begun = AtomicUsize::new(0);
-        let watch = || {
-            let is_first = begun.fetch_add(1, Ordering::Relaxed) == 0;
-            let sender = sender.clone();
-            async move {
-                assert!(!is_first, "a defect of a test");
-                report(&sender, OwnKeyEvent::LiveMissing).await;
-            }
-        };
-        tokio::select! {
-            () = keep_running(&WorkerIdentity::V0(1), watch) => panic!("it goes on"),
-            event = events.recv() => assert_eq!(event, Some(OwnKeyEvent::LiveMissing)),
-        }
-    }
 }

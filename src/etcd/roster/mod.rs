@@ -19,7 +19,6 @@ use etcd_client::{
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use self::counters::Counters;
@@ -31,6 +30,7 @@ use self::state::{
 pub(crate) use self::tables::Range;
 use self::tables::{Pair, Stamp};
 use super::endpoints::{Call, Endpoint, Endpoints, TRY_TIMEOUT, retry_delays};
+use super::keep_running::keep_running;
 use super::keys::{Keys, range_end};
 use super::ring::{self, keys_only, revision_of, term_of};
 use super::status;
@@ -105,7 +105,12 @@ impl Roster {
             counters: Counters::default(),
             logged: Mutex::default(),
         });
-        let task = tokio::spawn(keep_running(shared.clone())).abort_handle();
+        let running = shared.clone();
+        let task = tokio::spawn(async move {
+            let what = format!("the watching of {}", running.keys.live_prefix());
+            keep_running(what, || running.clone().run()).await;
+        });
+        let task = task.abort_handle();
         Roster { shared, task }
     }
 
@@ -258,23 +263,6 @@ impl Roster {
 impl Drop for Roster {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-/// A defect must not freeze the view: what stopped is begun again.
-async fn keep_running(shared: Arc<Shared>) {
-    let mut delays = retry_delays();
-    loop {
-        // Ends its task when it is dropped.
-        let mut task = JoinSet::new();
-        task.spawn(shared.clone().run());
-        if let Some(Err(error)) = task.join_next().await {
-            log::error!(
-                "A defect stopped the watching of {}: {error}",
-                shared.keys.live_prefix()
-            );
-        }
-        tokio::time::sleep(delays.next().unwrap_or_default()).await;
     }
 }
 

@@ -982,6 +982,18 @@ mod tests {
         state.message(&message, now)
     }
 
+    /// etcd, asked now, is at this revision, and is to prove what is claimed.
+    fn compares(state: &mut State, revision: i64, now: Instant) -> (Question, Vec<Claim>) {
+        let question = state.question(now);
+        let answer = Answer {
+            revision,
+            term: 2,
+            past: Past::Unknown,
+        };
+        assert!(matches!(state.answered(&question, answer), Next::Compare));
+        (question, state.claims())
+    }
+
     #[test]
     fn what_came_to_nothing_before_a_proof_is_not_shown_after_it() {
         let now = Instant::now();
@@ -989,14 +1001,7 @@ mod tests {
         let now = now + CHECK_INTERVAL;
         let version = state.version();
         // A key was put at revision 11 and deleted at 12; neither has arrived.
-        let question = state.question(now);
-        let answer = Answer {
-            revision: 12,
-            term: 2,
-            past: Past::Unknown,
-        };
-        assert!(matches!(state.answered(&question, answer), Next::Compare));
-        let claims = state.claims();
+        let (question, claims) = compares(&mut state, 12, now);
         assert_eq!(state.proven(&question, &claims, Some(12)), Verdict::Fresh);
         let put = Message {
             kind: Kind::Events,
@@ -1016,9 +1021,7 @@ mod tests {
         let live = [(Range::Live, "/l/a", 12)];
         brings(&mut state, Kind::Events, 12, &live, now);
         let now = now + CHECK_INTERVAL;
-        let question = state.question(now);
-        assert!(matches!(state.answered(&question, answer), Next::Compare));
-        let claims = state.claims();
+        let (question, claims) = compares(&mut state, 12, now);
         assert_eq!(state.proven(&question, &claims, Some(12)), Verdict::Fresh);
         assert_eq!(state.order, Order::InStep);
         assert!(
@@ -1035,14 +1038,7 @@ mod tests {
         let now = Instant::now();
         let mut state = in_step(now);
         let now = now + CHECK_INTERVAL;
-        let question = state.question(now);
-        let answer = Answer {
-            revision: 12,
-            term: 2,
-            past: Past::Unknown,
-        };
-        assert!(matches!(state.answered(&question, answer), Next::Compare));
-        let claims = state.claims();
+        let (question, claims) = compares(&mut state, 12, now);
         let live = [(Range::Live, "/l/a", 11)];
         brings(&mut state, Kind::Events, 11, &live, now);
         assert_eq!(state.proven(&question, &claims, Some(12)), Verdict::Behind);

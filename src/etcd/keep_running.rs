@@ -1,0 +1,50 @@
+//! Tasks that outlive a defect.
+
+use std::fmt::Display;
+
+use tokio::task::JoinSet;
+
+use super::endpoints::retry_delays;
+
+/// Runs what should go on for as long as this does. A defect must not end it for good: what stopped is begun again.
+pub(super) async fn keep_running<F>(what: impl Display, run: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    for delay in retry_delays() {
+        // Ends its task when it is dropped.
+        let mut task = JoinSet::new();
+        task.spawn(run());
+        if let Some(Err(error)) = task.join_next().await {
+            log::error!("A defect stopped {what}: {error}");
+        }
+        tokio::time::sleep(delay).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_breaks_is_begun_again() {
+        let (sender, mut events) = mpsc::channel(1);
+        let begun = AtomicUsize::new(0);
+        let run = || {
+            let is_first = begun.fetch_add(1, Ordering::Relaxed) == 0;
+            let sender = sender.clone();
+            async move {
+                assert!(!is_first, "a defect of a test");
+                let _ = sender.send("it runs").await;
+            }
+        };
+        tokio::select! {
+            () = keep_running("a test", run) => panic!("it goes on"),
+            event = events.recv() => assert_eq!(event, Some("it runs")),
+        }
+    }
+}

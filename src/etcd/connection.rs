@@ -1,5 +1,6 @@
 //! The connections to one etcd endpoint.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use etcd_client::{Client, ConnectOptions};
 use http::Uri;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint as TonicEndpoint};
 use tower::ServiceExt;
 
@@ -22,21 +24,64 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// The answer may have to wait behind a listing on a slow line.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// One endpoint: three connections (requests, watches, lease renewals, so that none waits behind another) and one token.
+
+/// What a connection is for. Health, quarantine and choice are kept per purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Reads, writes, and what else is answered once.
+    Requests,
+    /// Watches, which share the connection of the requests.
+    Watches,
+    /// Renewals of leases, on a connection of their own: they never wait behind anything else.
+    Renewals,
+}
+
+impl Purpose {
+    pub(crate) const ALL: [Purpose; 3] = [Purpose::Requests, Purpose::Watches, Purpose::Renewals];
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Purpose::Requests => "requests",
+            Purpose::Watches => "watches",
+            Purpose::Renewals => "renewals",
+        })
+    }
+}
+
+/// One endpoint: a connection for requests and watches, one for lease renewals, and one token.
 pub(crate) struct Connection {
     url: String,
     login: Arc<Login>,
     transport: Transport,
-    client: OnceCell<Client>,
-    lanes: Arc<Lanes>,
+    /// Of requests and watches.
+    shared: Arc<Lane>,
+    renewals: Arc<Lane>,
+    clients: OnceCell<Clients>,
 }
 
-/// The connections, lazily made, and made again when they break.
-#[derive(Default)]
-struct Lanes {
-    requests: Mutex<Option<Channel>>,
-    watches: Mutex<Option<Channel>>,
-    renewals: Mutex<Option<Channel>>,
+/// The clients of one endpoint, each for one kind of call.
+struct Clients {
+    requests: Client,
+    watches: Client,
+    renewals: Client,
+    /// Authenticates: carries no token.
+    login: Client,
+    /// Asks a member for its status, which it must tell without a leader too: by saying that there is none.
+    status: Client,
+}
+
+/// A connection, lazily made, and made again when it breaks.
+struct Lane {
+    maker: LaneMaker,
+    open: Mutex<Option<Open>>,
+}
+
+struct Open {
+    channel: Channel,
+    /// Cancelled when the connection is given up.
+    given_up: CancellationToken,
 }
 
 /// The client to use for one call, and which token it carries.
@@ -47,18 +92,30 @@ pub(crate) struct Authenticated {
 }
 
 impl Connection {
+    /// # Errors
+    ///
+    /// The URL is not one.
     pub(crate) fn new(
         url: String,
         credentials: Option<Credentials>,
         tls: Option<Arc<Tls>>,
-    ) -> Self {
-        Connection {
-            url,
+    ) -> Result<Self, etcd_client::Error> {
+        let transport = Transport::new(tls);
+        let maker = LaneMaker::new(&url, &transport)?;
+        let lane = || {
+            Arc::new(Lane {
+                maker: maker.clone(),
+                open: Mutex::default(),
+            })
+        };
+        Ok(Connection {
             login: Login::new(credentials),
-            transport: Transport::new(tls),
-            client: OnceCell::new(),
-            lanes: Arc::default(),
-        }
+            shared: lane(),
+            renewals: lane(),
+            url,
+            transport,
+            clients: OnceCell::new(),
+        })
     }
 
     /// `http://host:port`, or `https://host:port` with TLS.
@@ -92,10 +149,27 @@ impl Connection {
     }
 
     /// A client that carries a token if there are credentials. The caller limits the time.
-    pub(crate) async fn authenticated(&self) -> Result<Authenticated, etcd_client::Error> {
-        let client = self.client().await?;
-        let token = self.login.ready(&client).await?;
-        Ok(Authenticated { client, token })
+    pub(crate) async fn authenticated(
+        &self,
+        purpose: Purpose,
+    ) -> Result<Authenticated, etcd_client::Error> {
+        let clients = self.clients().await?;
+        let given_up = self.shared.given_up();
+        let token = self.login.ready(&clients.login, given_up).await?;
+        Ok(Authenticated {
+            client: clients.of(purpose).clone(),
+            token,
+        })
+    }
+
+    /// A client that carries whatever token there is.
+    pub(crate) async fn client(&self, purpose: Purpose) -> Result<Client, etcd_client::Error> {
+        Ok(self.clients().await?.of(purpose).clone())
+    }
+
+    /// A client to ask a member for its status with.
+    pub(crate) async fn status_client(&self) -> Result<Client, etcd_client::Error> {
+        Ok(self.clients().await?.status.clone())
     }
 
     /// Forgets the token, unless another caller already replaced it.
@@ -113,59 +187,77 @@ impl Connection {
         self.login.has_credentials()
     }
 
-    /// Lets the next renewal make a connection of its own: the present one may be dead without a word, which its pings
-    /// notice too late for a short lease. What waits on the present one goes on waiting.
-    pub(crate) fn renew_on_another_connection(&self) {
-        self.lanes.renewals.lock().take();
-    }
-
-    /// Lets the next requests, watches and renewals make connections of their own.
-    pub(crate) fn connect_anew(&self) {
-        let Lanes {
-            requests,
-            watches,
-            renewals,
-        } = &*self.lanes;
-        for lane in [requests, watches, renewals] {
-            lane.lock().take();
+    /// Lets the next call for this purpose make a connection of its own: the present one may be dead without a word,
+    /// which its pings notice too late. Calls that wait on the present one go on waiting.
+    pub(crate) fn give_up(&self, purpose: Purpose) {
+        match purpose {
+            Purpose::Requests | Purpose::Watches => self.shared.give_up(),
+            Purpose::Renewals => self.renewals.give_up(),
         }
-        self.login.connection_is_given_up();
     }
 
-    /// A client that carries whatever token there is.
-    pub(crate) async fn client(&self) -> Result<Client, etcd_client::Error> {
-        self.client
+    async fn clients(&self) -> Result<&Clients, etcd_client::Error> {
+        self.clients
             .get_or_try_init(|| async {
-                let maker = LaneMaker::new(&self.url, &self.transport)?;
-                let (login, lanes) = (self.login.clone(), self.lanes.clone());
-                let lanes =
-                    tower::service_fn(move |mut request: http::Request<tonic::body::Body>| {
-                        let path = request.uri().path();
-                        let lane = match path {
-                            "/etcdserverpb.Watch/Watch" => &lanes.watches,
-                            "/etcdserverpb.Lease/LeaseKeepAlive" => &lanes.renewals,
-                            _ => &lanes.requests,
-                        };
-                        let lane = lane.lock().get_or_insert_with(|| maker.lane()).clone();
-                        // Of all requests this one is to be answered without a leader: by saying that there is none.
-                        let needs_leader = path != "/etcdserverpb.Maintenance/Status";
-                        if path != "/etcdserverpb.Auth/Authenticate"
-                            && let Some(token) = login.token()
-                        {
-                            request.headers_mut().insert("token", token);
-                        }
-                        if !needs_leader {
-                            request.headers_mut().remove("hasleader");
-                        }
-                        lane.oneshot(request)
-                    });
-                let lanes = tower::util::BoxCloneSyncService::new(lanes.map_err(Into::into));
-                // A member without a leader must say so instead of being silent.
-                let options = ConnectOptions::new().with_require_leader(true);
-                Client::from_channel(etcd_client::Channel::Custom(lanes), Some(options)).await
+                let (shared, login) = (&self.shared, &self.login);
+                let requests = shared.client(Some(login), true).await?;
+                Ok(Clients {
+                    watches: requests.clone(),
+                    requests,
+                    renewals: self.renewals.client(Some(login), true).await?,
+                    login: shared.client(None, true).await?,
+                    status: shared.client(Some(login), false).await?,
+                })
             })
             .await
-            .cloned()
+    }
+}
+
+impl Clients {
+    fn of(&self, purpose: Purpose) -> &Client {
+        match purpose {
+            Purpose::Requests => &self.requests,
+            Purpose::Watches => &self.watches,
+            Purpose::Renewals => &self.renewals,
+        }
+    }
+}
+
+impl Lane {
+    /// A client on this connection, and on those that replace it. Its requests carry the token of the login.
+    async fn client(
+        self: &Arc<Self>,
+        login: Option<&Arc<Login>>,
+        needs_leader: bool,
+    ) -> Result<Client, etcd_client::Error> {
+        let (lane, login) = (self.clone(), login.cloned());
+        let send = tower::service_fn(move |mut request: http::Request<tonic::body::Body>| {
+            if let Some(token) = login.as_ref().and_then(|login| login.token()) {
+                request.headers_mut().insert("token", token);
+            }
+            lane.open(|open| open.channel.clone()).oneshot(request)
+        });
+        let send = tower::util::BoxCloneSyncService::new(send.map_err(Into::into));
+        // A member without a leader must say so instead of being silent.
+        let options = ConnectOptions::new().with_require_leader(needs_leader);
+        Client::from_channel(etcd_client::Channel::Custom(send), Some(options)).await
+    }
+
+    fn open<T>(&self, with: impl FnOnce(&Open) -> T) -> T {
+        with(self.open.lock().get_or_insert_with(|| Open {
+            channel: self.maker.channel(),
+            given_up: CancellationToken::new(),
+        }))
+    }
+
+    fn given_up(&self) -> CancellationToken {
+        self.open(|open| open.given_up.clone())
+    }
+
+    fn give_up(&self) {
+        if let Some(open) = self.open.lock().take() {
+            open.given_up.cancel();
+        }
     }
 }
 
@@ -192,7 +284,7 @@ impl LaneMaker {
         })
     }
 
-    fn lane(&self) -> Channel {
+    fn channel(&self) -> Channel {
         let transport = self.transport.clone();
         let connector = tower::service_fn(move |uri| transport.clone().connect(uri));
         self.endpoint.connect_with_connector_lazy(connector)

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::connection::Connection;
+pub(crate) use super::connection::Purpose;
 use super::status::{self, Failure};
 use super::tls::Tls;
 use crate::config::EtcdConfig;
@@ -20,8 +20,14 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 /// How long one endpoint may take to answer a small request before another one is asked.
 pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an endpoint that was set aside may take to answer, after it did not in less.
+/// How long a quarantined endpoint may take to answer, after it did not in less.
 const LONGEST_PROBE: Duration = Duration::from_secs(30);
+
+/// When a quarantined endpoint is probed first: after its first failure, and at most after several in a row.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// How long an endpoint has to serve for its next failure to be a new one.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// What a call does, and how long it may take.
 pub(crate) struct Call {
@@ -49,12 +55,20 @@ pub(crate) struct TryError {
     pub(crate) cause: Cause,
 }
 
-/// The endpoints of one etcd, with one sticky choice among the healthy ones.
+/// The endpoints of one etcd, with a sticky choice among the healthy ones for each purpose.
 ///
-/// An endpoint that failed is set aside and asked again in the background, so that no caller waits for it twice.
+/// An endpoint that failed is quarantined for what it failed at, and probed in the background by a request of the same
+/// kind, so that no caller waits for it twice.
 pub(crate) struct Endpoints {
     endpoints: Vec<Arc<Endpoint>>,
-    preferred: AtomicUsize,
+    /// Of each [`Purpose`].
+    choices: Mutex<[Option<Choice>; 3]>,
+}
+
+/// The endpoint in use for one purpose.
+struct Choice {
+    endpoint: Arc<Endpoint>,
+    since: Instant,
 }
 
 /// One endpoint and its health.
@@ -65,11 +79,28 @@ pub(crate) struct Endpoint {
 
 #[derive(Default)]
 struct Health {
-    /// When it last failed; `None` while it is healthy.
-    failed_at: Option<Instant>,
+    /// Of each [`Purpose`].
+    purposes: [PurposeHealth; 3],
     answered: u64,
     failed: u64,
     last_error: Option<String>,
+}
+
+#[derive(Default)]
+struct PurposeHealth {
+    /// `None` while it is healthy.
+    quarantine: Option<Quarantine>,
+    /// When it answered again for the last time.
+    recovered_at: Option<Instant>,
+    /// Quarantines without [`STEADY`] good time between them.
+    in_a_row: u32,
+}
+
+struct Quarantine {
+    failed_at: Instant,
+    reason: String,
+    /// When an ordinary answer ends the quarantine: one that fails again and again stays for longer each time.
+    until: Instant,
 }
 
 /// How one endpoint of etcd has served this process.
@@ -77,69 +108,103 @@ struct Health {
 pub struct EndpointHealth {
     /// `http://host:port`, or `https://host:port` with TLS.
     pub url: String,
-    /// Not set aside. An endpoint that was never asked counts as healthy.
+    /// The endpoint is not quarantined. One that was never asked counts as healthy.
     pub healthy: bool,
     /// Requests it answered.
     pub answered: u64,
     /// Requests that failed: no answer, or an answer that is an error.
     pub failed: u64,
-    /// Why the last of these failed. While it is set aside, that a caller's time was over does not replace the reason.
+    /// Why the endpoint is quarantined, else why its last failed request failed.
     pub last_error: Option<String>,
 }
 
 impl Endpoints {
-    /// Connects to none of them yet. Starts with a random one, so that many clients with the same configuration spread
-    /// over the members.
+    /// Connects to none of them yet.
     ///
     /// # Errors
     ///
     /// Those of the files that TLS needs.
     pub(crate) fn new(config: &EtcdConfig) -> Result<Self> {
         let tls = config.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
-        let endpoints = config
-            .endpoints
-            .iter()
-            .map(|url| {
-                Arc::new(Endpoint {
-                    connection: Connection::new(
-                        url.clone(),
-                        config.credentials.clone(),
-                        tls.clone(),
-                    ),
-                    health: Mutex::default(),
-                })
-            })
-            .collect::<Vec<_>>();
+        let endpoint = |url: &String| {
+            let (credentials, tls) = (config.credentials.clone(), tls.clone());
+            let connection = Connection::new(url.clone(), credentials, tls);
+            let connection = connection.map_err(|error| {
+                let message = format!("The endpoint {url} cannot be used: {error}");
+                Error::new(ErrorKind::InvalidConfig, message)
+            })?;
+            Ok(Arc::new(Endpoint {
+                connection,
+                health: Mutex::default(),
+            }))
+        };
         Ok(Endpoints {
-            preferred: AtomicUsize::new(rand::random_range(0..endpoints.len().max(1))),
-            endpoints,
+            endpoints: config
+                .endpoints
+                .iter()
+                .map(endpoint)
+                .collect::<Result<_>>()?,
+            choices: Mutex::default(),
         })
     }
 
-    /// The preferred endpoint while it is healthy, else the next healthy one, else the one that failed longest ago.
-    pub(crate) fn pick(&self) -> Arc<Endpoint> {
+    /// The endpoint in use for this purpose while it is healthy, else the next healthy one, else the one that failed
+    /// longest ago.
+    ///
+    /// Starts with a random one, so that many clients with the same configuration spread over the members. The three
+    /// purposes start together. Requests follow the watches, with which they share a connection.
+    pub(crate) fn pick(&self, purpose: Purpose) -> Arc<Endpoint> {
+        let mut choices = self.choices.lock();
+        let choice = |purpose: Purpose| choices[purpose as usize].as_ref();
+        let mut start = choice(purpose)
+            .or_else(|| Purpose::ALL.into_iter().find_map(choice))
+            .map(|choice| self.position(&choice.endpoint))
+            .unwrap_or_else(|| rand::random_range(0..self.endpoints.len()));
+        if let (Purpose::Requests, Some(watches), Some(requests)) =
+            (purpose, choice(Purpose::Watches), choice(purpose))
+            && watches.endpoint.recovered_at(purpose) > Some(requests.since)
+        {
+            start = self.position(&watches.endpoint);
+        }
         let count = self.endpoints.len();
-        let start = self.preferred.load(Ordering::Relaxed);
-        let order = (0..count).map(|offset| (start + offset) % count);
-        // `None`, healthy, is less than any time of failure; the first of equals wins.
+        let order = (0..count).map(|offset| &self.endpoints[(start + offset) % count]);
+        // The first of equals wins.
         let best = order
-            .min_by_key(|index| self.endpoints[*index].health.lock().failed_at)
-            .unwrap_or(0);
-        self.preferred.store(best, Ordering::Relaxed);
-        self.endpoints[best].clone()
+            .min_by_key(|endpoint| endpoint.rank(purpose))
+            .unwrap_or(&self.endpoints[start])
+            .clone();
+        let is_new = choice(purpose).is_none_or(|choice| !Arc::ptr_eq(&choice.endpoint, &best));
+        if is_new {
+            choices[purpose as usize] = Some(Choice::of(&best));
+            if purpose == Purpose::Watches && best.is_healthy(Purpose::Requests) {
+                choices[Purpose::Requests as usize] = Some(Choice::of(&best));
+            }
+        }
+        best
     }
 
     /// Makes this endpoint, which has just answered, the choice while it is healthy.
-    pub(crate) fn prefer(&self, index: usize) {
-        self.preferred.store(index, Ordering::Relaxed);
+    pub(crate) fn prefer(&self, purpose: Purpose, endpoint: &Arc<Endpoint>) {
+        self.choices.lock()[purpose as usize] = Some(Choice::of(endpoint));
     }
 
     /// Makes the next one the choice, if it is still this one: it may have had too little time to be blamed.
-    fn move_on_from(&self, endpoint: &Arc<Endpoint>) {
-        let preferred = self.preferred.load(Ordering::Relaxed);
-        if Arc::ptr_eq(&self.endpoints[preferred], endpoint) {
-            self.prefer((preferred + 1) % self.endpoints.len());
+    fn move_on_from(&self, purpose: Purpose, endpoint: &Arc<Endpoint>) {
+        let choice = &mut self.choices.lock()[purpose as usize];
+        if choice
+            .as_ref()
+            .is_some_and(|choice| Arc::ptr_eq(&choice.endpoint, endpoint))
+        {
+            let next = (self.position(endpoint) + 1) % self.endpoints.len();
+            *choice = Some(Choice::of(&self.endpoints[next]));
         }
+    }
+
+    fn position(&self, endpoint: &Arc<Endpoint>) -> usize {
+        let mut endpoints = self.endpoints.iter();
+        endpoints
+            .position(|it| Arc::ptr_eq(it, endpoint))
+            .unwrap_or(0)
     }
 
     /// Runs one request, on one endpoint after another until one answers or the call's time is over.
@@ -151,22 +216,23 @@ impl Endpoints {
         F: Fn(Client) -> Fut,
         Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
     {
+        const PURPOSE: Purpose = Purpose::Requests;
         let mut backoff = retry_delays();
         let mut tries: u32 = 0;
         let mut refused_tokens: Vec<Arc<Endpoint>> = Vec::new();
         loop {
-            let endpoint = self.pick();
+            let endpoint = self.pick(PURPOSE);
             // Longer with each round, for networks that are slow but work.
             let round = tries / u32::try_from(self.endpoints.len()).unwrap_or(1).max(1);
             let left = call.deadline.saturating_duration_since(Instant::now());
-            let others_may_serve = round == 0 && self.is_another_healthy(&endpoint);
+            let others_may_serve = round == 0 && self.is_another_healthy(PURPOSE, &endpoint);
             let limit = (call.try_timeout * 2u32.pow(round.min(4))).min(if others_may_serve {
                 left / 2
             } else {
                 left
             });
             tries += 1;
-            let error = match endpoint.attempt(limit, &request).await {
+            let error = match endpoint.attempt(PURPOSE, limit, &request).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -185,8 +251,8 @@ impl Endpoints {
                     false
                 }
                 Failure::Endpoint => {
-                    self.move_on_from(&endpoint);
-                    self.all_failed()
+                    self.move_on_from(PURPOSE, &endpoint);
+                    self.all_failed(PURPOSE)
                 }
                 Failure::Busy => true,
                 Failure::Token
@@ -217,9 +283,8 @@ impl Endpoints {
     pub(crate) fn no_answer(&self) -> Cause {
         let mut text = format!("no answer in time from etcd at {self}");
         for endpoint in &self.endpoints {
-            let health = endpoint.health.lock();
-            if let (Some(_), Some(error)) = (health.failed_at, &health.last_error) {
-                text = text + "; " + error;
+            if let Some(reason) = endpoint.health.lock().quarantine_reason() {
+                text = text + "; " + reason;
             }
         }
         Cause {
@@ -228,16 +293,31 @@ impl Endpoints {
         }
     }
 
-    fn is_another_healthy(&self, than: &Arc<Endpoint>) -> bool {
-        self.endpoints.iter().any(|endpoint| {
-            !Arc::ptr_eq(endpoint, than) && endpoint.health.lock().failed_at.is_none()
-        })
+    fn is_another_healthy(&self, purpose: Purpose, than: &Arc<Endpoint>) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        endpoints.any(|endpoint| !Arc::ptr_eq(endpoint, than) && endpoint.is_healthy(purpose))
     }
 
-    fn all_failed(&self) -> bool {
-        self.endpoints
-            .iter()
-            .all(|endpoint| endpoint.health.lock().failed_at.is_some())
+    fn all_failed(&self, purpose: Purpose) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        !endpoints.any(|endpoint| endpoint.is_healthy(purpose))
+    }
+}
+
+impl Choice {
+    fn of(endpoint: &Arc<Endpoint>) -> Self {
+        Choice {
+            endpoint: endpoint.clone(),
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Health {
+    fn quarantine_reason(&self) -> Option<&str> {
+        let quarantines = self.purposes.iter().filter_map(|it| it.quarantine.as_ref());
+        let latest = quarantines.max_by_key(|quarantine| quarantine.failed_at)?;
+        Some(&latest.reason)
     }
 }
 
@@ -256,18 +336,43 @@ impl Endpoint {
     /// How it has served so far.
     pub(crate) fn health(&self) -> EndpointHealth {
         let health = self.health.lock();
+        let quarantined = health.quarantine_reason();
         EndpointHealth {
             url: self.connection.url().to_owned(),
-            healthy: health.failed_at.is_none(),
+            healthy: quarantined.is_none(),
             answered: health.answered,
             failed: health.failed,
-            last_error: health.last_error.clone(),
+            last_error: quarantined
+                .or(health.last_error.as_deref())
+                .map(str::to_owned),
         }
     }
 
-    /// One try on this endpoint. Records its health.
+    fn is_healthy(&self, purpose: Purpose) -> bool {
+        self.health.lock().purposes[purpose as usize]
+            .quarantine
+            .is_none()
+    }
+
+    fn recovered_at(&self, purpose: Purpose) -> Option<Instant> {
+        let health = self.health.lock();
+        let health = &health.purposes[purpose as usize];
+        health.recovered_at.filter(|_| health.quarantine.is_none())
+    }
+
+    /// The least is the best to use: healthy ones, those that are healthy for the other purposes first, then the one
+    /// that failed longest ago.
+    fn rank(&self, purpose: Purpose) -> (Option<Instant>, bool) {
+        let health = self.health.lock();
+        let quarantine = health.purposes[purpose as usize].quarantine.as_ref();
+        let failed_at = quarantine.map(|quarantine| quarantine.failed_at);
+        (failed_at, health.quarantine_reason().is_some())
+    }
+
+    /// One try on this endpoint, by the client for this purpose. Records the health for that purpose.
     pub(crate) async fn attempt<T, F, Fut>(
         self: &Arc<Self>,
+        purpose: Purpose,
         limit: Duration,
         request: F,
     ) -> std::result::Result<T, TryError>
@@ -276,7 +381,7 @@ impl Endpoint {
         Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
     {
         let outcome = timeout(limit, async {
-            let authenticated = self.connection.authenticated().await?;
+            let authenticated = self.connection.authenticated(purpose).await?;
             let result = request(authenticated.client).await;
             if let Err(error) = &result
                 && status::classify(error) == Failure::Token
@@ -288,9 +393,8 @@ impl Endpoint {
         .await;
         let (error, is_to_blame) = match outcome {
             Ok(Ok(value)) => {
-                let mut health = self.health.lock();
-                health.failed_at = None;
-                health.answered += 1;
+                self.health.lock().answered += 1;
+                self.answered(purpose, Instant::now());
                 return Ok(value);
             }
             Ok(Err(error)) => {
@@ -311,14 +415,11 @@ impl Endpoint {
             }
         };
         if is_to_blame {
-            self.set_aside(&error);
+            self.quarantine(purpose, &error);
         }
         let mut health = self.health.lock();
         health.failed += 1;
-        // Why an endpoint was set aside says more than that a hurried try got no answer either.
-        if !is_to_blame && (!error.cause.timed_out || health.failed_at.is_none()) {
-            health.last_error = Some(error.cause.text.clone());
-        }
+        health.last_error = Some(error.cause.text.clone());
         Err(error)
     }
 
@@ -355,53 +456,111 @@ impl Endpoint {
         }
     }
 
-    /// Marks the endpoint as failed, for this reason, and asks it in the background until it answers again.
-    pub(crate) fn set_aside(self: &Arc<Self>, error: &TryError) {
-        let was_healthy = {
+    /// Quarantines the endpoint for this purpose and this reason, and probes it in the background until it answers again.
+    pub(crate) fn quarantine(self: &Arc<Self>, purpose: Purpose, error: &TryError) {
+        let now = Instant::now();
+        let first_pause = {
             let mut health = self.health.lock();
-            health.last_error = Some(error.cause.text.clone());
-            health.failed_at.replace(Instant::now()).is_none()
+            let health = &mut health.purposes[purpose as usize];
+            let reason = error.cause.text.clone();
+            if let Some(quarantine) = &mut health.quarantine {
+                quarantine.failed_at = now;
+                quarantine.reason = reason;
+                return;
+            }
+            let was_steady = |at: Instant| now.duration_since(at) > STEADY;
+            health.in_a_row = match health.recovered_at.is_none_or(was_steady) {
+                true => 0,
+                false => health.in_a_row.saturating_add(1),
+            };
+            let pause = first_pause(health.in_a_row);
+            health.quarantine = Some(Quarantine {
+                failed_at: now,
+                reason,
+                until: now + pause,
+            });
+            pause
         };
-        if was_healthy {
-            log::warn!("{}; it is set aside until it answers", error.cause.text);
-            tokio::spawn(probe_until_healthy(Arc::downgrade(self)));
+        log::warn!(
+            "{}; it is quarantined for {purpose} until it answers again",
+            error.cause.text
+        );
+        tokio::spawn(probe_until_healthy(
+            Arc::downgrade(self),
+            purpose,
+            first_pause,
+        ));
+    }
+
+    /// Ends the quarantine for this purpose, if it has lasted long enough.
+    fn answered(&self, purpose: Purpose, now: Instant) {
+        {
+            let mut health = self.health.lock();
+            let health = &mut health.purposes[purpose as usize];
+            if health.quarantine.take_if(|it| it.until <= now).is_none() {
+                return;
+            }
+            health.recovered_at = Some(now);
+        }
+        log::info!(
+            "etcd endpoint {} answers again: it is used for {purpose}",
+            self.connection.url()
+        );
+    }
+
+    /// Asks what shows whether the endpoint can serve this purpose. No token is needed, since a refusal is an answer too.
+    async fn probe(&self, purpose: Purpose) -> std::result::Result<(), etcd_client::Error> {
+        let mut client = self.connection.client(purpose).await?;
+        match purpose {
+            // A linearizable read: a member that is cut off from the others must not count as healthy.
+            Purpose::Requests => {
+                let keys_only = GetOptions::new().with_keys_only();
+                client.get("/", Some(keys_only)).await.map(drop)
+            }
+            // Answered when the watch is open, or by a refusal to open it.
+            Purpose::Watches => match client.watch("/", None).await?.message().await? {
+                Some(_) => Ok(()),
+                None => Err(status::wrong_answer("etcd closed the watch")),
+            },
+            // No lease has this id.
+            Purpose::Renewals => match client.lease_keep_alive(i64::MAX).await {
+                Err(error) if status::is_lease_not_found(&error) => Ok(()),
+                answer => answer.map(drop),
+            },
         }
     }
 }
 
+/// How long an endpoint stays quarantined at least that has failed this many times in a row.
+fn first_pause(in_a_row: u32) -> Duration {
+    (FIRST_PAUSE * 4u32.saturating_pow(in_a_row.min(8)))
+        .min(LONGEST_FIRST_PAUSE)
+        .mul_f64(rand::random_range(0.5..=1.0))
+}
+
 /// Ends when the endpoint answered or is no longer used.
-async fn probe_until_healthy(endpoint: Weak<Endpoint>) {
+async fn probe_until_healthy(endpoint: Weak<Endpoint>, purpose: Purpose, first_pause: Duration) {
     let mut limit = TRY_TIMEOUT;
-    for delay in retry_delays() {
-        tokio::time::sleep(delay).await;
+    for pause in std::iter::once(first_pause).chain(retry_delays()) {
+        tokio::time::sleep(pause).await;
         let Some(endpoint) = endpoint.upgrade() else {
             return;
         };
-        if endpoint.health.lock().failed_at.is_none() {
+        if endpoint.is_healthy(purpose) {
             return;
         }
-        // A linearizable read: a member that is cut off from the others must not count as healthy. No token is
-        // needed, since a refusal is an answer too.
-        let answered = timeout(limit, async {
-            let mut client = endpoint.connection.client().await?;
-            client
-                .get("/", Some(GetOptions::new().with_keys_only()))
-                .await
-        })
-        .await;
-        let healthy = match answered {
-            Ok(Ok(_)) => true,
+        let healthy = match timeout(limit, endpoint.probe(purpose)).await {
+            Ok(Ok(())) => true,
             Ok(Err(error)) => status::classify(&error) != Failure::Endpoint,
             Err(_) => {
                 // The connection may be dead without a word, or the network slow.
-                endpoint.connection.connect_anew();
+                endpoint.connection.give_up(purpose);
                 limit = (limit * 2).min(LONGEST_PROBE);
                 false
             }
         };
         if healthy {
-            endpoint.health.lock().failed_at = None;
-            log::info!("etcd endpoint {} answers again", endpoint.connection.url());
+            endpoint.answered(purpose, Instant::now());
             return;
         }
     }
@@ -483,7 +642,7 @@ mod tests {
     async fn a_silent_endpoint_leaves_time_for_another_one() {
         for time in [500, 2_000, 10_000] {
             let endpoints = endpoints("http://127.0.0.1:1,http://127.0.0.1:2");
-            let silent = endpoints.pick();
+            let silent = endpoints.pick(Purpose::Requests);
             let call = Call::new("a test", Instant::now() + Duration::from_millis(time));
             let tries = Cell::new(0);
             let answer = endpoints.call(&call, |_| {
@@ -497,7 +656,10 @@ mod tests {
                 }
             });
             assert!(answer.await.is_ok(), "{time} ms");
-            assert!(!Arc::ptr_eq(&endpoints.pick(), &silent), "{time} ms");
+            assert!(
+                !Arc::ptr_eq(&endpoints.pick(Purpose::Requests), &silent),
+                "{time} ms"
+            );
         }
     }
 
@@ -507,8 +669,8 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         // Closes all connections.
         tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-        let endpoint = endpoints(&url).pick();
-        let mut client = endpoint.connection.client().await.unwrap();
+        let endpoint = endpoints(&url).pick(Purpose::Requests);
+        let mut client = endpoint.connection.client(Purpose::Requests).await.unwrap();
         assert!(client.status().await.is_err());
 
         let text = |message| {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Cluster;
 use super::connection::Connection;
-use super::endpoints::{Call, Endpoint, TryError};
+use super::endpoints::{Call, Endpoint, Purpose, TryError};
 use super::keys::range_end;
 use super::lease;
 use super::ring::revision_of;
@@ -133,7 +133,8 @@ impl Cluster {
             members.push((index, member));
             if one_works {
                 // For the rest, also of the caller's questions: others may be silent.
-                self.endpoints.prefer(index);
+                self.endpoints
+                    .prefer(Purpose::Requests, &self.endpoints.all()[index]);
                 break;
             }
         }
@@ -364,7 +365,7 @@ async fn member_status(
 ) -> std::result::Result<MemberStatus, TryError> {
     // Not `attempt`, which authenticates first: a member may be well although it refuses the user.
     let answer = timeout(limit, async {
-        let mut client = endpoint.connection.client().await?;
+        let mut client = endpoint.connection.status_client().await?;
         client.status().await
     })
     .await;
@@ -392,7 +393,7 @@ async fn read(
 ) -> std::result::Result<Reading, TryError> {
     let deadline = Instant::now() + limit;
     let count = |limit| {
-        endpoint.attempt(limit, |mut client| {
+        endpoint.attempt(Purpose::Requests, limit, |mut client| {
             let options = GetOptions::new()
                 .with_range(range_end(prefix))
                 .with_count_only();

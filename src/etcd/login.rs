@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use etcd_client::Client;
 use http::HeaderValue;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::status::{self, Failure};
 use crate::config::Credentials;
@@ -23,8 +24,6 @@ pub(super) struct Login {
     token: parking_lot::Mutex<Option<Token>>,
     /// The lock makes concurrent callers authenticate once.
     refusal: Arc<Mutex<Option<Refusal>>>,
-    /// Tells whoever authenticates that the connection it waits on was given up.
-    connection_given_up: Notify,
 }
 
 struct Token {
@@ -47,7 +46,6 @@ impl Login {
             credentials,
             token: parking_lot::Mutex::default(),
             refusal: Arc::default(),
-            connection_given_up: Notify::new(),
         })
     }
 
@@ -73,10 +71,12 @@ impl Login {
     /// Sees to it that there is a token, if there are credentials; returns which one, to be handed to
     /// [`refused`](Self::refused) if etcd refuses it.
     ///
-    /// The caller limits its time. What it began goes on without it, for the next one.
+    /// The caller limits its time. The task it started goes on without it, for the next caller, until the connection
+    /// that the client uses is given up.
     pub(super) async fn ready(
         self: &Arc<Self>,
         client: &Client,
+        given_up: CancellationToken,
     ) -> Result<u64, etcd_client::Error> {
         if !self.has_credentials() {
             return Ok(0);
@@ -90,7 +90,7 @@ impl Login {
             return Ok(token);
         }
         let (login, client) = (self.clone(), client.clone());
-        let task = tokio::spawn(async move { login.fetch(&client, &mut refusal).await });
+        let task = tokio::spawn(async move { login.fetch(&client, &given_up, &mut refusal).await });
         let interrupted = |error: tokio::task::JoinError| {
             let text = format!("authenticating was interrupted: {error}");
             etcd_client::Error::GRpcStatus(tonic::Status::unavailable(text))
@@ -102,6 +102,7 @@ impl Login {
     async fn fetch(
         &self,
         client: &Client,
+        given_up: &CancellationToken,
         last_refusal: &mut Option<Refusal>,
     ) -> Result<u64, etcd_client::Error> {
         if let Some(refusal) = last_refusal
@@ -121,7 +122,7 @@ impl Login {
             .as_ref()
             .map_or(first, |refusal| (refusal.stands_for * 2).min(longest))
             .mul_f64(rand::random_range(0.8..=1.0));
-        match self.authenticate_in_time(client).await {
+        match self.authenticate_in_time(client, given_up).await {
             Ok(header) => {
                 let id = rand::random_range(1..=u64::MAX);
                 *self.token.lock() = Some(Token { id, header });
@@ -145,14 +146,14 @@ impl Login {
     async fn authenticate_in_time(
         &self,
         client: &Client,
+        given_up: &CancellationToken,
     ) -> Result<Option<HeaderValue>, etcd_client::Error> {
-        let given_up = self.connection_given_up.notified();
         let reason = tokio::select! {
             answer = timeout(LIMIT, self.authenticate(client)) => match answer {
                 Ok(answer) => return answer,
                 Err(_) => format!("etcd did not authenticate within {} s", LIMIT.as_secs()),
             },
-            () = given_up => "etcd did not authenticate before the connection was given up".into(),
+            () = given_up.cancelled() => "etcd did not authenticate before the connection was given up".into(),
         };
         let status = tonic::Status::unavailable(reason);
         Err(etcd_client::Error::GRpcStatus(status))
@@ -193,10 +194,5 @@ impl Login {
     /// Forgets the token, whichever it is.
     pub(super) fn forget(&self) {
         self.token.lock().take();
-    }
-
-    /// Authenticating on the present connection ends: that one may be dead without a word.
-    pub(super) fn connection_is_given_up(&self) {
-        self.connection_given_up.notify_waiters();
     }
 }

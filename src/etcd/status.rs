@@ -93,6 +93,22 @@ pub(crate) fn is_token_message(message: &str) -> bool {
     .any(|text| message.contains(text))
 }
 
+/// The error of an answer that contradicts itself or lacks something: the fault of the endpoint that gave it.
+pub(crate) fn wrong_answer(what: impl Into<String>) -> etcd_client::Error {
+    etcd_client::Error::Internal(what.into())
+}
+
+/// What a cancelled watch means for the endpoint and its token, by the reason that etcd gave.
+pub(crate) fn classify_cancel(reason: &str) -> Failure {
+    if is_token_message(reason) {
+        Failure::Token
+    } else if reason.contains("permission denied") {
+        Failure::Permission
+    } else {
+        Failure::Endpoint
+    }
+}
+
 /// Whether etcd says that the lease does not exist (any more).
 pub(crate) fn is_lease_not_found(error: &etcd_client::Error) -> bool {
     match error {

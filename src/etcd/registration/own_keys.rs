@@ -9,9 +9,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::Registrar;
-use crate::etcd::endpoints::{TRY_TIMEOUT, retry_delays};
+use crate::etcd::endpoints::{Purpose, TRY_TIMEOUT, retry_delays};
 use crate::etcd::keep_running::keep_running;
 use crate::etcd::ring::{first_key, revision_of};
+use crate::etcd::status::{self, Failure};
 
 /// What was seen on a worker's own keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,9 +101,9 @@ async fn check_and_watch(
         gets.map(|key| TxnOp::get(key.as_str(), None))
             .collect::<Vec<_>>(),
     );
-    let endpoint = registrar.endpoints.pick();
+    let endpoint = registrar.endpoints.pick(Purpose::Watches);
     let (answer, mut stream) = endpoint
-        .attempt(limit, |mut client: Client| {
+        .attempt(Purpose::Watches, limit, |mut client: Client| {
             let (live_key, ring_key) = (live_key.clone(), ring_key.clone());
             async move {
                 let answer = client.txn(read).await?;
@@ -139,12 +140,13 @@ async fn check_and_watch(
             return Ok(());
         };
         let message = message
-            .map_err(|error| crate::etcd::status::describe(&error))?
+            .map_err(|error| status::describe(&error))?
             .ok_or("etcd closed the watch")?;
         if message.canceled() {
-            if crate::etcd::status::is_token_message(message.cancel_reason())
-                || message.cancel_reason().contains("permission denied")
-            {
+            if matches!(
+                status::classify_cancel(message.cancel_reason()),
+                Failure::Token | Failure::Permission
+            ) {
                 endpoint.connection.forget_token();
             }
             return Err(format!("canceled: {}", message.cancel_reason()));

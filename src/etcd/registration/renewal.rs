@@ -8,7 +8,7 @@ use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use tokio::time::{Instant, timeout};
 
 use super::session::Lease;
-use crate::etcd::endpoints::{Endpoint, Endpoints};
+use crate::etcd::endpoints::{Endpoint, Endpoints, Purpose};
 use crate::etcd::status::{self, Failure};
 
 /// An open stream on which the last renewal was answered.
@@ -35,13 +35,13 @@ pub(crate) enum Renewal {
 /// A renewal up to the time when another one is to be sent.
 pub(crate) enum Sent {
     Ended(Renewal),
-    /// No answer yet, and the endpoint was set aside; a late answer still counts.
+    /// No answer yet, and the endpoint was quarantined; a late answer still counts.
     Silent(Pin<Box<dyn Future<Output = Renewal> + Send>>),
 }
 
 /// Sends one renewal and waits for its answer, for `patience` here and until `limit` in all.
 ///
-/// An endpoint that is silent for `patience` is set aside, so that the next renewal goes elsewhere. A stream that did not
+/// An endpoint that is silent for `patience` is quarantined, so that the next renewal goes elsewhere. A stream that did not
 /// answer is never used again: it may stay silent for good.
 pub(crate) async fn renew(
     endpoints: Arc<Endpoints>,
@@ -54,7 +54,7 @@ pub(crate) async fn renew(
     let stream = stream.filter(|stream| stream.lease == lease.id);
     let endpoint = match &stream {
         Some(stream) => stream.endpoint.clone(),
-        None => endpoints.pick(),
+        None => endpoints.pick(Purpose::Renewals),
     };
     let asked = endpoint.clone();
     let mut exchange = Box::pin(async move {
@@ -70,15 +70,15 @@ pub(crate) async fn renew(
     if let Ok(renewal) = timeout(patience, &mut exchange).await {
         return Sent::Ended(renewal);
     }
-    endpoint.connection.renew_on_another_connection();
+    endpoint.connection.give_up(Purpose::Renewals);
     let reason = format!("no answer to a renewal within {} ms", patience.as_millis());
-    endpoint.set_aside(&endpoint.no_answer(reason));
+    endpoint.quarantine(Purpose::Renewals, &endpoint.no_answer(reason));
     Sent::Silent(exchange)
 }
 
 async fn open(endpoint: &Arc<Endpoint>, lease: i64, sent_at: Instant, limit: Duration) -> Renewal {
     let opened = endpoint
-        .attempt(limit, |client| async move {
+        .attempt(Purpose::Renewals, limit, |client| async move {
             match client.lease_client().keep_alive(lease).await {
                 Ok(stream) => Ok(Some(stream)),
                 Err(error) if status::is_lease_not_found(&error) => Ok(None),
@@ -115,18 +115,21 @@ impl RenewalStream {
                 stream: Box::new(self),
             },
             Ok(Some(_)) => Renewal::Gone,
-            Ok(None) => Renewal::Failed {
-                reason: "etcd closed the stream".into(),
-            },
+            Ok(None) => self.failed(&status::wrong_answer("etcd closed the stream of renewals")),
             Err(error) if status::is_lease_not_found(&error) => Renewal::Gone,
-            Err(error) => {
-                if status::classify(&error) == Failure::Token {
-                    self.endpoint.connection.forget_token();
-                }
-                Renewal::Failed {
-                    reason: status::describe(&error),
-                }
-            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&self, error: &etcd_client::Error) -> Renewal {
+        let error = self.endpoint.try_error(error);
+        match error.failure {
+            Failure::Token => self.endpoint.connection.forget_token(),
+            Failure::Endpoint => self.endpoint.quarantine(Purpose::Renewals, &error),
+            _ => {}
+        }
+        Renewal::Failed {
+            reason: error.cause.text,
         }
     }
 }

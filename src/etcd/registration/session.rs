@@ -44,7 +44,7 @@ pub(crate) struct Lease {
 pub(crate) enum Event {
     /// A renewal sent at `sent_at` was answered.
     Renewed { lease: i64, sent_at: Instant },
-    /// A renewal was not answered within its patience, and its endpoint is set aside. It may still be answered.
+    /// A renewal was not answered within its patience, and its endpoint is quarantined. It may still be answered.
     RenewalSilent { lease: i64 },
     /// A renewal ended without an answer about the lease.
     RenewalFailed { lease: i64 },
@@ -245,7 +245,7 @@ impl Session {
             self.renewal_tries = self.renewal_tries.saturating_add(1);
             let patience = self.patience(lease);
             let limit = lease.ttl.min(LONGEST_RENEWAL);
-            // Sooner once this one has failed, or its endpoint is set aside: by a clock the next might go there too.
+            // Sooner once this one has failed, or its endpoint is quarantined: by a clock the next might go there too.
             self.renew_at = now + limit;
             actions.push(Action::Renew {
                 lease,
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_renewal_waits_until_the_silent_endpoint_is_set_aside() {
+    fn the_next_renewal_waits_until_the_silent_endpoint_is_quarantined() {
         let now = Instant::now();
         let mut session = registered(now, None);
         let renewal = |session: &mut Session, at: Instant| {

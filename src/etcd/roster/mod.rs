@@ -29,11 +29,11 @@ use self::state::{
 };
 pub(crate) use self::tables::Range;
 use self::tables::{Pair, Stamp};
-use super::endpoints::{Call, Endpoint, Endpoints, TRY_TIMEOUT, retry_delays};
+use super::endpoints::{Call, Endpoint, Endpoints, Purpose, TRY_TIMEOUT, retry_delays};
 use super::keep_running::keep_running;
 use super::keys::{Keys, range_end};
 use super::ring::{self, keys_only, revision_of, term_of};
-use super::status;
+use super::status::{self, Failure};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jitter::jittered;
 use crate::suspend::Sleeps;
@@ -451,7 +451,7 @@ impl Shared {
     async fn follow(&self) -> &'static str {
         let mut delays = retry_delays();
         loop {
-            let endpoint = self.endpoints.pick();
+            let endpoint = self.endpoints.pick(Purpose::Watches);
             let opened_at = Instant::now();
             let ended = self.watch_on(&endpoint).await;
             self.tells_progress.store(false, Ordering::Release);
@@ -520,7 +520,10 @@ impl Shared {
             }
             if message.canceled() {
                 let reason = message.cancel_reason();
-                if status::is_token_message(reason) || reason.contains("permission denied") {
+                if matches!(
+                    status::classify_cancel(reason),
+                    Failure::Token | Failure::Permission
+                ) {
                     endpoint.connection.forget_token();
                 }
                 return Err(format!("canceled: {reason}"));
@@ -587,19 +590,23 @@ impl Shared {
         let live_prefix = self.keys.live_prefix();
         let ring_prefix = self.keys.ring_prefix();
         endpoint
-            .attempt(TRY_TIMEOUT * 2, |client: Client| async move {
-                let mut stream = client
-                    .watch_client()
-                    .max_decoding_message_size(MAX_MESSAGE)
-                    .watch(live_prefix, options(live_prefix, live_from.unwrap_or(0)))
-                    .await?;
-                if let Some(ring_from) = ring_from {
-                    stream
-                        .watch(ring_prefix, options(ring_prefix, ring_from))
+            .attempt(
+                Purpose::Watches,
+                TRY_TIMEOUT * 2,
+                |client: Client| async move {
+                    let mut stream = client
+                        .watch_client()
+                        .max_decoding_message_size(MAX_MESSAGE)
+                        .watch(live_prefix, options(live_prefix, live_from.unwrap_or(0)))
                         .await?;
-                }
-                Ok(stream)
-            })
+                    if let Some(ring_from) = ring_from {
+                        stream
+                            .watch(ring_prefix, options(ring_prefix, ring_from))
+                            .await?;
+                    }
+                    Ok(stream)
+                },
+            )
             .await
             .map_err(|error| error.cause.text)
     }

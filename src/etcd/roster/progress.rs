@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use etcd_client::Client;
 
-use crate::etcd::endpoints::{Endpoint, TRY_TIMEOUT};
+use crate::etcd::endpoints::{Endpoint, Purpose, TRY_TIMEOUT};
 
 /// The watch id of an answer about all watches of a stream.
 pub(super) const OF_ALL_WATCHES: i64 = -1;
@@ -17,9 +17,11 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The member behind this endpoint, if it can be asked. If it does not tell its version, it cannot.
 pub(super) async fn trusted_member(endpoint: &Arc<Endpoint>) -> Option<u64> {
-    let status = endpoint.attempt(TRY_TIMEOUT, |client: Client| async move {
-        client.maintenance_client().status().await
-    });
+    let status = endpoint.attempt(
+        Purpose::Requests,
+        TRY_TIMEOUT,
+        |client: Client| async move { client.maintenance_client().status().await },
+    );
     let status = status.await.ok()?;
     let member = status.header()?.member_id();
     can_be_trusted(status.version()).then_some(member)

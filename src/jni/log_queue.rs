@@ -1,21 +1,20 @@
 //! Log records on their way to SLF4J: queued here, fetched by a Java thread.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::collections::VecDeque;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::wire::{put_i32, put_text};
 
 /// A burst longer than this loses its end; how many records were lost is then logged.
 const CAPACITY: usize = 4096;
-/// Records in one answer.
-const BATCH: usize = 512;
+/// A longer message loses its end, so that each record fits into Java's buffer.
+const LONGEST_MESSAGE: usize = 8 * 1024;
 
-static QUEUE: OnceLock<Queue> = OnceLock::new();
+static QUEUE: LazyLock<Queue> = LazyLock::new(Queue::default);
 
 struct Entry {
     level: Level,
@@ -23,24 +22,22 @@ struct Entry {
     message: String,
 }
 
+#[derive(Default)]
 struct Queue {
-    sender: SyncSender<Entry>,
-    receiver: Mutex<Receiver<Entry>>,
-    lost: AtomicU64,
+    entries: Mutex<Entries>,
+    added: Condvar,
+}
+
+#[derive(Default)]
+struct Entries {
+    waiting: VecDeque<Entry>,
+    lost: u64,
 }
 
 /// Makes the queue the logger of this copy of the library. Nothing is recorded before [`set_level`] says so.
 pub(super) fn install() {
-    let queue = QUEUE.get_or_init(|| {
-        let (sender, receiver) = sync_channel(CAPACITY);
-        Queue {
-            sender,
-            receiver: Mutex::new(receiver),
-            lost: AtomicU64::new(0),
-        }
-    });
     // Refused only if there is a logger already, in a host that logs this library's records its own way.
-    let _ = log::set_logger(queue);
+    let _ = log::set_logger(&*QUEUE);
 }
 
 /// 0 is off, 1 errors only, to 5 for everything.
@@ -55,31 +52,50 @@ pub(super) fn set_level(level: i32) {
     });
 }
 
-/// A list of records: level, target, message.
-pub(super) fn next(timeout: Duration) -> Option<Vec<u8>> {
-    let queue = QUEUE.get()?;
-    let receiver = queue.receiver.lock();
-    let mut entries = vec![receiver.recv_timeout(timeout).ok()?];
-    entries.extend(receiver.try_iter().take(BATCH - 1));
-    drop(receiver);
-    let lost = queue.lost.swap(0, Ordering::Relaxed);
-    if lost > 0 {
-        entries.push(Entry {
+/// Waits for a record. Returns whether there is one.
+pub(super) fn wait(timeout: Duration) -> bool {
+    let mut entries = QUEUE.entries.lock();
+    if entries.waiting.is_empty() {
+        QUEUE.added.wait_for(&mut entries, timeout);
+    }
+    !entries.waiting.is_empty()
+}
+
+/// As many records as fit into so many bytes, each of them level, target and message.
+pub(super) fn next(limit: usize) -> Vec<u8> {
+    let mut entries = QUEUE.entries.lock();
+    let mut out = Vec::new();
+    if entries.lost > 0 {
+        let count = std::mem::take(&mut entries.lost);
+        entries.waiting.push_front(Entry {
             level: Level::Warn,
             target: module_path!().to_string(),
-            message: format!(
-                "{lost} log records were lost, because more came than could be written"
-            ),
+            message: format!("Java did not take log records in time; {count} were dropped"),
         });
     }
-    let mut out = Vec::new();
-    put_i32(&mut out, entries.len() as i32);
-    for entry in entries {
+    while let Some(entry) = entries.waiting.front() {
+        let length = 3 * size_of::<i32>() + entry.target.len() + entry.message.len();
+        if out.len() + length > limit {
+            break;
+        }
         put_i32(&mut out, entry.level as i32);
         put_text(&mut out, Some(&entry.target));
         put_text(&mut out, Some(&entry.message));
+        entries.waiting.pop_front();
     }
-    Some(out)
+    out
+}
+
+/// The message, or its beginning and how much of it is missing.
+fn shortened(mut message: String) -> String {
+    if message.len() > LONGEST_MESSAGE {
+        let whole = |&end: &usize| message.is_char_boundary(end);
+        let end = (0..=LONGEST_MESSAGE).rev().find(whole).unwrap_or(0);
+        let missing = message.len() - end;
+        message.truncate(end);
+        message.push_str(&format!("... ({missing} bytes more)"));
+    }
+    message
 }
 
 impl Log for Queue {
@@ -95,12 +111,31 @@ impl Log for Queue {
         let entry = Entry {
             level: record.level(),
             target: record.target().to_string(),
-            message: record.args().to_string(),
+            message: shortened(record.args().to_string()),
         };
-        if self.sender.try_send(entry).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let mut entries = self.entries.lock();
+        if entries.waiting.len() < CAPACITY {
+            entries.waiting.push_back(entry);
+            drop(entries);
+            self.added.notify_one();
+        } else {
+            entries.lost += 1;
         }
     }
 
     fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_keeps_its_beginning() {
+        assert_eq!(shortened("short".to_string()), "short");
+        let long = shortened("\u{e4}".repeat(LONGEST_MESSAGE));
+        assert!(long.starts_with("\u{e4}\u{e4}"));
+        assert!(long.ends_with("... (8192 bytes more)"), "{}", &long[8190..]);
+        assert!(long.len() < LONGEST_MESSAGE + 100);
+    }
 }

@@ -1,35 +1,36 @@
-//! The open managers, by the ids that Java holds.
+//! The open managers, by the ids that Java gave them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::session_of;
 use super::wire::{self, Reply};
-use crate::config::Config;
-use crate::error::Result;
-use crate::etcd::Clusters;
 use crate::membership::Membership;
 use crate::view::ClusterView;
 
-/// Read for every listing, without a lock; written when a manager is opened or closed.
-static MANAGERS: LazyLock<ArcSwap<HashMap<i64, Arc<Manager>>>> = LazyLock::new(ArcSwap::default);
-static NEXT_ID: AtomicI64 = AtomicI64::new(1);
+/// Read for every listing, without a lock; written when a manager is opened or closed. `None` while it is being opened.
+static MANAGERS: LazyLock<ArcSwap<HashMap<i64, Option<Arc<Manager>>>>> =
+    LazyLock::new(ArcSwap::default);
 
 /// An open manager and the bytes of its latest view.
 pub(super) struct Manager {
     pub(super) membership: Membership,
+    /// How long one operation may take.
+    pub(super) limit: Duration,
     encoded: Mutex<Option<(Arc<ClusterView>, Reply)>>,
 }
 
 impl Manager {
-    pub(super) async fn open(config: Config, clusters: &'static Clusters) -> Result<Manager> {
-        Ok(Manager {
-            membership: Membership::open_aside(config, clusters).await?,
+    pub(super) fn new(membership: Membership, limit: Duration) -> Manager {
+        Manager {
+            membership,
+            limit,
             encoded: Mutex::new(None),
-        })
+        }
     }
 
     /// The view for Java, encoded once per change; nothing if Java has it already.
@@ -49,20 +50,30 @@ impl Manager {
     }
 }
 
-/// Ids are never used again.
-pub(super) fn add(manager: Manager) -> i64 {
-    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let manager = Arc::new(manager);
+/// Marks a manager as being opened.
+pub(super) fn reserve(id: i64) {
     MANAGERS.rcu(|managers| {
         let mut managers = HashMap::clone(managers);
-        managers.insert(id, manager.clone());
+        managers.insert(id, None);
         managers
     });
-    id
+}
+
+/// Makes the manager known, unless it was removed while it was being opened.
+pub(super) fn add(id: i64, manager: Manager) -> bool {
+    let manager = Arc::new(manager);
+    let before = MANAGERS.rcu(|managers| {
+        let mut managers = HashMap::clone(managers);
+        if let Some(reserved) = managers.get_mut(&id) {
+            *reserved = Some(manager.clone());
+        }
+        managers
+    });
+    before.contains_key(&id)
 }
 
 pub(super) fn find(id: i64) -> Option<Arc<Manager>> {
-    MANAGERS.load().get(&id).cloned()
+    MANAGERS.load().get(&id).cloned().flatten()
 }
 
 /// Only one caller gets the manager.
@@ -72,9 +83,16 @@ pub(super) fn remove(id: i64) -> Option<Arc<Manager>> {
         managers.remove(&id);
         managers
     });
-    before.get(&id).cloned()
+    before.get(&id).cloned().flatten()
 }
 
 pub(super) fn all() -> Vec<Arc<Manager>> {
-    MANAGERS.load().values().cloned().collect()
+    MANAGERS.load().values().flatten().cloned().collect()
+}
+
+/// Whether the session has managers, open ones or such as are being opened.
+pub(super) fn any(session: i64) -> bool {
+    let managers = MANAGERS.load();
+    let mut ids = managers.keys();
+    ids.any(|&id| session_of(id) == session)
 }

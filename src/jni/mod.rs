@@ -1,8 +1,12 @@
-//! The Java door: the native methods of `alluxio.membership.bridge.internal.Natives`.
+//! The Java bindings: the native methods of `alluxio.membership.bridge.internal.Natives`.
 //!
-//! Java holds ids, never pointers. Everything that can wait is an *operation*: started by one call, waited for by
-//! others in short slices, so that an interrupted Java thread comes back soon. Results and expected errors cross as one
-//! byte array (see [`wire`]); exceptions are made in Java. No thread of this library ever enters the JVM.
+//! Java holds ids, never pointers, and chooses them. Everything that can wait is an *operation*: one call starts it, the
+//! caller waits in Java, and Java's poll thread learns which operations have finished. Only the poll thread and the log
+//! thread of Java block in here, so no virtual thread is ever pinned.
+//!
+//! Results and expected errors cross as bytes (see [`wire`]), in arrays that Java allocates. Nothing in here allocates
+//! on the Java heap or throws: the `jni` crate does not survive a full heap. No thread of this library ever enters the
+//! JVM.
 
 mod log_queue;
 mod managers;
@@ -11,26 +15,34 @@ mod wire;
 
 use std::any::Any;
 use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use ::jni::errors::{ErrorPolicy, Result as JniResult};
-use ::jni::objects::{JByteArray, JClass};
-use ::jni::sys::{jint, jlong};
-use ::jni::{Env, EnvUnowned, NativeMethod, jni_str, native_method};
+use ::jni::objects::{JByteArray, JClass, JLongArray};
+use ::jni::sys::{jboolean, jint, jlong};
+use ::jni::{Env, EnvUnowned, NativeMethod, native_method};
 use zeroize::Zeroizing;
 
-use crate::config::{Config, Properties};
+use crate::config::{Backend, Config, Properties};
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{HostLiveness, HostPulse};
-use crate::membership::JoinOptions;
+use crate::etcd::{HostLiveness, HostPulse, side_by_side};
+use crate::membership::{JoinOptions, Membership};
 use crate::runtime::runtime;
 use crate::worker::WorkerIdentity;
 use managers::Manager;
 use wire::{Reader, Reply};
 
 /// Must equal `Natives.INTERFACE`. Counts up with every change of a native method or of the byte encoding.
-const INTERFACE: jint = 1;
+const INTERFACE: jint = 2;
+
+/// An id is the number of a session in the high bits, and a number of Java's below. Must equal `Natives.SESSION_SHIFT`.
+const SESSION_SHIFT: u32 = 40;
+
+/// A session is one class loader that has bound the natives. A JVM may bind one image of the library for several class
+/// loaders, one after another, whose ids must differ.
+static SESSIONS: AtomicI64 = AtomicI64::new(1);
 
 /// A JVM whose threads no longer run must lose its leases, though this library's threads would go on.
 static PULSE: LazyLock<(HostPulse, HostLiveness)> = LazyLock::new(HostPulse::new);
@@ -38,34 +50,39 @@ static PULSE: LazyLock<(HostPulse, HostLiveness)> = LazyLock::new(HostPulse::new
 /// The only exported symbol. It gets the class whose natives it binds, so it works for every class loader.
 const _: NativeMethod = native_method! {
     java_type = "alluxio.membership.bridge.internal.Natives",
-    error_policy = ThrowDefect,
-    static extern fn register(interface: jint) -> jbyte[],
+    error_policy = LogBug,
+    static extern fn register(interface: jint, reply: jbyte[]) -> jint,
 };
 
 const NATIVES: &[NativeMethod] = &[
-    native_method! { error_policy = ThrowDefect, static fn open(properties: jbyte[]) -> jbyte[] },
+    native_method! { error_policy = LogBug, static fn open(operation: jlong, manager: jlong, request: jbyte[]) -> jlong },
+    native_method! { error_policy = LogBug, static fn discard(manager: jlong) -> void },
     native_method! { static raw fn current_version(manager: jlong) -> jlong },
-    native_method! { error_policy = ThrowDefect, static fn view(manager: jlong, known_version: jlong) -> jlong },
-    native_method! { error_policy = ThrowDefect, static fn wait_for_change(manager: jlong, version: jlong, millis: jlong) -> jlong },
-    native_method! { error_policy = ThrowDefect, static fn join(manager: jlong, worker: jbyte[], k8s_deployment: jint) -> jlong },
-    native_method! { error_policy = ThrowDefect, static fn show_all_members(manager: jlong) -> jlong },
-    native_method! { error_policy = ThrowDefect, static fn stop_heart_beat(manager: jlong, identity: jbyte[]) -> jlong },
-    native_method! { error_policy = ThrowDefect, static fn decommission(manager: jlong, identity: jbyte[]) -> jlong },
-    native_method! { error_policy = ThrowDefect, static fn leave(manager: jlong) -> jlong },
-    native_method! { error_policy = ThrowDefect, static fn close(manager: jlong) -> jlong },
-    native_method! { error_policy = ThrowDefect, static fn leave_on_shutdown() -> jlong },
-    native_method! { error_policy = ThrowDefect, static fn beat() -> void },
-    native_method! { error_policy = ThrowDefect, static fn await_result(operation: jlong, millis: jint) -> jbyte[] },
-    native_method! { error_policy = ThrowDefect, static fn abandon(operation: jlong) -> void },
-    native_method! { error_policy = ThrowDefect, static fn next_log_records(millis: jint) -> jbyte[] },
-    native_method! { error_policy = ThrowDefect, static fn set_log_level(level: jint) -> void },
+    native_method! { error_policy = LogBug, static fn view(operation: jlong, manager: jlong, known_version: jlong) -> jlong },
+    native_method! { error_policy = LogBug, static fn wait_for_change(operation: jlong, manager: jlong, version: jlong, millis: jlong) -> jlong },
+    native_method! { error_policy = LogBug, static fn join(operation: jlong, manager: jlong, worker: jbyte[], k8s_deployment: jint) -> jlong },
+    native_method! { error_policy = LogBug, static fn show_all_members(operation: jlong, manager: jlong) -> jlong },
+    native_method! { error_policy = LogBug, static fn stop_heart_beat(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong },
+    native_method! { error_policy = LogBug, static fn decommission(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong },
+    native_method! { error_policy = LogBug, static fn leave(operation: jlong, manager: jlong) -> jlong },
+    native_method! { error_policy = LogBug, static fn close(operation: jlong, manager: jlong) -> jlong },
+    native_method! { error_policy = LogBug, static fn leave_on_shutdown(operation: jlong) -> jlong },
+    native_method! { error_policy = LogBug, static fn poll(session: jlong, finished: jlong[], millis: jint) -> jint },
+    native_method! { error_policy = LogBug, static fn fetch(operation: jlong, into: jbyte[]) -> jint },
+    native_method! { error_policy = LogBug, static fn release(operation: jlong) -> void },
+    native_method! { error_policy = LogBug, static fn detach(operation: jlong) -> jboolean },
+    native_method! { error_policy = LogBug, static fn is_unused(session: jlong) -> jboolean },
+    native_method! { error_policy = LogBug, static fn await_log_records(millis: jint) -> jboolean },
+    native_method! { error_policy = LogBug, static fn next_log_records(into: jbyte[]) -> jint },
+    native_method! { error_policy = LogBug, static fn set_log_level(level: jint) -> void },
 ];
 
 fn register<'local>(
     env: &mut Env<'local>,
     class: JClass<'local>,
     interface: jint,
-) -> JniResult<JByteArray<'local>> {
+    reply: JByteArray<'local>,
+) -> JniResult<jint> {
     if interface != INTERFACE {
         let error = Error::new(
             ErrorKind::Internal,
@@ -75,40 +92,101 @@ fn register<'local>(
                 env!("CARGO_PKG_VERSION")
             ),
         );
-        return env.byte_array_from_slice(&wire::error(&error));
+        return fill(env, &reply, &wire::error(&error));
     }
     // SAFETY: `native_method!` made each entry from a function of exactly this signature, and all of them are static,
     // as they are in the Java class.
     unsafe { env.register_native_methods(&class, NATIVES)? };
     log_queue::install();
-    env.byte_array_from_slice(&wire::text(env!("CARGO_PKG_VERSION")))
+    let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
+    fill(
+        env,
+        &reply,
+        &wire::session(session, env!("CARGO_PKG_VERSION")),
+    )
 }
 
+/// Starts to open a manager under this id. The caller discards the id unless that succeeds.
 fn open<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
-    properties: JByteArray<'local>,
-) -> JniResult<JByteArray<'local>> {
+    operation: jlong,
+    manager: jlong,
+    request: JByteArray<'local>,
+) -> JniResult<jlong> {
     // A password may be in it.
-    let request = Zeroizing::new(env.convert_byte_array(&properties)?);
-    let reply = match open_manager(&request) {
-        Ok(id) => wire::id(id),
-        Err(error) => wire::error(&error),
+    let request = Zeroizing::new(env.convert_byte_array(&request)?);
+    managers::reserve(manager);
+    let (origin, config) = match read_opening(&request) {
+        Ok(opening) => opening,
+        Err(error) => {
+            operations::fail(operation, error);
+            return Ok(0);
+        }
     };
-    env.byte_array_from_slice(&reply)
+    let limit = config.operation_timeout();
+    operations::start(operation, async move {
+        let what = summary(&config);
+        let membership = Membership::open_aside(config, runtime()?.clusters()).await?;
+        if !managers::add(manager, Manager::new(membership, limit)) {
+            return Err(closed());
+        }
+        log::info!(
+            "Opened {what}; alluxio-membership {} from {origin}",
+            env!("CARGO_PKG_VERSION")
+        );
+        Ok(wire::nothing())
+    });
+    Ok(to_millis(limit))
 }
 
-fn open_manager(request: &[u8]) -> Result<i64> {
+/// Where Java loaded the library from, and the configuration.
+fn read_opening(request: &[u8]) -> Result<(String, Config)> {
     let mut reader = Reader::new(request);
+    let origin = reader.text()?.to_string();
     let mut properties = Properties::new();
     for _ in 0..reader.count()? {
         properties.set(reader.text()?, reader.text()?);
     }
-    let config = Config::from_properties(&properties)?;
-    let runtime = runtime()?;
-    // On the runtime, because opening may start tasks, and a panic in there must stay an error.
-    let manager = runtime.block_on(Manager::open(config, runtime.clusters()))?;
-    Ok(managers::add(manager))
+    Ok((origin, Config::from_properties(&properties)?))
+}
+
+/// What a manager of this configuration gives access to.
+fn summary(config: &Config) -> String {
+    match &config.backend {
+        Backend::Static(config) => format!("the hosts file {}", config.hosts_file.display()),
+        Backend::Etcd(config) => {
+            let user = config.credentials.as_ref();
+            format!(
+                "cluster {} at {} ({}, {})",
+                config.cluster_name,
+                config.endpoints.join(", "),
+                user.map_or_else(
+                    || "no user".to_string(),
+                    |it| format!("user {}", it.username)
+                ),
+                if config.tls.is_some() {
+                    "TLS"
+                } else {
+                    "no TLS"
+                },
+            )
+        }
+    }
+}
+
+/// Closes a manager without a caller that waits for it.
+fn discard<'local>(_env: &mut Env<'local>, _class: JClass<'local>, id: jlong) -> JniResult<()> {
+    if let Some(manager) = managers::remove(id)
+        && let Ok(runtime) = runtime()
+    {
+        runtime.spawn(async move {
+            if let Err(error) = manager.membership.close().await {
+                log::warn!("{error}");
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Called for every listing in Java, so it does without an environment; nothing but a number crosses.
@@ -126,10 +204,11 @@ fn current_version<'local>(
 fn view<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
+    operation: jlong,
     manager: jlong,
     known_version: jlong,
 ) -> JniResult<jlong> {
-    Ok(on_manager(manager, move |manager| async move {
+    Ok(on_manager(operation, manager, move |manager| async move {
         let view = manager.membership.view().await?;
         Ok(manager.encoded(&view, known_version as u64))
     }))
@@ -138,29 +217,33 @@ fn view<'local>(
 fn wait_for_change<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
+    operation: jlong,
     manager: jlong,
     version: jlong,
     millis: jlong,
 ) -> JniResult<jlong> {
-    Ok(on_manager(manager, move |manager| async move {
-        let timeout = Duration::from_millis(millis.max(0) as u64);
+    let limit = on_manager(operation, manager, move |manager| async move {
+        let timeout = from_millis(millis);
         let changed = manager
             .membership
             .wait_for_change(version as u64, timeout)
             .await?;
         Ok(changed.map_or_else(wire::nothing, |view| manager.encoded(&view, version as u64)))
-    }))
+    });
+    Ok(limit.saturating_add(millis.max(0)))
 }
 
 fn join<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
+    operation: jlong,
     manager: jlong,
     worker: JByteArray<'local>,
     k8s_deployment: jint,
 ) -> JniResult<jlong> {
     let request = env.convert_byte_array(&worker)?;
-    Ok(on_manager(manager, move |manager| async move {
+    PULSE.0.beat();
+    Ok(on_manager(operation, manager, move |manager| async move {
         let worker = Reader::new(&request).worker()?;
         let k8s_deployment = match k8s_deployment {
             0 => Some(false),
@@ -179,9 +262,10 @@ fn join<'local>(
 fn show_all_members<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
+    operation: jlong,
     manager: jlong,
 ) -> JniResult<jlong> {
-    Ok(on_manager(manager, |manager| async move {
+    Ok(on_manager(operation, manager, |manager| async move {
         Ok(wire::text(&manager.membership.show_all_members().await?))
     }))
 }
@@ -189,11 +273,12 @@ fn show_all_members<'local>(
 fn stop_heart_beat<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
+    operation: jlong,
     manager: jlong,
     identity: JByteArray<'local>,
 ) -> JniResult<jlong> {
     let identity = env.convert_byte_array(&identity)?;
-    Ok(on_manager(manager, move |manager| async move {
+    Ok(on_manager(operation, manager, move |manager| async move {
         manager
             .membership
             .stop_heartbeat(&identity_from(&identity)?)
@@ -205,11 +290,12 @@ fn stop_heart_beat<'local>(
 fn decommission<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
+    operation: jlong,
     manager: jlong,
     identity: JByteArray<'local>,
 ) -> JniResult<jlong> {
     let identity = env.convert_byte_array(&identity)?;
-    Ok(on_manager(manager, move |manager| async move {
+    Ok(on_manager(operation, manager, move |manager| async move {
         manager
             .membership
             .decommission(&identity_from(&identity)?)
@@ -221,9 +307,10 @@ fn decommission<'local>(
 fn leave<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
+    operation: jlong,
     manager: jlong,
 ) -> JniResult<jlong> {
-    Ok(on_manager(manager, |manager| async move {
+    Ok(on_manager(operation, manager, |manager| async move {
         manager.membership.leave().await?;
         Ok(wire::nothing())
     }))
@@ -233,76 +320,116 @@ fn leave<'local>(
 fn close<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
+    operation: jlong,
     manager: jlong,
 ) -> JniResult<jlong> {
     let manager = managers::remove(manager);
-    Ok(operations::start(async move {
+    let limit = manager
+        .as_ref()
+        .map_or(Duration::ZERO, |manager| manager.limit);
+    operations::start(operation, async move {
         if let Some(manager) = manager {
             manager.membership.close().await?;
         }
         Ok(wire::nothing())
-    }))
+    });
+    Ok(to_millis(limit))
 }
 
-/// A sign of life of the JVM.
-fn beat<'local>(_env: &mut Env<'local>, _class: JClass<'local>) -> JniResult<()> {
-    PULSE.0.beat();
-    Ok(())
-}
-
-fn leave_on_shutdown<'local>(_env: &mut Env<'local>, _class: JClass<'local>) -> JniResult<jlong> {
-    Ok(operations::start(async {
-        let mut leaving = tokio::task::JoinSet::new();
-        for manager in managers::all()
+/// Closes every manager whose workers leave when the process ends.
+fn leave_on_shutdown<'local>(
+    _env: &mut Env<'local>,
+    _class: JClass<'local>,
+    operation: jlong,
+) -> JniResult<jlong> {
+    let mut leaving = managers::all();
+    leaving.retain(|manager| manager.membership.leaves_on_shutdown());
+    let limits = leaving.iter().map(|manager| manager.limit);
+    let limit = limits.max().unwrap_or_default();
+    operations::start(operation, async move {
+        // Closing, unlike leaving, also ends joins that are under way, and refuses later ones.
+        let closes = leaving
             .into_iter()
-            .filter(|manager| manager.membership.leaves_on_shutdown())
-        {
-            leaving.spawn(async move { manager.membership.leave().await });
-        }
-        let mut first_error = Ok(wire::nothing());
-        while let Some(result) = leaving.join_next().await {
-            if let Ok(Err(error)) = result
-                && first_error.is_ok()
-            {
-                first_error = Err(error);
-            }
-        }
-        first_error
-    }))
+            .map(|manager| async move { manager.membership.close().await });
+        side_by_side(closes).await?;
+        Ok(wire::nothing())
+    });
+    Ok(to_millis(limit))
 }
 
-/// The result of the operation, once; null while it is under way.
-fn await_result<'local>(
+/// Waits for finished operations, and is a sign of life of the JVM. Returns how many ids it has written.
+fn poll<'local>(
+    env: &mut Env<'local>,
+    _class: JClass<'local>,
+    session: jlong,
+    finished: JLongArray<'local>,
+    millis: jint,
+) -> JniResult<jint> {
+    PULSE.0.beat();
+    let mut ids = [0; 64];
+    let room = finished.len(env)?.min(ids.len());
+    let found = operations::poll(session, &mut ids[..room], from_millis(millis.into()));
+    finished.set_region(env, 0, &ids[..found])?;
+    Ok(found as jint)
+}
+
+/// Writes the reply of an operation and returns its length, or -1 while the operation is running. Writes nothing if the
+/// array is too short.
+fn fetch<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
     operation: jlong,
-    millis: jint,
-) -> JniResult<JByteArray<'local>> {
-    match operations::wait(operation, Duration::from_millis(millis.max(0) as u64)) {
-        Some(reply) => env.byte_array_from_slice(&reply),
-        None => Ok(JByteArray::null()),
+    into: JByteArray<'local>,
+) -> JniResult<jint> {
+    match operations::reply(operation) {
+        Some(reply) => fill(env, &into, &reply),
+        None => Ok(-1),
     }
 }
 
-fn abandon<'local>(
+fn release<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
     operation: jlong,
 ) -> JniResult<()> {
-    operations::abandon(operation);
+    operations::release(operation);
     Ok(())
 }
 
-/// Log records as soon as there are any; null when the time is over.
+fn detach<'local>(
+    _env: &mut Env<'local>,
+    _class: JClass<'local>,
+    operation: jlong,
+) -> JniResult<jboolean> {
+    Ok(operations::detach(operation))
+}
+
+/// Whether the session has neither a manager nor an operation, and no worker is kept registered in this process.
+fn is_unused<'local>(
+    _env: &mut Env<'local>,
+    _class: JClass<'local>,
+    session: jlong,
+) -> JniResult<jboolean> {
+    // One listener is `PULSE` itself.
+    Ok(!managers::any(session) && !operations::any(session) && PULSE.0.listeners() <= 1)
+}
+
+fn await_log_records<'local>(
+    _env: &mut Env<'local>,
+    _class: JClass<'local>,
+    millis: jint,
+) -> JniResult<jboolean> {
+    Ok(log_queue::wait(from_millis(millis.into())))
+}
+
+/// Writes log records and returns the length of what it wrote.
 fn next_log_records<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
-    millis: jint,
-) -> JniResult<JByteArray<'local>> {
-    match log_queue::next(Duration::from_millis(millis.max(0) as u64)) {
-        Some(records) => env.byte_array_from_slice(&records),
-        None => Ok(JByteArray::null()),
-    }
+    into: JByteArray<'local>,
+) -> JniResult<jint> {
+    let records = log_queue::next(into.len(env)?);
+    fill(env, &into, &records)
 }
 
 fn set_log_level<'local>(
@@ -314,61 +441,91 @@ fn set_log_level<'local>(
     Ok(())
 }
 
-/// Starts an operation on an open manager; on another id it fails with `Closed`.
-fn on_manager<F, Fut>(id: jlong, work: F) -> jlong
+/// Starts an operation on an open manager; on another id it fails with `Closed`. Returns how many milliseconds it may
+/// take.
+fn on_manager<F, Fut>(operation: jlong, id: jlong, work: F) -> jlong
 where
     F: FnOnce(Arc<Manager>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Reply>> + Send + 'static,
 {
     // Looked up before the operation starts: a close that follows this call must not make it fail to find the manager.
-    let manager = managers::find(id);
-    operations::start(async move {
-        match manager {
-            Some(manager) => work(manager).await,
-            None => Err(Error::new(
-                ErrorKind::Closed,
-                "The membership manager is closed",
-            )),
+    match managers::find(id) {
+        Some(manager) => {
+            let limit = manager.limit;
+            // In a task, so that a panic in `work` itself is the operation's error too.
+            operations::start(operation, async move { work(manager).await });
+            to_millis(limit)
         }
-    })
+        None => {
+            operations::fail(operation, closed());
+            0
+        }
+    }
+}
+
+/// Copies the bytes into the array if there is room for them. Returns how many they are.
+fn fill(env: &Env<'_>, into: &JByteArray<'_>, bytes: &[u8]) -> JniResult<jint> {
+    if bytes.len() <= into.len(env)? {
+        // SAFETY: a byte is a valid `i8`, whatever its bits, and of the same size and alignment.
+        let signed = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) };
+        into.set_region(env, 0, signed)?;
+    }
+    Ok(bytes.len() as jint)
+}
+
+fn session_of(id: i64) -> i64 {
+    id >> SESSION_SHIFT
+}
+
+fn to_millis(duration: Duration) -> jlong {
+    jlong::try_from(duration.as_millis()).unwrap_or(jlong::MAX)
+}
+
+fn from_millis(millis: jlong) -> Duration {
+    Duration::from_millis(millis.max(0) as u64)
 }
 
 fn identity_from(bytes: &[u8]) -> Result<WorkerIdentity> {
     WorkerIdentity::parse(&String::from_utf8_lossy(bytes))
 }
 
-/// For what is not an expected error: a failed JNI call (an exception may be pending already) and a panic on the
-/// calling thread become a `RuntimeException`.
-struct ThrowDefect;
+fn closed() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "This membership manager is closed; open another one",
+    )
+}
 
-impl<T: Default, E: std::error::Error> ErrorPolicy<T, E> for ThrowDefect {
+fn bug(text: &str) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("A bug in the membership library: {text}"),
+    )
+}
+
+/// For a failed JNI call and a panic on the calling thread. Throwing would need memory of the JVM, so they are logged; an
+/// operation that was not started for that reason does not exist, as its caller is told.
+struct LogBug;
+
+impl<T: Default, E: std::error::Error> ErrorPolicy<T, E> for LogBug {
     type Captures<'unowned_env_local: 'native_method, 'native_method> = ();
 
     fn on_error<'unowned_env_local: 'native_method, 'native_method>(
-        env: &mut Env<'unowned_env_local>,
+        _env: &mut Env<'unowned_env_local>,
         _captures: &mut Self::Captures<'unowned_env_local, 'native_method>,
         error: E,
     ) -> JniResult<T> {
-        throw_defect(env, &error.to_string());
+        log::error!("{}", bug(&error.to_string()));
         Ok(T::default())
     }
 
     fn on_panic<'unowned_env_local: 'native_method, 'native_method>(
-        env: &mut Env<'unowned_env_local>,
+        _env: &mut Env<'unowned_env_local>,
         _captures: &mut Self::Captures<'unowned_env_local, 'native_method>,
         payload: Box<dyn Any + Send + 'static>,
     ) -> JniResult<T> {
-        throw_defect(env, &panic_text(&*payload));
+        log::error!("{}", bug(&panic_text(&*payload)));
         Ok(T::default())
-    }
-}
-
-fn throw_defect(env: &mut Env<'_>, text: &str) {
-    if !env.exception_check() {
-        let text =
-            ::jni::strings::JNIString::new(format!("A defect in the membership library: {text}"));
-        // The call itself reports the exception it threw as an error.
-        let _ = env.throw_new(jni_str!("java/lang/RuntimeException"), text);
     }
 }
 

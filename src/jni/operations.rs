@@ -1,99 +1,191 @@
-//! Operations that a Java thread has started and waits for.
+//! Operations that a Java thread has started, and what became of them.
+//!
+//! Java chooses the ids, waits in Java, and learns from [`poll`] which operations have finished. A reply stays until
+//! Java releases the operation: a Java thread without memory for it may ask again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::task::AbortHandle;
 
-use super::panic_text;
 use super::wire::{self, Reply};
+use super::{bug, panic_text, session_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::runtime;
 
-static OPERATIONS: LazyLock<Mutex<HashMap<i64, Arc<Operation>>>> = LazyLock::new(Mutex::default);
-static NEXT_ID: AtomicI64 = AtomicI64::new(1);
+static OPERATIONS: LazyLock<Operations> = LazyLock::new(Operations::default);
 
-struct Operation {
-    result: Mutex<Receiver<Reply>>,
-    task: Option<AbortHandle>,
+#[derive(Default)]
+struct Operations {
+    table: Mutex<Table>,
+    /// Notified when an operation has finished.
+    finished: Condvar,
 }
 
-/// Starts the work on the runtime. Its result, an error, or what a panic said is kept until it is asked for.
-pub(super) fn start<F>(work: F) -> i64
+#[derive(Default)]
+struct Table {
+    operations: HashMap<i64, Operation>,
+    /// Operations that have finished since the last poll.
+    finished: VecDeque<i64>,
+}
+
+enum Operation {
+    /// The handle is missing for a moment, while the task is started.
+    Running(Option<AbortHandle>),
+    /// No caller waits for it; an error is logged.
+    Detached,
+    Finished(Reply),
+}
+
+/// Finishes its operation at the latest when it is dropped, as a runtime that ends does with its tasks.
+struct Unfinished(i64);
+
+impl Unfinished {
+    fn finish(self, reply: Result<Reply>) {
+        OPERATIONS.finish(self.0, reply);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let error = Error::new(
+            ErrorKind::Closed,
+            "The membership library of this process was shut down",
+        );
+        OPERATIONS.finish(self.0, Err(error));
+    }
+}
+
+impl Operations {
+    fn finish(&self, id: i64, result: Result<Reply>) {
+        let mut table = self.table.lock();
+        match table.operations.get_mut(&id) {
+            Some(operation @ Operation::Running(_)) => {
+                let reply = result.unwrap_or_else(|error| wire::error(&error));
+                *operation = Operation::Finished(reply);
+                table.finished.push_back(id);
+                drop(table);
+                self.finished.notify_all();
+            }
+            Some(Operation::Detached) => {
+                // Logged first: Java's log thread runs while there is an operation.
+                if let Err(error) = result {
+                    log::warn!("A call whose caller was interrupted has failed: {error}");
+                }
+                table.operations.remove(&id);
+            }
+            Some(Operation::Finished(_)) | None => {}
+        }
+    }
+}
+
+/// Starts the work on the runtime, under an id that is not in use. A panic becomes an error.
+pub(super) fn start<F>(id: i64, work: F)
 where
     F: Future<Output = Result<Reply>> + Send + 'static,
 {
-    let (sender, result) = sync_channel(1);
-    let task = match runtime() {
-        Ok(runtime) => {
-            let task = runtime.spawn(work);
-            let abort = task.abort_handle();
-            runtime.spawn(async move {
-                let reply = match task.await {
-                    Ok(result) => result.unwrap_or_else(|error| wire::error(&error)),
-                    Err(ended) => wire::error(&defect(ended)),
-                };
-                // Nobody listens any more if the operation was abandoned.
-                let _ = sender.send(reply);
-            });
-            Some(abort)
-        }
-        Err(error) => {
-            let _ = sender.send(wire::error(&error));
-            None
-        }
+    let mut table = OPERATIONS.table.lock();
+    table.operations.insert(id, Operation::Running(None));
+    drop(table);
+    let unfinished = Unfinished(id);
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return unfinished.finish(Err(error)),
     };
-    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let operation = Operation {
-        result: Mutex::new(result),
-        task,
-    };
-    OPERATIONS.lock().insert(id, Arc::new(operation));
-    id
+    let task = runtime.spawn(work);
+    let abort = task.abort_handle();
+    runtime.spawn(async move {
+        match task.await {
+            Ok(result) => unfinished.finish(result),
+            Err(ended) => match ended.try_into_panic() {
+                Ok(payload) => unfinished.finish(Err(bug(&panic_text(&*payload)))),
+                Err(_) => drop(unfinished),
+            },
+        }
+    });
+    let mut table = OPERATIONS.table.lock();
+    match table.operations.get_mut(&id) {
+        Some(Operation::Running(handle)) => *handle = Some(abort),
+        Some(Operation::Detached | Operation::Finished(_)) => {}
+        // Only the thread that starts an operation releases it.
+        None => abort.abort(),
+    }
 }
 
-/// The result, if there is one within this time; the operation is then over.
-pub(super) fn wait(id: i64, timeout: Duration) -> Option<Reply> {
-    let operation = OPERATIONS.lock().get(&id).cloned();
-    let reply = match operation {
-        Some(operation) => match operation.result.lock().recv_timeout(timeout) {
-            Ok(reply) => reply,
-            Err(RecvTimeoutError::Timeout) => return None,
-            Err(RecvTimeoutError::Disconnected) => wire::error(&unknown(id)),
-        },
-        None => wire::error(&unknown(id)),
-    };
-    OPERATIONS.lock().remove(&id);
-    Some(reply)
+/// Starts an operation that has failed already.
+pub(super) fn fail(id: i64, error: Error) {
+    let mut table = OPERATIONS.table.lock();
+    table.operations.insert(id, Operation::Running(None));
+    drop(table);
+    OPERATIONS.finish(id, Err(error));
 }
 
-/// Stops the work where it waits. Nothing happens if it is over.
-pub(super) fn abandon(id: i64) {
-    let operation = OPERATIONS.lock().remove(&id);
-    if let Some(task) = operation.and_then(|operation| operation.task.clone()) {
+/// Waits until operations of the session have finished, and writes their ids. Returns how many it wrote: none when the
+/// time is over.
+pub(super) fn poll(session: i64, ids: &mut [i64], timeout: Duration) -> usize {
+    let deadline = Instant::now() + timeout;
+    let mut table = OPERATIONS.table.lock();
+    loop {
+        let mut found = 0;
+        table.finished.retain(|&id| {
+            let taken = found < ids.len() && session_of(id) == session;
+            if taken {
+                ids[found] = id;
+                found += 1;
+            }
+            !taken
+        });
+        if found > 0
+            || OPERATIONS
+                .finished
+                .wait_until(&mut table, deadline)
+                .timed_out()
+        {
+            return found;
+        }
+    }
+}
+
+/// The reply; `None` while the operation is running.
+pub(super) fn reply(id: i64) -> Option<Reply> {
+    match OPERATIONS.table.lock().operations.get(&id) {
+        Some(Operation::Finished(reply)) => Some(reply.clone()),
+        Some(_) => None,
+        None => Some(wire::error(&bug(&format!("operation {id} does not exist")))),
+    }
+}
+
+/// Forgets the operation and its reply. Stops it if it is still running.
+pub(super) fn release(id: i64) {
+    let mut table = OPERATIONS.table.lock();
+    let operation = table.operations.remove(&id);
+    // Not taken by a poll yet, if the caller was faster.
+    table.finished.retain(|&finished| finished != id);
+    drop(table);
+    if let Some(Operation::Running(Some(task))) = operation {
         task.abort();
     }
 }
 
-fn defect(ended: tokio::task::JoinError) -> Error {
-    let text = match ended.try_into_panic() {
-        Ok(payload) => panic_text(&*payload),
-        Err(ended) => ended.to_string(),
-    };
-    Error::new(
-        ErrorKind::Internal,
-        format!("A defect in the membership library: {text}"),
-    )
+/// Lets the operation go on without a caller, and logs its error. Returns false if the operation has finished.
+pub(super) fn detach(id: i64) -> bool {
+    let mut table = OPERATIONS.table.lock();
+    match table.operations.get_mut(&id) {
+        Some(operation @ Operation::Running(_)) => {
+            *operation = Operation::Detached;
+            true
+        }
+        _ => false,
+    }
 }
 
-fn unknown(id: i64) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        format!("Operation {id} is not under way"),
-    )
+/// Whether the session has operations, running ones or with replies.
+pub(super) fn any(session: i64) -> bool {
+    let table = OPERATIONS.table.lock();
+    let mut ids = table.operations.keys();
+    ids.any(|&id| session_of(id) == session)
 }

@@ -35,9 +35,10 @@ pub(super) fn text(text: &str) -> Reply {
     out.into()
 }
 
-pub(super) fn id(id: i64) -> Reply {
+pub(super) fn session(session: i64, version: &str) -> Reply {
     let mut out = vec![OK];
-    put_i64(&mut out, id);
+    put_i64(&mut out, session);
+    put_text(&mut out, Some(version));
     out.into()
 }
 

@@ -107,6 +107,11 @@ impl HostPulse {
         (HostPulse(sender), HostLiveness(receiver))
     }
 
+    /// How many registrations and other holders of a [`HostLiveness`] there are.
+    pub(crate) fn listeners(&self) -> usize {
+        self.0.receiver_count()
+    }
+
     /// The program is alive.
     pub fn beat(&self) {
         self.0.send_replace(Instant::now());

@@ -68,10 +68,19 @@ abstract class NativeMembershipManager implements MembershipManager {
     Worker joining = toBridge(worker);
     boolean k8sDeployment = mConf.isSet(PropertyKey.K8S_ENV_DEPLOYMENT)
         && mConf.getBoolean(PropertyKey.K8S_ENV_DEPLOYMENT);
-    call(() -> {
-      mMembership.join(joining, k8sDeployment);
-      return null;
-    });
+    try {
+      call(() -> {
+        mMembership.join(joining, k8sDeployment);
+        return null;
+      });
+    } catch (IOException | UnavailableRuntimeException e) {
+      // Alluxio's worker logs each of its many tries as an error, with every frame.
+      LOG.debug("Failed to join {}", joining.getIdentity(), e);
+      for (Throwable thrown = e; thrown != null; thrown = thrown.getCause()) {
+        thrown.setStackTrace(new StackTraceElement[0]);
+      }
+      throw e;
+    }
   }
 
   @Override
@@ -143,7 +152,8 @@ abstract class NativeMembershipManager implements MembershipManager {
       case UNAVAILABLE:
       case UNAUTHENTICATED:
       case PERMISSION_DENIED:
-        LOG.warn("Could not tell etcd that {} stopped; listed as live until the lease ends", worker, e);
+        LOG.warn("Failed to end the registration of {} in etcd, which lists it as live until its lease ends: {}{}",
+            worker, e.getMessage(), e.getCause() == null ? "" : ": " + e.getCause().getMessage());
         break;
       default:
         throw e;

@@ -2,14 +2,24 @@ package alluxio.membership;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import alluxio.exception.runtime.UnavailableRuntimeException;
+import alluxio.membership.bridge.NativeMembership;
+import alluxio.membership.bridge.Worker;
 import alluxio.membership.testing.Await;
 import alluxio.membership.testing.ChildJvm;
+import alluxio.membership.testing.EtcdServer;
+import alluxio.membership.testing.Gate;
+import alluxio.membership.testing.Log;
 import alluxio.membership.testing.Peer;
 import alluxio.membership.testing.SharedEtcd;
 import alluxio.membership.testing.TestCluster;
 import alluxio.membership.testing.Workers;
+import alluxio.wire.WorkerIdentity;
+import alluxio.wire.WorkerInfo;
+import alluxio.wire.WorkerNetAddress;
 
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
@@ -22,6 +32,7 @@ import java.util.Arrays;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
 /** How JVMs with our jar end, and what the cluster sees of it. */
@@ -159,6 +170,126 @@ class JvmLifeTest {
       jvm.send(Peer.RETURN);
       assertEquals(0, jvm.awaitExit());
       assertFalse(jvm.output().contains("alluxio.membership.native"), jvm.output());
+    }
+  }
+
+  /** Alluxio's log pattern has no logger, but file and line, which are the same for all records of the library. */
+  @Test
+  void openingIsLoggedInOneLine() throws Exception {
+    mCluster.with("alluxio.cluster.name", "logged");
+    try (ChildJvm jvm = startJoined("-Dtest.log.level=info")) {
+      Await.until("the line", 60, () -> jvm.output().contains("Opened "));
+      assertTrue(jvm.output().matches("(?s).* INFO alluxio\\.membership\\.native\\.jni - alluxio\\.membership\\.native\\.jni: "
+          + "Opened cluster logged at " + ETCD.server().endpoint() + " \\(no user, no TLS\\); "
+          + "alluxio-membership \\d\\S* from /\\S*/classes/, copied to /.*"), jvm.output());
+      jvm.send(Peer.RETURN);
+      assertEquals(0, jvm.awaitExit());
+    }
+  }
+
+  /** Alluxio's worker logs what it is thrown at each of its tries. */
+  @Test
+  void aFailedJoinHasItsFramesInTheDebugLogOnly() throws Exception {
+    try (EtcdServer etcd = EtcdServer.start(); Log log = Log.of(NativeMembershipManager.class.getName())) {
+      TestCluster cluster = new TestCluster(etcd, "ETCD").with("alluxio.membership.native.operation.timeout", "1s");
+      MembershipManager manager = MembershipManager.Factory.create(cluster.conf());
+      etcd.stopProcess();
+      WorkerInfo worker = new WorkerInfo().setIdentity(WorkerIdentity.ParserV0.INSTANCE.fromLong(1L))
+          .setAddress(new WorkerNetAddress().setHost("h"));
+      UnavailableRuntimeException error =
+          assertThrows(UnavailableRuntimeException.class, () -> manager.join(worker));
+      for (Throwable thrown = error; thrown != null; thrown = thrown.getCause()) {
+        assertEquals(0, thrown.getStackTrace().length, thrown.toString());
+      }
+      assertTrue(error.getMessage().contains(etcd.endpoint()) || error.getCause().getMessage().contains(etcd.endpoint()),
+          error.toString());
+      assertEquals("", log.text());
+      manager.close();
+    }
+  }
+
+  /** As frameworks do with the threads of a group. */
+  @Test
+  void interruptsOfTheLibrarysThreadsCostNoLease() throws Exception {
+    mCluster.with("alluxio.worker.failure.detection.timeout", "2s");
+    try (MembershipManager manager = MembershipManager.Factory.create(mCluster.conf())) {
+      WorkerIdentity identity = WorkerIdentity.ParserV0.INSTANCE.fromLong(1L);
+      manager.join(new WorkerInfo().setIdentity(identity).setAddress(new WorkerNetAddress().setHost("h")));
+      String key = mCluster.liveKey(identity.toString());
+      long lease = ETCD.server().get(key).get(key).getLease();
+      long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(6);
+      while (System.nanoTime() < end) {
+        Thread.getAllStackTraces().keySet().stream()
+            .filter(thread -> thread.getName().startsWith("alluxio-membership-")).forEach(Thread::interrupt);
+        Thread.sleep(20);
+      }
+      assertEquals(lease, ETCD.server().get(key).get(key).getLease());
+    }
+  }
+
+  /** Joins in a thread, and exits when it is told so. */
+  public static final class ExitDuringJoin {
+    private ExitDuringJoin() {}
+
+    /**
+     * @param args none; the configuration is in the system properties
+     */
+    public static void main(String[] args) throws Exception {
+      Map<String, String> properties = new HashMap<>();
+      System.getProperties().stringPropertyNames().stream().filter(name -> name.startsWith("alluxio."))
+          .forEach(name -> properties.put(name, System.getProperty(name)));
+      NativeMembership member = NativeMembership.open(properties);
+      Thread joining = new Thread(() -> {
+        try {
+          member.join(Worker.newBuilder(ID).setHost("h").build());
+          System.out.println("joined");
+        } catch (Exception e) {
+          System.out.println("join failed " + e);
+        }
+      });
+      joining.setDaemon(true);
+      joining.start();
+      System.in.read();
+      System.exit(0);
+    }
+  }
+
+  @Test
+  void exitDuringAJoinLeavesNoWorkerBehind() throws Exception {
+    try (Gate gate = new Gate(ETCD.server())) {
+      mCluster.with("alluxio.etcd.endpoints", gate.endpoint())
+          .with("alluxio.membership.native.operation.timeout", "3s");
+      Gate.Hold write = gate.hold(mCluster.liveKey(ID));
+      try (ChildJvm jvm = ChildJvm.start(ChildJvm.ourClassPath(), mCluster.properties(), Collections.emptyList(),
+          ExitDuringJoin.class)) {
+        write.awaitRequest();
+        // etcd writes the keys, and the JVM does not learn of it.
+        gate.mute(true);
+        write.release();
+        Await.until("the worker is live", 20, this::isLive);
+        jvm.send("");
+        assertEquals(0, jvm.awaitExit());
+        assertFalse(jvm.output().contains("joined"), jvm.output());
+      }
+      Await.until("the worker is lost, long before its lease ends", 5, () -> !isLive());
+    }
+  }
+
+  @Test
+  void aWorkerThatCannotLeaveAtExitIsLogged() throws Exception {
+    try (EtcdServer etcd = EtcdServer.start()) {
+      // Longer than the 5 s that would seem enough.
+      mCluster.with("alluxio.etcd.endpoints", etcd.endpoint())
+          .with("alluxio.membership.native.operation.timeout", "6s");
+      try (ChildJvm jvm = start("-Dlog4j.shutdownHookEnabled=false")) {
+        mPeer = Peer.remote(jvm);
+        ask("open");
+        assertEquals("", ask("join"));
+        etcd.stopProcess();
+        jvm.terminate();
+        assertEquals(143, jvm.awaitExit());
+        assertTrue(jvm.output().contains("Not every worker of this process could leave"), jvm.output());
+      }
     }
   }
 

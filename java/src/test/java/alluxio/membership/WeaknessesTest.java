@@ -418,7 +418,7 @@ class WeaknessesTest {
             thread[0].start();
           });
       // Until the stock class has stopped, and ours waits for the repair that is under way.
-      Await.until("the stop is under way", 60, () -> stop.isDone() || isIn(thread[0], "awaitResult"));
+      Await.until("the stop is under way", 60, () -> stop.isDone() || isIn(thread[0], "finishesWithin"));
       assertEquals(!scene.mOurs, stop.isDone());
       held.release();
       assertEquals("", get(stop));

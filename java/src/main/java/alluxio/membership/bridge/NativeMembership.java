@@ -1,10 +1,9 @@
 package alluxio.membership.bridge;
 
+import alluxio.membership.bridge.internal.Background;
 import alluxio.membership.bridge.internal.NativeLibrary;
 import alluxio.membership.bridge.internal.Natives;
 import alluxio.membership.bridge.internal.Operation;
-import alluxio.membership.bridge.internal.PulseThread;
-import alluxio.membership.bridge.internal.ShutdownHook;
 import alluxio.membership.bridge.internal.Wire;
 
 import java.util.Map;
@@ -16,10 +15,13 @@ import java.util.concurrent.TimeUnit;
  * Access to the worker membership of one Alluxio cluster, kept in etcd or in a static hosts file, through the native
  * library.
  *
- * <p>All methods may be called from any thread. Methods that wait can be interrupted: they throw
- * {@link InterruptedException} within 200 ms, and whether the interrupted operation took effect is then unknown. After
- * {@link #close()} every method but {@code close} throws {@link IllegalStateException}. Managers of one process share
- * connections and views, so opening several is cheap.
+ * <p>All methods may be called from any thread, also from virtual threads, which give their carrier away while they
+ * wait. An interrupt ends the waiting at once with an {@link InterruptedException}; the interrupted operation may have
+ * taken effect or not. A thread that is interrupted before it calls gets a result that needs no answer of etcd.
+ *
+ * <p>After {@link #close()} every method but {@code close} throws {@link IllegalStateException}. Managers of one process
+ * share connections and views, so opening several is cheap. The library's Java threads run while there is a manager that
+ * is not closed, and keep the class loader of this class.
  */
 public final class NativeMembership implements AutoCloseable {
   private static final int CONFIGURED = -1;
@@ -44,9 +46,19 @@ public final class NativeMembership implements AutoCloseable {
    */
   public static NativeMembership open(Map<String, String> properties) throws MembershipException {
     NativeLibrary.load();
-    long id = Wire.Reader.ofReply(Natives.open(Wire.properties(properties))).int64();
-    ShutdownHook.install();
-    return new NativeMembership(id);
+    byte[] request = Wire.opening(NativeLibrary.origin(), properties);
+    NativeMembership opening = new NativeMembership(Operation.newId());
+    boolean opened = false;
+    try {
+      Operation.runUninterruptibly(
+          operation -> Background.open(id -> Natives.open(id, opening.mId, request), operation));
+      opened = true;
+      return opening;
+    } finally {
+      if (!opened) {
+        Natives.discard(opening.mId);
+      }
+    }
   }
 
   /**
@@ -83,8 +95,7 @@ public final class NativeMembership implements AutoCloseable {
 
   private void join(Worker worker, int k8sDeployment) throws MembershipException, InterruptedException {
     byte[] joining = Wire.worker(worker);
-    PulseThread.start();
-    Operation.await(Natives.join(mId, joining, k8sDeployment));
+    Operation.run(operation -> Natives.join(operation, mId, joining, k8sDeployment));
   }
 
   /**
@@ -100,7 +111,7 @@ public final class NativeMembership implements AutoCloseable {
     if (known != null && known.getVersion() == version) {
       return known;
     }
-    return received(Operation.await(Natives.view(mId, versionOf(known))), known);
+    return received(Operation.run(operation -> Natives.view(operation, mId, versionOf(known))), known);
   }
 
   /**
@@ -110,12 +121,13 @@ public final class NativeMembership implements AutoCloseable {
    * @param timeout how long to wait
    * @param unit the unit of the timeout
    * @return the first view with a greater version, or nothing when the time is over
-   * @throws MembershipException of kind INTERNAL, for a defect in the library
+   * @throws MembershipException of kind INTERNAL, for a bug in the library
    * @throws InterruptedException if the thread was interrupted
    */
   public Optional<ClusterView> waitForChange(long version, long timeout, TimeUnit unit)
       throws MembershipException, InterruptedException {
-    Wire.Reader reply = Operation.await(Natives.waitForChange(mId, version, unit.toMillis(timeout)));
+    long millis = unit.toMillis(timeout);
+    Wire.Reader reply = Operation.run(operation -> Natives.waitForChange(operation, mId, version, millis));
     return reply.isEmpty() ? Optional.empty() : Optional.of(received(reply, null));
   }
 
@@ -125,7 +137,7 @@ public final class NativeMembership implements AutoCloseable {
    * @throws InterruptedException if the thread was interrupted
    */
   public String showAllMembers() throws MembershipException, InterruptedException {
-    return Operation.await(Natives.showAllMembers(mId)).text();
+    return Operation.run(operation -> Natives.showAllMembers(operation, mId)).text();
   }
 
   /**
@@ -137,7 +149,8 @@ public final class NativeMembership implements AutoCloseable {
    * @throws InterruptedException if the thread was interrupted
    */
   public void stopHeartBeat(String identity) throws MembershipException, InterruptedException {
-    Operation.await(Natives.stopHeartBeat(mId, Wire.utf8(identity)));
+    byte[] text = Wire.utf8(identity);
+    Operation.run(operation -> Natives.stopHeartBeat(operation, mId, text));
   }
 
   /**
@@ -148,7 +161,8 @@ public final class NativeMembership implements AutoCloseable {
    * @throws InterruptedException if the thread was interrupted
    */
   public void decommission(String identity) throws MembershipException, InterruptedException {
-    Operation.await(Natives.decommission(mId, Wire.utf8(identity)));
+    byte[] text = Wire.utf8(identity);
+    Operation.run(operation -> Natives.decommission(operation, mId, text));
   }
 
   /**
@@ -158,7 +172,7 @@ public final class NativeMembership implements AutoCloseable {
    * @throws InterruptedException if the thread was interrupted
    */
   public void leave() throws MembershipException, InterruptedException {
-    Operation.await(Natives.leave(mId));
+    Operation.run(operation -> Natives.leave(operation, mId));
   }
 
   /**
@@ -170,7 +184,7 @@ public final class NativeMembership implements AutoCloseable {
    */
   @Override
   public void close() throws MembershipException {
-    Operation.awaitOrDetach(Natives.close(mId));
+    Operation.runOrDetach(operation -> Natives.close(operation, mId));
   }
 
   private ClusterView received(Wire.Reader reply, ClusterView known) {

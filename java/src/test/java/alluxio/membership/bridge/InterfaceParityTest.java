@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import org.junit.jupiter.api.Test;
 
 import java.io.IOException;
+import java.lang.reflect.Field;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Paths;
@@ -35,6 +36,13 @@ class InterfaceParityTest {
   @Test
   void versionIsTheCrates() throws IOException {
     assertTrue(source("Cargo.toml").contains("\nversion = \"" + NativeMembership.version() + "\"\n"));
+  }
+
+  @Test
+  void idsAreMadeAsInRust() throws Exception {
+    Field shift = Class.forName("alluxio.membership.bridge.internal.Natives").getDeclaredField("SESSION_SHIFT");
+    shift.setAccessible(true);
+    assertTrue(source("src/jni/mod.rs").contains("\nconst SESSION_SHIFT: u32 = " + shift.get(null) + ";\n"));
   }
 
   @Test

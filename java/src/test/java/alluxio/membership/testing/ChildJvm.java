@@ -1,5 +1,7 @@
 package alluxio.membership.testing;
 
+import org.junit.jupiter.api.Assumptions;
+
 import java.io.BufferedReader;
 import java.io.BufferedWriter;
 import java.io.File;
@@ -8,13 +10,19 @@ import java.io.InputStreamReader;
 import java.io.OutputStreamWriter;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.Path;
 import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Predicate;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
 
 /** A JVM of its own, whose standard output and error are read together, line by line. Killed when closed. */
 public final class ChildJvm implements AutoCloseable {
@@ -27,12 +35,19 @@ public final class ChildJvm implements AutoCloseable {
 
   /**
    * @param command the command line
+   * @param directory the working directory, or null for that of this JVM
+   * @param environment environment variables to set
    */
-  private ChildJvm(List<String> command) throws IOException {
+  private ChildJvm(List<String> command, Path directory, Map<String, String> environment) throws IOException {
     // The shell says the process id, which Java 8 does not know, and becomes the JVM.
     List<String> shell = new ArrayList<>(Arrays.asList("sh", "-c", "echo $$; exec \"$0\" \"$@\""));
     shell.addAll(command);
-    mProcess = new ProcessBuilder(shell).redirectErrorStream(true).start();
+    ProcessBuilder builder = new ProcessBuilder(shell).redirectErrorStream(true);
+    builder.environment().putAll(environment);
+    if (directory != null) {
+      builder.directory(directory.toFile());
+    }
+    mProcess = builder.start();
     mIn = new BufferedWriter(new OutputStreamWriter(mProcess.getOutputStream(), StandardCharsets.UTF_8));
     mReader = new Thread(this::read, "child-jvm-output");
     mReader.setDaemon(true);
@@ -57,17 +72,112 @@ public final class ChildJvm implements AutoCloseable {
    */
   public static ChildJvm start(String classPath, Map<String, String> properties, List<String> options, Class<?> main,
       String... arguments) throws IOException {
-    List<String> command = new ArrayList<>();
-    String home = System.getProperty("test.child.java.home", System.getProperty("java.home"));
-    command.add(Paths.get(home, "bin", "java").toString());
-    command.add("-Dfile.encoding=UTF-8");
-    command.addAll(options);
-    properties.forEach((name, value) -> command.add("-D" + name + "=" + value));
-    command.add("-cp");
-    command.add(classPath);
-    command.add(main.getName());
-    command.addAll(Arrays.asList(arguments));
-    return new ChildJvm(command);
+    return new Launch(classPath).properties(properties).options(options.toArray(new String[0])).start(main, arguments);
+  }
+
+  /** A JVM that is about to be started. */
+  public static final class Launch {
+    private final String mClassPath;
+    private final List<String> mOptions = new ArrayList<>();
+    private final Map<String, String> mEnvironment = new HashMap<>();
+    private String mHome = System.getProperty("test.child.java.home", System.getProperty("java.home"));
+    private Path mDirectory;
+
+    /**
+     * @param classPath the class path
+     */
+    public Launch(String classPath) {
+      mClassPath = classPath;
+    }
+
+    /**
+     * @param home the folder of another Java
+     * @return this
+     */
+    public Launch java(String home) {
+      mHome = home;
+      return this;
+    }
+
+    /**
+     * @param directory the working directory
+     * @return this
+     */
+    public Launch directory(Path directory) {
+      mDirectory = directory;
+      return this;
+    }
+
+    /**
+     * @param name the name of an environment variable
+     * @param value its value
+     * @return this
+     */
+    public Launch environment(String name, String value) {
+      mEnvironment.put(name, value);
+      return this;
+    }
+
+    /**
+     * @param properties system properties
+     * @return this
+     */
+    public Launch properties(Map<String, String> properties) {
+      properties.forEach((name, value) -> mOptions.add("-D" + name + "=" + value));
+      return this;
+    }
+
+    /**
+     * @param options further options of the JVM
+     * @return this
+     */
+    public Launch options(String... options) {
+      mOptions.addAll(Arrays.asList(options));
+      return this;
+    }
+
+    /**
+     * @param main the class to run
+     * @param arguments its arguments
+     * @return the JVM
+     */
+    public ChildJvm start(Class<?> main, String... arguments) throws IOException {
+      List<String> command = new ArrayList<>();
+      command.add(Paths.get(mHome, "bin", "java").toString());
+      command.add("-Dfile.encoding=UTF-8");
+      command.addAll(mOptions);
+      command.add("-cp");
+      command.add(mClassPath);
+      command.add(main.getName());
+      command.addAll(Arrays.asList(arguments));
+      return new ChildJvm(command, mDirectory, mEnvironment);
+    }
+  }
+
+  /**
+   * @param atLeast a version of Java
+   * @return the folder of an installed Java of this version or a newer one; the test is skipped if there is none
+   */
+  public static String javaHome(int atLeast) throws IOException {
+    List<Path> homes = new ArrayList<>(Collections.singletonList(Paths.get(System.getProperty("java.home"))));
+    Path installed = Paths.get("/usr/lib/jvm");
+    if (Files.isDirectory(installed)) {
+      try (Stream<Path> found = Files.list(installed)) {
+        found.forEach(homes::add);
+      }
+    }
+    for (Path home : homes) {
+      Path release = home.resolve("release");
+      if (!Files.exists(release)) {
+        continue;
+      }
+      Matcher version = Pattern.compile("JAVA_VERSION=\"(\\d+)")
+          .matcher(new String(Files.readAllBytes(release), StandardCharsets.UTF_8));
+      if (version.find() && Integer.parseInt(version.group(1)) >= atLeast) {
+        return home.toString();
+      }
+    }
+    return Assumptions.abort("No Java " + atLeast + " or newer is installed");
   }
 
   /**

@@ -3,41 +3,45 @@ package alluxio.membership.bridge.internal;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
-/**
- * Takes log records of the library to SLF4J, and the log level to the library. A daemon, so it never keeps a JVM from
- * exiting.
- */
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.ReentrantLock;
+
+/** Takes log records of the library to SLF4J, and the log level to the library. */
 final class LogThread {
   /** The loggers are this one and its children, named after the library's modules. */
   private static final String LOGGER = "alluxio.membership.native";
   private static final String RUST_ROOT = "alluxio_membership";
   /** How long a change of the log level may take to be noticed; SLF4J does not report it. */
   private static final int POLL_MILLIS = 1000;
+  /** How long the end of the JVM waits for an appender. */
+  private static final int FLUSH_MILLIS = 1000;
+  private static final int BUFFER_LENGTH = 64 * 1024;
+
+  /** Held while records are taken and written, so that {@link #flush} finds none of them on the way. */
+  private static final ReentrantLock WRITING = new ReentrantLock();
 
   private LogThread() {}
 
-  static void start() {
-    Logger logger = LoggerFactory.getLogger(LOGGER);
-    Natives.setLogLevel(levelOf(logger));
-    Thread thread = new Thread(() -> run(logger), "alluxio-membership-log");
-    thread.setDaemon(true);
-    // The creator's class loader has no business here and could never be unloaded.
-    thread.setContextClassLoader(LogThread.class.getClassLoader());
-    thread.start();
-  }
-
-  private static void run(Logger logger) {
-    int level = levelOf(logger);
+  /** The body of a daemon thread, which never keeps a JVM from exiting. */
+  static void run() {
+    byte[] buffer = new byte[BUFFER_LENGTH];
+    int level = -1;
     while (true) {
       try {
-        byte[] records = Natives.nextLogRecords(POLL_MILLIS);
-        if (records != null) {
-          write(new Wire.Reader(records));
-        }
-        int current = levelOf(logger);
+        int current = levelOf(LoggerFactory.getLogger(LOGGER));
         if (current != level) {
           Natives.setLogLevel(current);
           level = current;
+        }
+        if (Natives.awaitLogRecords(POLL_MILLIS)) {
+          WRITING.lock();
+          try {
+            write(buffer);
+          } finally {
+            WRITING.unlock();
+          }
+        } else if (Background.endsLog()) {
+          return;
         }
       } catch (RuntimeException | Error e) {
         // Whatever an appender throws, also while the JVM shuts down, must not end this thread.
@@ -45,27 +49,54 @@ final class LogThread {
     }
   }
 
-  private static void write(Wire.Reader records) {
-    for (int count = records.int32(); count > 0; count--) {
-      int level = records.int32();
-      Logger logger = LoggerFactory.getLogger(loggerName(records.text()));
-      String message = records.text();
-      switch (level) {
-        case 1:
-          logger.error(message);
-          break;
-        case 2:
-          logger.warn(message);
-          break;
-        case 3:
-          logger.info(message);
-          break;
-        case 4:
-          logger.debug(message);
-          break;
-        default:
-          logger.trace(message);
+  /** Tells the library which records are wanted, before it makes the first ones. */
+  static void setLevel() {
+    Natives.setLogLevel(levelOf(LoggerFactory.getLogger(LOGGER)));
+  }
+
+  /** Writes what the library has logged until now. */
+  static void flush() {
+    try {
+      if (WRITING.tryLock(FLUSH_MILLIS, TimeUnit.MILLISECONDS)) {
+        try {
+          write(new byte[BUFFER_LENGTH]);
+        } finally {
+          WRITING.unlock();
+        }
       }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private static void write(byte[] buffer) {
+    for (int length = Natives.nextLogRecords(buffer); length > 0; length = Natives.nextLogRecords(buffer)) {
+      Wire.Reader records = new Wire.Reader(buffer, length);
+      while (!records.isEmpty()) {
+        write(records.int32(), loggerName(records.text()), records.text());
+      }
+    }
+  }
+
+  /** Alluxio's log pattern has no logger, so the message begins with its name. */
+  private static void write(int level, String name, String text) {
+    Logger logger = LoggerFactory.getLogger(name);
+    String message = name + ": " + text;
+    switch (level) {
+      case 1:
+        logger.error(message);
+        break;
+      case 2:
+        logger.warn(message);
+        break;
+      case 3:
+        logger.info(message);
+        break;
+      case 4:
+        logger.debug(message);
+        break;
+      default:
+        logger.trace(message);
     }
   }
 

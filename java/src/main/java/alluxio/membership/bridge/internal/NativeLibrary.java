@@ -2,13 +2,15 @@ package alluxio.membership.bridge.internal;
 
 import alluxio.membership.bridge.MembershipException;
 
+import org.slf4j.LoggerFactory;
+
 import java.io.File;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.Paths;
-import java.nio.file.StandardCopyOption;
+import java.security.CodeSource;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashSet;
@@ -30,13 +32,16 @@ import java.util.Set;
 public final class NativeLibrary {
   static final String PATH_PROPERTY = "alluxio.membership.native.library.path";
   static final String DIRECTORY_PROPERTY = "alluxio.membership.native.library.tmpdir";
+  static final String FILE_NAME = "liballuxio_membership.so";
 
-  private static final String FILE_NAME = "liballuxio_membership.so";
+  private static final int LONGEST_REPLY = 4096;
 
-  /** Set once, together: the version that was loaded, or why it could not be. */
+  /** Set once: the version that was loaded, or why it could not be. */
   private static String sVersion;
   private static String sFailure;
-  private static Throwable sFailureCause;
+  /** Where the library was loaded from, in words. */
+  private static volatile String sOrigin;
+  private static volatile long sSession;
 
   private NativeLibrary() {}
 
@@ -49,124 +54,141 @@ public final class NativeLibrary {
   public static synchronized String load() {
     if (sVersion == null && sFailure == null) {
       try {
-        loadLibrary();
-        sVersion = Wire.Reader.ofReply(Natives.register(Natives.INTERFACE)).text();
-        LogThread.start();
-      } catch (LinkageError | MembershipException e) {
-        sFailure = "The native library of alluxio-membership cannot be used: " + e.getMessage();
-        sFailureCause = e;
+        sOrigin = loadLibrary();
+        byte[] bytes = new byte[LONGEST_REPLY];
+        Wire.Reader reply = Wire.Reader.ofReply(bytes, Natives.register(Natives.INTERFACE, bytes));
+        sSession = reply.int64();
+        sVersion = reply.text();
+        LogThread.setLevel();
+      } catch (LinkageError | RuntimeException | MembershipException e) {
+        // Not as the cause, which would fill a log with stack traces of the JVM's loader.
+        LoggerFactory.getLogger(NativeLibrary.class).debug("The native library cannot be used", e);
+        sFailure = "The native library of alluxio-membership cannot be used: "
+            + (e instanceof Unusable ? e.getMessage() : LoadFailure.reason(e));
       }
     }
     if (sVersion == null) {
-      UnsatisfiedLinkError error = new UnsatisfiedLinkError(sFailure);
-      error.initCause(sFailureCause);
-      throw error;
+      throw new UnsatisfiedLinkError(sFailure);
     }
     return sVersion;
   }
 
-  private static void loadLibrary() {
+  /**
+   * @return where the loaded library comes from, in words
+   */
+  public static String origin() {
+    return sOrigin;
+  }
+
+  /** The number that the library gave this class loader. */
+  static long session() {
+    return sSession;
+  }
+
+  /** Says why the library cannot be loaded, for the users of this class. */
+  private static final class Unusable extends RuntimeException {
+    private static final long serialVersionUID = 1L;
+
+    Unusable(String message, List<Throwable> causes) {
+      super(message);
+      causes.forEach(this::addSuppressed);
+    }
+  }
+
+  private static String loadLibrary() {
     String path = System.getProperty(PATH_PROPERTY);
     if (path != null && !path.isEmpty()) {
-      loadNamed(new File(path).getAbsoluteFile());
-      return;
+      return loadNamed(new File(path).getAbsoluteFile());
     }
+    String name = "alluxio_membership-" + Natives.INTERFACE;
     try {
-      System.loadLibrary("alluxio_membership-" + Natives.INTERFACE);
+      System.loadLibrary(name);
+      return System.mapLibraryName(name) + " on java.library.path";
     } catch (UnsatisfiedLinkError e) {
-      loadFromJar(e);
+      return loadFromJar(e);
     }
   }
 
-  private static void loadNamed(File file) {
+  private static String loadNamed(File file) {
     try {
       System.load(file.getPath());
+      return file.getPath();
     } catch (UnsatisfiedLinkError e) {
-      if (e.getMessage() == null || !e.getMessage().contains("already loaded in another classloader")) {
+      LibraryCopy.Source source = () -> Files.newInputStream(file.toPath());
+      if (e.getMessage() != null && e.getMessage().contains("already loaded in another classloader")) {
+        return file + ", copied to " + loadCopy(source, e);
+      }
+      String why = LoadFailure.ofTheMachine(e, source);
+      if (why == null) {
         throw e;
       }
-      loadCopy(() -> Files.newInputStream(file.toPath()), e);
+      throw new Unusable(why, Collections.singletonList(e));
     }
   }
 
-  private static void loadFromJar(UnsatisfiedLinkError notOnLibraryPath) {
+  private static String loadFromJar(UnsatisfiedLinkError notOnLibraryPath) {
     String resource = "/META-INF/native/" + platform() + "/" + FILE_NAME;
     if (NativeLibrary.class.getResource(resource) == null) {
       throw unusable("this jar has no library for this platform (" + resource + ")",
           Collections.singletonList(notOnLibraryPath));
     }
-    loadCopy(() -> NativeLibrary.class.getResourceAsStream(resource), notOnLibraryPath);
+    return jar() + ", copied to "
+        + loadCopy(() -> NativeLibrary.class.getResourceAsStream(resource), notOnLibraryPath);
   }
 
-  /** Loads a copy from the first directory that allows it. */
-  private static void loadCopy(Source source, UnsatisfiedLinkError why) {
+  private static String jar() {
+    try {
+      CodeSource source = NativeLibrary.class.getProtectionDomain().getCodeSource();
+      return source == null || source.getLocation() == null ? "the jar" : source.getLocation().getPath();
+    } catch (SecurityException e) {
+      return "the jar";
+    }
+  }
+
+  /**
+   * Loads a copy from the first directory that allows it.
+   *
+   * @return that directory
+   */
+  private static String loadCopy(LibraryCopy.Source source, UnsatisfiedLinkError why) {
     List<String> failures = new ArrayList<>();
     List<Throwable> causes = new ArrayList<>();
     causes.add(why);
-    for (Path directory : directories()) {
+    for (String directory : directories()) {
       try {
-        loadCopy(source, directory);
-        return;
-      } catch (IOException | LinkageError | SecurityException e) {
-        failures.add(directory + ": " + e.getMessage());
+        LibraryCopy.load(source, Paths.get(directory), directory.equals(System.getProperty(DIRECTORY_PROPERTY)));
+        return directory;
+      } catch (IOException | LinkageError | RuntimeException e) {
         causes.add(e);
+        String everywhere = LoadFailure.ofTheMachine(e, source);
+        if (everywhere != null) {
+          throw new Unusable(everywhere, causes);
+        }
+        failures.add(directory + ": " + LoadFailure.reason(e));
       }
     }
     throw unusable(String.join("; ", failures), causes);
   }
 
-  private static UnsatisfiedLinkError unusable(String why, List<Throwable> causes) {
-    UnsatisfiedLinkError error = new UnsatisfiedLinkError(why + ". Name the library file with -D" + PATH_PROPERTY
-        + ", or a directory that files may be executed in with -D" + DIRECTORY_PROPERTY);
-    causes.forEach(error::addSuppressed);
-    return error;
+  private static Unusable unusable(String why, List<Throwable> causes) {
+    return new Unusable(why + ". Name the library file with -D" + PATH_PROPERTY
+        + ", or a directory that files may be executed in with -D" + DIRECTORY_PROPERTY, causes);
   }
 
-  private static void loadCopy(Source source, Path parent) throws IOException {
-    Path directory = Files.createTempDirectory(Files.createDirectories(parent), "alluxio-membership-");
-    Path file = directory.resolve(FILE_NAME);
-    try {
-      try (InputStream in = source.open()) {
-        Files.copy(in, file, StandardCopyOption.REPLACE_EXISTING);
-      }
-      if (!file.toFile().setExecutable(true, true) || !file.toFile().canExecute()) {
-        throw new IOException("files may not be executed there (mounted noexec?)");
-      }
-      System.load(file.toAbsolutePath().toString());
-    } finally {
-      // The mapping stays valid without the file, and nothing is left behind however the JVM ends.
-      delete(file, directory);
-    }
-  }
-
-  /** A library that is loaded is none the worse for its file staying, as on NFS, where one in use is only renamed. */
-  static void delete(Path file, Path directory) {
-    for (Path path : new Path[] {file, directory}) {
-      try {
-        Files.deleteIfExists(path);
-      } catch (IOException | SecurityException e) {
-        path.toFile().deleteOnExit();
-      }
-    }
-  }
-
-  private interface Source {
-    InputStream open() throws IOException;
-  }
-
-  private static Set<Path> directories() {
-    Set<Path> directories = new LinkedHashSet<>();
+  private static Set<String> directories() {
+    Set<String> directories = new LinkedHashSet<>();
     for (String property : new String[] {DIRECTORY_PROPERTY, "java.io.tmpdir"}) {
       String directory = System.getProperty(property);
       if (directory != null && !directory.isEmpty()) {
-        directories.add(Paths.get(directory));
+        directories.add(directory);
       }
     }
-    String home = System.getProperty("user.home");
-    if (home != null && !home.isEmpty()) {
-      directories.add(Paths.get(home, ".cache"));
+    // "?" without an entry in the passwd file.
+    File home = new File(System.getProperty("user.home", ""));
+    if (home.isAbsolute()) {
+      directories.add(new File(home, ".cache").getPath());
     }
-    directories.add(Paths.get("").toAbsolutePath());
+    directories.add(new File("").getAbsolutePath());
     return directories;
   }
 

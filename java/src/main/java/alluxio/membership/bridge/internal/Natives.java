@@ -2,59 +2,83 @@ package alluxio.membership.bridge.internal;
 
 /**
  * The native methods, bound by {@code src/jni} of the library. {@link Wire} says how arguments and replies are encoded.
- * Methods that return {@code long}, except {@link #currentVersion}, start an operation whose id they return; see
- * {@link Operation}.
+ *
+ * <p>Methods with a parameter {@code operation} start an operation under that id, and return how many milliseconds it may
+ * take; see {@link Operation}. Only {@link #poll} and {@link #awaitLogRecords} wait. No method allocates or throws.
  */
 public final class Natives {
   /** Must equal the library's {@code INTERFACE}. */
-  static final int INTERFACE = 1;
+  static final int INTERFACE = 2;
+  /** An id is the session's number, shifted by this, and a number of our own. Must equal the library's. */
+  static final int SESSION_SHIFT = 40;
 
   private Natives() {}
 
-  /** Binds all other methods of this class, if the library has the same interface; the reply is its version. */
-  static native byte[] register(int interfaceNumber);
+  /**
+   * Binds all other methods of this class if the library has the same interface, and returns the length of the reply. The
+   * reply is the number of a session and the version.
+   */
+  static native int register(int interfaceNumber, byte[] reply);
 
-  /** The reply is the id of a manager. */
-  public static native byte[] open(byte[] properties);
+  /** Opens a manager under an id that is not in use. */
+  public static native long open(long operation, long manager, byte[] request);
+
+  /** Closes a manager in the background, or gives up opening it. */
+  public static native void discard(long manager);
 
   /** The version of the view that is in memory; 0 if there is none, or none that is fresh enough. */
   public static native long currentVersion(long manager);
 
   /** The result is a view, or empty if its version is the known one. */
-  public static native long view(long manager, long knownVersion);
+  public static native long view(long operation, long manager, long knownVersion);
 
   /** The result is a view, or empty when the time is over. */
-  public static native long waitForChange(long manager, long version, long millis);
+  public static native long waitForChange(long operation, long manager, long version, long millis);
 
   /** {@code k8sDeployment}: 0 no, 1 yes, -1 as configured. */
-  public static native long join(long manager, byte[] worker, int k8sDeployment);
+  public static native long join(long operation, long manager, byte[] worker, int k8sDeployment);
 
   /** The result is a text. */
-  public static native long showAllMembers(long manager);
+  public static native long showAllMembers(long operation, long manager);
 
-  public static native long stopHeartBeat(long manager, byte[] identity);
+  public static native long stopHeartBeat(long operation, long manager, byte[] identity);
 
-  public static native long decommission(long manager, byte[] identity);
+  public static native long decommission(long operation, long manager, byte[] identity);
 
-  public static native long leave(long manager);
+  public static native long leave(long operation, long manager);
 
   /** The id of the manager is not valid any more when this returns. */
-  public static native long close(long manager);
+  public static native long close(long operation, long manager);
 
-  /** Ends the registrations of all managers that are configured to leave when the process ends. */
-  static native long leaveOnShutdown();
+  /** Closes all managers that are configured to leave when the process ends. */
+  static native long leaveOnShutdown(long operation);
 
-  /** A sign of life of this JVM, without which leases are not renewed. */
-  static native void beat();
+  /**
+   * Waits for operations that have finished, and returns how many ids it wrote. Also a sign of life of this JVM, without
+   * which leases are not renewed.
+   */
+  static native int poll(long session, long[] finished, int millis);
 
-  /** The reply of an operation, or null if it is still under way after this time. A reply is given once. */
-  static native byte[] awaitResult(long operation, int millis);
+  /**
+   * Writes the reply of an operation and returns its length, or -1 while the operation is running. Writes nothing if the
+   * reply is longer than the array.
+   */
+  static native int fetch(long operation, byte[] into);
 
-  /** Stops an operation; does nothing if it is over. */
-  static native void abandon(long operation);
+  /** Forgets an operation and its reply, and stops it if it is running. */
+  static native void release(long operation);
 
-  /** Log records as soon as there are any, or null when the time is over. */
-  static native byte[] nextLogRecords(int millis);
+  /** Lets an operation go on without a caller; the library logs its error. Returns false if it has finished already. */
+  static native boolean detach(long operation);
+
+  /** Whether the session has neither managers nor operations, and the library keeps no worker registered. */
+  static native boolean isUnused(long session);
+
+  /** Waits for log records. */
+  static native boolean awaitLogRecords(int millis);
+
+  /** Writes log records and returns the length of what it wrote. */
+  static native int nextLogRecords(byte[] into);
 
   /** 0 is off, 1 errors, 2 warnings, 3 info, 4 debug, 5 trace. */
   static native void setLogLevel(int level);

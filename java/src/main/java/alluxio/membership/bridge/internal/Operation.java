@@ -1,83 +1,198 @@
 package alluxio.membership.bridge.internal;
 
+import alluxio.membership.bridge.ErrorKind;
 import alluxio.membership.bridge.MembershipException;
 
-import org.slf4j.LoggerFactory;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentMap;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.locks.LockSupport;
 
-/** Waits for native operations. A thread that waits in native code cannot be interrupted, so it waits in slices. */
+/**
+ * A native operation and the thread that waits for it.
+ *
+ * <p>The thread waits in Java, so that a virtual thread does not hold its carrier and an interrupt is noticed at once. The
+ * poll thread wakes it. Everything that waiting needs is allocated before the operation starts, and the library keeps the
+ * reply until it is released, so an {@link OutOfMemoryError} reaches the caller and leaves nothing behind.
+ */
 public final class Operation {
-  /** The name of threads that take replies nobody waits for any more. */
-  static final String DETACHED = "alluxio-membership-detached";
-  private static final int SLICE_MILLIS = 100;
+  private static final AtomicLong NEXT = new AtomicLong();
+  private static final ConcurrentMap<Long, Operation> RUNNING = new ConcurrentHashMap<>();
+
+  /** How often a waiting thread looks for the reply itself, should the poll thread fail to wake it. */
+  private static final long SLICE_MILLIS = 1_000;
+  /** How long a thread that is interrupted already waits for what needs no answer of etcd. */
+  private static final long INTERRUPTED_MILLIS = 100;
+  /** Operations end within their limits. This is for a machine that has no time for them. */
+  private static final long MARGIN_MILLIS = 30_000;
+  /** Longer replies are rare: only views are. */
+  private static final int USUAL_LENGTH = 512;
+
+  private final Long mId = newId();
+  private final Thread mCaller = Thread.currentThread();
+  private byte[] mReply = new byte[USUAL_LENGTH];
+  private int mLength = -1;
+  private volatile boolean mFinished;
 
   private Operation() {}
 
+  /** Starts an operation. */
+  public interface Start {
+    /**
+     * @param operation the id that the operation gets
+     * @return how many milliseconds the operation may take
+     */
+    long start(long operation);
+  }
+
   /**
-   * Waits for the end of an operation.
+   * @return an id that this JVM has not used for anything else
+   */
+  public static long newId() {
+    return (NativeLibrary.session() << Natives.SESSION_SHIFT) + NEXT.incrementAndGet();
+  }
+
+  /**
+   * Starts an operation and waits for its end. A thread that is interrupted beforehand gets the result of an operation that
+   * needs no answer of etcd.
    *
-   * @param operation the operation
+   * @param start starts the operation
    * @return its result
    * @throws MembershipException if it failed
    * @throws IllegalStateException if the manager is closed
    * @throws InterruptedException if the thread was interrupted; the operation is then stopped
    */
-  public static Wire.Reader await(long operation) throws MembershipException, InterruptedException {
-    byte[] reply = null;
+  public static Wire.Reader run(Start start) throws MembershipException, InterruptedException {
+    Operation operation = new Operation();
     try {
-      while ((reply = Natives.awaitResult(operation, SLICE_MILLIS)) == null) {
-        if (Thread.interrupted()) {
-          throw new InterruptedException("Interrupted while waiting for the membership library");
-        }
+      if (!operation.finishes(operation.started(start))) {
+        Thread.interrupted();
+        throw new InterruptedException("Interrupted while waiting for the membership library");
       }
+      return operation.result();
     } finally {
-      if (reply == null) {
-        Natives.abandon(operation);
-      }
+      operation.release();
     }
-    return Wire.Reader.ofReply(reply);
   }
 
   /**
-   * Waits for the end of an operation, but if the thread is interrupted, lets the operation go on alone and returns, with
-   * the interrupt flag set. An error that comes later is logged.
+   * As {@link #run}, but an interrupt does not end the waiting. The thread is still interrupted afterwards.
    *
-   * @param operation the operation
+   * @param start starts the operation
+   * @return its result
    * @throws MembershipException if it failed
    */
-  public static void awaitOrDetach(long operation) throws MembershipException {
-    awaitUntil(operation, Long.MAX_VALUE);
-  }
-
-  /** As {@link #awaitOrDetach}, and returns when the time is over. */
-  static void awaitOrDetach(long operation, int millis) throws MembershipException {
-    awaitUntil(operation, System.nanoTime() + millis * 1_000_000L);
-  }
-
-  private static void awaitUntil(long operation, long deadlineNanos) throws MembershipException {
-    byte[] reply;
-    while ((reply = Natives.awaitResult(operation, SLICE_MILLIS)) == null) {
-      if (Thread.currentThread().isInterrupted() || deadlineNanos - System.nanoTime() < 0) {
-        detach(operation);
-        return;
+  public static Wire.Reader runUninterruptibly(Start start) throws MembershipException {
+    Operation operation = new Operation();
+    boolean interrupted = false;
+    try {
+      long limit = operation.started(start);
+      while (!operation.finishes(limit)) {
+        interrupted |= Thread.interrupted();
+      }
+      return operation.result();
+    } finally {
+      operation.release();
+      if (interrupted) {
+        Thread.currentThread().interrupt();
       }
     }
-    Wire.Reader.ofReply(reply);
   }
 
-  /** Somebody must take the reply, or the library keeps it for ever. Every operation has a deadline, so this ends. */
-  private static void detach(long operation) {
-    Thread thread = new Thread(() -> {
-      byte[] reply = null;
-      while (reply == null) {
-        reply = Natives.awaitResult(operation, SLICE_MILLIS);
+  /**
+   * As {@link #run}, but if the thread is interrupted, lets the operation go on alone and returns, with the interrupt flag
+   * set. The library then logs an error of the operation.
+   *
+   * @param start starts the operation
+   * @throws MembershipException if it failed
+   */
+  public static void runOrDetach(Start start) throws MembershipException {
+    Operation operation = new Operation();
+    boolean detached = false;
+    try {
+      detached = !operation.finishes(operation.started(start)) && Natives.detach(operation.mId);
+      if (!detached) {
+        operation.mLength = Natives.fetch(operation.mId, operation.mReply);
+        operation.result();
       }
-      try {
-        Wire.Reader.ofReply(reply);
-      } catch (MembershipException | RuntimeException e) {
-        LoggerFactory.getLogger(Operation.class).warn("What nobody waited for any more has failed", e);
+    } finally {
+      RUNNING.remove(operation.mId);
+      if (!detached) {
+        Natives.release(operation.mId);
       }
-    }, DETACHED);
-    thread.setDaemon(true);
-    thread.start();
+    }
+  }
+
+  /** Wakes the thread that waits for the operation, if there is one. */
+  static void finished(long id) {
+    Operation operation = RUNNING.get(id);
+    if (operation != null) {
+      operation.mFinished = true;
+      LockSupport.unpark(operation.mCaller);
+    }
+  }
+
+  private long started(Start start) {
+    RUNNING.put(mId, this);
+    return start.start(mId);
+  }
+
+  /** Nothing in here allocates. */
+  private void release() {
+    Natives.release(mId);
+    RUNNING.remove(mId);
+  }
+
+  /**
+   * Waits for the end of the operation.
+   *
+   * @return false if the thread is interrupted
+   */
+  private boolean finishes(long limitMillis) throws MembershipException {
+    boolean interrupted = Thread.interrupted();
+    try {
+      if (interrupted) {
+        return finishesWithin(INTERRUPTED_MILLIS);
+      }
+      // In slices that are counted: a JVM that was stopped for a while has not waited meanwhile.
+      long slices = (limitMillis >= Long.MAX_VALUE - MARGIN_MILLIS ? Long.MAX_VALUE : limitMillis + MARGIN_MILLIS)
+          / SLICE_MILLIS;
+      for (; slices > 0; slices--) {
+        if (finishesWithin(SLICE_MILLIS)) {
+          return true;
+        }
+        if (Thread.currentThread().isInterrupted()) {
+          return false;
+        }
+      }
+      throw new MembershipException(ErrorKind.INTERNAL, false,
+          "The membership library has not answered within " + limitMillis + " ms and " + MARGIN_MILLIS + " ms more", null);
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
+  /** Returns early if the thread is interrupted. */
+  private boolean finishesWithin(long millis) {
+    long deadline = System.nanoTime() + millis * 1_000_000;
+    while (!mFinished) {
+      long left = deadline - System.nanoTime();
+      if (left <= 0 || Thread.currentThread().isInterrupted()) {
+        break;
+      }
+      LockSupport.parkNanos(this, left);
+    }
+    mLength = Natives.fetch(mId, mReply);
+    return mLength >= 0;
+  }
+
+  private Wire.Reader result() throws MembershipException {
+    if (mLength > mReply.length) {
+      mReply = new byte[mLength];
+      Natives.fetch(mId, mReply);
+    }
+    return Wire.Reader.ofReply(mReply, mLength);
   }
 }

@@ -26,11 +26,13 @@ public final class Wire {
   private Wire() {}
 
   /**
+   * @param origin where the library was loaded from, in words
    * @param properties property names and values; entries with a null value are left out
    * @return them as {@link Natives#open} takes them
    */
-  public static byte[] properties(Map<String, String> properties) {
+  public static byte[] opening(String origin, Map<String, String> properties) {
     Writer writer = new Writer();
+    writer.text(origin);
     writer.int32((int) properties.values().stream().filter(value -> value != null).count());
     properties.forEach((name, value) -> {
       if (value != null) {
@@ -97,18 +99,19 @@ public final class Wire {
   public static final class Reader {
     private final ByteBuffer mBytes;
 
-    Reader(byte[] bytes) {
-      mBytes = ByteBuffer.wrap(bytes);
+    Reader(byte[] bytes, int length) {
+      mBytes = ByteBuffer.wrap(bytes, 0, length);
     }
 
     /**
-     * @param reply a reply of the library
+     * @param reply an array that begins with a reply of the library
+     * @param length the length of the reply
      * @return a reader of its result
      * @throws MembershipException if it is an error
      * @throws IllegalStateException if it says that the manager is closed
      */
-    public static Reader ofReply(byte[] reply) throws MembershipException {
-      Reader reader = new Reader(reply);
+    static Reader ofReply(byte[] reply, int length) throws MembershipException {
+      Reader reader = new Reader(reply, length);
       if (reader.mBytes.get() == OK) {
         return reader;
       }
@@ -135,10 +138,7 @@ public final class Wire {
       return mBytes.getInt();
     }
 
-    /**
-     * @return a number
-     */
-    public long int64() {
+    long int64() {
       return mBytes.getLong();
     }
 

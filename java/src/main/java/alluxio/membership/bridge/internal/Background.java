@@ -1,0 +1,132 @@
+package alluxio.membership.bridge.internal;
+
+import org.slf4j.LoggerFactory;
+
+/**
+ * The Java threads of the library and its shutdown hook. They are there while this class loader has a manager or an
+ * operation, or the library keeps a worker registered. After that nothing of the library keeps the class loader.
+ */
+public final class Background {
+  /**
+   * Renewal of leases depends on signs of life of this JVM: the library's own threads would go on in a JVM whose Java
+   * threads do not run any more, where Alluxio's own classes would lose the lease. Must be well below a third of the
+   * shortest lease that etcd grants.
+   */
+  private static final int BEAT_MILLIS = 200;
+  private static final int MOST_FINISHED = 64;
+
+  /** Guards the fields below. */
+  private static final Object LOCK = new Object();
+  private static Thread sPoll;
+  private static Thread sLog;
+  private static Thread sHook;
+
+  private Background() {}
+
+  /**
+   * Starts an operation that opens a manager, and the threads if they are not running.
+   *
+   * @param open starts the operation
+   * @param operation the id of the operation
+   * @return what {@code open} returns
+   */
+  public static long open(Operation.Start open, long operation) {
+    synchronized (LOCK) {
+      // First, so that the library is in use: a thread that finds it unused ends.
+      long limit = open.start(operation);
+      if (sPoll == null) {
+        sPoll = started(new Thread(Background::poll, "alluxio-membership-pulse"));
+      }
+      if (sLog == null) {
+        sLog = started(new Thread(LogThread::run, "alluxio-membership-log"));
+      }
+      if (sHook == null) {
+        installHook();
+      }
+      return limit;
+    }
+  }
+
+  private static Thread started(Thread thread) {
+    thread.setDaemon(true);
+    thread.setPriority(Thread.NORM_PRIORITY);
+    // The creator's class loader has no business here, and could not be unloaded.
+    thread.setContextClassLoader(Background.class.getClassLoader());
+    thread.start();
+    return thread;
+  }
+
+  private static void installHook() {
+    Thread hook = new Thread(ShutdownHook::run, "alluxio-membership-shutdown");
+    try {
+      Runtime.getRuntime().addShutdownHook(hook);
+    } catch (IllegalStateException e) {
+      LoggerFactory.getLogger(Background.class)
+          .debug("The JVM is shutting down; workers that join now end with their leases");
+    }
+    sHook = hook;
+  }
+
+  private static void removeHook() {
+    try {
+      Runtime.getRuntime().removeShutdownHook(sHook);
+    } catch (IllegalStateException e) {
+      // The JVM is shutting down, and no class loader is collected any more.
+    }
+    sHook = null;
+  }
+
+  /**
+   * A thread of its own, because a log that cannot be written must cost no lease. It waits in native code, where an
+   * interrupt does not reach it.
+   */
+  private static void poll() {
+    long[] finished = new long[MOST_FINISHED];
+    while (true) {
+      try {
+        int count = Natives.poll(NativeLibrary.session(), finished, BEAT_MILLIS);
+        for (int i = 0; i < count; i++) {
+          Operation.finished(finished[i]);
+        }
+        if (count == 0 && endsPoll()) {
+          return;
+        }
+      } catch (RuntimeException | Error e) {
+        // Memory is short, say. A thread that was not woken looks for its reply itself, and the workers of this JVM live.
+        pause();
+      }
+    }
+  }
+
+  private static void pause() {
+    try {
+      Thread.sleep(BEAT_MILLIS / 10);
+    } catch (InterruptedException e) {
+      // An interrupted beat is a beat.
+    }
+  }
+
+  private static boolean endsPoll() {
+    synchronized (LOCK) {
+      if (!Natives.isUnused(NativeLibrary.session())) {
+        return false;
+      }
+      sPoll = null;
+      if (sHook != null) {
+        removeHook();
+      }
+      return true;
+    }
+  }
+
+  /** Whether the log thread ends, because nothing can be logged any more. */
+  static boolean endsLog() {
+    synchronized (LOCK) {
+      if (sPoll != null || !Natives.isUnused(NativeLibrary.session())) {
+        return false;
+      }
+      sLog = null;
+      return true;
+    }
+  }
+}

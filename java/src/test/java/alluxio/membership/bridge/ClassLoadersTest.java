@@ -1,0 +1,93 @@
+package alluxio.membership.bridge;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import alluxio.membership.testing.Await;
+import alluxio.membership.testing.ChildJvm;
+import alluxio.membership.testing.SharedEtcd;
+import alluxio.membership.testing.TestCluster;
+
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
+
+import java.io.File;
+import java.lang.ref.WeakReference;
+import java.lang.reflect.Method;
+import java.net.URL;
+import java.net.URLClassLoader;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/** Programs that load the jar again and again, as application servers do. */
+class ClassLoadersTest {
+  private static final int LOADERS = 12;
+
+  @RegisterExtension
+  static final SharedEtcd ETCD = new SharedEtcd();
+
+  /** Opens, lists and closes in one class loader after another, and waits until all of them are collected. */
+  public static final class Program {
+    private Program() {}
+
+    /**
+     * @param args the class path of the class loaders; the configuration is in the system properties
+     */
+    public static void main(String[] args) throws Exception {
+      Map<String, String> properties = new HashMap<>();
+      System.getProperties().stringPropertyNames().stream().filter(name -> name.startsWith("alluxio."))
+          .forEach(name -> properties.put(name, System.getProperty(name)));
+      List<WeakReference<ClassLoader>> loaders = new ArrayList<>();
+      for (int i = 0; i < LOADERS; i++) {
+        loaders.add(new WeakReference<>(use(args[0], properties)));
+      }
+      Await.until("all class loaders are collected", 60, () -> {
+        System.gc();
+        return loaders.stream().allMatch(loader -> loader.get() == null);
+      });
+      long threads = Thread.getAllStackTraces().keySet().stream()
+          .filter(thread -> thread.getName().startsWith("alluxio-membership")).count();
+      System.out.println("collected, with " + threads + " threads left");
+      System.in.read();
+    }
+
+    private static ClassLoader use(String classPath, Map<String, String> properties) throws Exception {
+      List<URL> urls = new ArrayList<>();
+      for (String entry : classPath.split(File.pathSeparator)) {
+        urls.add(new File(entry).toURI().toURL());
+      }
+      try (URLClassLoader loader =
+          new URLClassLoader(urls.toArray(new URL[0]), ClassLoader.getSystemClassLoader().getParent())) {
+        Class<?> bridge = loader.loadClass(NativeMembership.class.getName());
+        Method open = bridge.getMethod("open", Map.class);
+        // A second use after a pause, which starts what has ended meanwhile.
+        for (int i = 0; i < 2; i++) {
+          Object member = open.invoke(null, properties);
+          bridge.getMethod("view").invoke(member);
+          bridge.getMethod("close").invoke(member);
+        }
+        return loader;
+      }
+    }
+  }
+
+  @Test
+  void aClassLoaderIsCollectedAfterItsLastManagerIsClosed() throws Exception {
+    TestCluster cluster = new TestCluster(ETCD.server(), "ETCD");
+    // Without a logging library, which would keep its class loader by a shutdown hook of its own.
+    StringBuilder classPath = new StringBuilder(ChildJvm.ourClassPath().split(File.pathSeparator)[0]);
+    for (String entry : ChildJvm.stockClassPath().split(File.pathSeparator)) {
+      if (new File(entry).getName().startsWith("slf4j-api-")) {
+        classPath.append(File.pathSeparator).append(entry);
+      }
+    }
+    try (ChildJvm jvm = ChildJvm.start(ChildJvm.ourClassPath(), cluster.properties(), new ArrayList<>(), Program.class,
+        classPath.toString())) {
+      assertEquals("collected, with 0 threads left",
+          jvm.awaitLine("the collection", line -> line.startsWith("collected")));
+      jvm.send("");
+      assertEquals(0, jvm.awaitExit());
+    }
+  }
+}

@@ -1,0 +1,101 @@
+package alluxio.membership.bridge;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import alluxio.membership.testing.ChildJvm;
+import alluxio.membership.testing.Gate;
+import alluxio.membership.testing.SharedEtcd;
+import alluxio.membership.testing.TestCluster;
+
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
+
+import java.lang.reflect.Method;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicInteger;
+
+/** Virtual threads, which Java has from 21 on. */
+class VirtualThreadsTest {
+  private static final int CARRIERS = 2;
+
+  @RegisterExtension
+  static final SharedEtcd ETCD = new SharedEtcd();
+
+  /** Lists on more virtual threads than there are carriers, and looks whether another virtual thread gets on. */
+  public static final class Program {
+    private Program() {}
+
+    /**
+     * @param args none; the configuration is in the system properties
+     */
+    public static void main(String[] args) throws Exception {
+      Map<String, String> properties = new HashMap<>();
+      System.getProperties().stringPropertyNames().stream().filter(name -> name.startsWith("alluxio."))
+          .forEach(name -> properties.put(name, System.getProperty(name)));
+      // The classes here are compiled for Java 8.
+      Method start = Thread.class.getMethod("startVirtualThread", Runnable.class);
+      NativeMembership member = NativeMembership.open(properties);
+      member.view();
+      System.out.println("ready");
+      System.in.read();
+      AtomicInteger listed = new AtomicInteger();
+      CountDownLatch listing = new CountDownLatch(2 * CARRIERS);
+      Thread[] readers = new Thread[2 * CARRIERS];
+      for (int i = 0; i < readers.length; i++) {
+        readers[i] = (Thread) start.invoke(null, (Runnable) () -> {
+          listing.countDown();
+          try {
+            member.view();
+          } catch (Exception e) {
+            System.out.println("listing ended: " + e.getMessage());
+          }
+          listed.incrementAndGet();
+        });
+      }
+      Thread other = (Thread) start.invoke(null, (Runnable) () -> {
+        try {
+          listing.await();
+          for (int i = 0; i < 10; i++) {
+            Thread.sleep(20);
+          }
+        } catch (InterruptedException e) {
+          System.out.println("interrupted");
+        }
+      });
+      other.join();
+      System.out.println("other virtual thread ended after " + listed + " listings");
+      System.in.read();
+      for (Thread reader : readers) {
+        reader.join();
+      }
+      System.out.println("listed " + listed);
+    }
+  }
+
+  @Test
+  void aListingThatWaitsHoldsNoCarrier() throws Exception {
+    try (Gate gate = new Gate(ETCD.server())) {
+      TestCluster cluster = new TestCluster(ETCD.server(), "ETCD")
+          .with("alluxio.etcd.endpoints", gate.endpoint())
+          .with("alluxio.membership.native.read.mode", "LINEARIZABLE")
+          .with("alluxio.membership.native.operation.timeout", "60s");
+      try (ChildJvm jvm = new ChildJvm.Launch(ChildJvm.ourClassPath()).java(ChildJvm.javaHome(21))
+          .properties(cluster.properties())
+          .options("-Djdk.virtualThreadScheduler.parallelism=" + CARRIERS,
+              "-Djdk.virtualThreadScheduler.maxPoolSize=" + CARRIERS)
+          .start(Program.class)) {
+        jvm.awaitLine("the first listing", "ready"::equals);
+        gate.mute(true);
+        jvm.send("");
+        assertEquals("other virtual thread ended after 0 listings",
+            jvm.awaitLine("the other thread", line -> line.startsWith("other ")));
+        gate.mute(false);
+        jvm.send("");
+        assertEquals("listed " + 2 * CARRIERS, jvm.awaitLine("the listings", line -> line.startsWith("listed ")));
+        assertEquals(0, jvm.awaitExit());
+      }
+    }
+  }
+}

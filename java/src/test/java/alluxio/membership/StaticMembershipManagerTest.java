@@ -84,7 +84,8 @@ class StaticMembershipManagerTest {
         MembershipManager manager = StaticMembershipManager.create(conf(file))) {
       assertEquals(Arrays.asList("h1", "h2"), names(manager.getAllMembers()));
       Await.until("the message", 60,
-          () -> log.text().contains("WARN Duplicate node hostname h1 found in " + file + "\n"));
+          () -> log.text().contains("WARN alluxio.membership.native.static_hosts: Duplicate node hostname h1 found in " + file
+              + "\n"));
     }
   }
 

@@ -1,8 +1,10 @@
 //! `alluxio.etcd.endpoints`, read as jetcd reads them: of a URL only host and port count.
 
+use std::collections::HashSet;
+
 use http::Uri;
 
-use crate::config::names::{ETCD_ENDPOINTS, ETCD_TLS_ENABLED};
+use crate::config::names::{ETCD_ENDPOINTS, ETCD_PASSWORD, ETCD_TLS_ENABLED, ETCD_USERNAME};
 use crate::error::{Cause, Error, ErrorKind, Result};
 
 const DEFAULT_PORT: u16 = 2379;
@@ -15,13 +17,21 @@ pub(super) fn parse(endpoints: &[String], tls: bool) -> Result<Vec<String>> {
         ));
     }
     let mut normalised = Vec::with_capacity(endpoints.len());
+    let mut known = HashSet::with_capacity(endpoints.len());
     let scheme = if tls { "https" } else { "http" };
-    for endpoint in endpoints {
+    for (index, endpoint) in endpoints.iter().enumerate() {
         let host_and_port = host_and_port(endpoint).ok_or_else(|| {
             invalid(format!(
-                "Unable to compute target from endpoint: '{endpoint}'"
+                "Unable to compute target from endpoint: '{}'",
+                without_userinfo(endpoint, &endpoints[index + 1..])
             ))
         })?;
+        if endpoint.contains('@') {
+            log::warn!(
+                "The user in {ETCD_ENDPOINTS} for {host_and_port} has no effect; {ETCD_USERNAME} and {ETCD_PASSWORD} name \
+                 the user of etcd"
+            );
+        }
         let target = format!("{scheme}://{host_and_port}");
         match (tls, is_https(endpoint)) {
             (false, true) => log::warn!(
@@ -33,11 +43,26 @@ pub(super) fn parse(endpoints: &[String], tls: bool) -> Result<Vec<String>> {
             ),
             (false, false) | (true, true) => {}
         }
-        if !normalised.contains(&target) {
+        if known.insert(target.clone()) {
             normalised.push(target);
         }
     }
     Ok(normalised)
+}
+
+/// The endpoint as an error may show it: user and password of a URL are left out, whatever characters are in them. A
+/// comma in a password makes two endpoints of one URL.
+fn without_userinfo(endpoint: &str, following: &[String]) -> String {
+    let (scheme, rest) = match endpoint.find("//") {
+        Some(slashes) => endpoint.split_at(slashes + 2),
+        None => ("", endpoint),
+    };
+    let is_end_of_url = |it: &String| it.contains('@') && !it.contains("//");
+    match rest.rsplit_once('@') {
+        _ if following.iter().any(is_end_of_url) => format!("{scheme}..."),
+        Some((_, host)) => format!("{scheme}{host}"),
+        None => endpoint.to_owned(),
+    }
 }
 
 fn is_https(endpoint: &str) -> bool {
@@ -132,6 +157,26 @@ mod tests {
             ),
         ] {
             assert_eq!(parse(&[endpoint]).unwrap(), [target], "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn errors_show_no_user_and_no_password() {
+        for (endpoints, shown) in [
+            (&["http://root:s3cret@etcd:99999"][..], "http://etcd:99999"),
+            (&["http://root:s3/c#r@et@etcd:1/%%"], "http://etcd:1/%%"),
+            (&["root:s3cret@etcd:1"], "etcd:1"),
+            (&["http://root:s3 cret@etcd:1"], "http://etcd:1"),
+            (&["http://root:s3", "cret@etcd:1"], "http://..."),
+            (&["http://root:s3,cr", "e", "t@etcd:1"], "http://..."),
+            (&["x", "http://root:s3cret@etcd:1"], "x"),
+        ] {
+            let error = parse(endpoints).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("s3"), "{error}");
+            assert_eq!(
+                error.message(),
+                format!("Unable to compute target from endpoint: '{shown}'")
+            );
         }
     }
 

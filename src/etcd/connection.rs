@@ -172,12 +172,17 @@ impl Connection {
         Ok(self.clients().await?.status.clone())
     }
 
-    /// Forgets the token, unless another caller already replaced it.
-    pub(crate) fn token_refused(&self, token: u64) {
-        self.login.refused(token);
+    /// A request with this token was served.
+    pub(crate) fn token_worked(&self, token: u64) {
+        self.login.worked(token);
     }
 
-    /// Forgets the token, whichever it is.
+    /// Forgets the token, unless another caller already replaced it.
+    pub(crate) fn token_refused(&self, token: u64, status: &tonic::Status) {
+        self.login.refused(token, status);
+    }
+
+    /// Forgets the token, whichever it is, unless it is too new to have expired.
     pub(crate) fn forget_token(&self) {
         self.login.forget();
     }

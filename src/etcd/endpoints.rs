@@ -20,6 +20,9 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 /// How long one endpoint may take to answer a small request before another one is asked.
 pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// In less time nobody can be asked.
+const TIME_TO_ASK: Duration = Duration::from_millis(20);
+
 /// How long a quarantined endpoint may take to answer, after it did not in less.
 const LONGEST_PROBE: Duration = Duration::from_secs(30);
 
@@ -219,6 +222,7 @@ impl Endpoints {
         const PURPOSE: Purpose = Purpose::Requests;
         let mut backoff = retry_delays();
         let mut tries: u32 = 0;
+        let mut last: Option<TryError> = None;
         let mut refused_tokens: Vec<Arc<Endpoint>> = Vec::new();
         loop {
             let endpoint = self.pick(PURPOSE);
@@ -235,6 +239,11 @@ impl Endpoints {
             let error = match endpoint.attempt(PURPOSE, limit, &request).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
+            };
+            // A last try without the time for an answer says less than the one before it.
+            let error = match last.take() {
+                Some(last) if error.cause.timed_out && limit < TIME_TO_ASK => last,
+                _ => error,
             };
             log::debug!(
                 "{} (attempt {tries}): {}",
@@ -270,6 +279,7 @@ impl Endpoints {
             if Instant::now() + delay >= call.deadline {
                 return Err(call.failed(tries, error));
             }
+            last = Some(error);
             tokio::time::sleep(delay).await;
         }
     }
@@ -383,10 +393,14 @@ impl Endpoint {
         let outcome = timeout(limit, async {
             let authenticated = self.connection.authenticated(purpose).await?;
             let result = request(authenticated.client).await;
-            if let Err(error) = &result
-                && status::classify(error) == Failure::Token
-            {
-                self.connection.token_refused(authenticated.token);
+            match &result {
+                Ok(_) => self.connection.token_worked(authenticated.token),
+                Err(etcd_client::Error::GRpcStatus(status))
+                    if status::classify_status(status) == Failure::Token =>
+                {
+                    self.connection.token_refused(authenticated.token, status);
+                }
+                Err(_) => {}
             }
             result
         })
@@ -405,11 +419,15 @@ impl Endpoint {
             Err(_) => {
                 // Too little time to blame the endpoint for.
                 let hurried = limit < TRY_TIMEOUT / 2;
-                let limit = limit.as_millis();
-                let reason = if hurried {
-                    format!("no answer within the {limit} ms that were left for it")
-                } else {
-                    format!("no answer within {limit} ms")
+                let reason = match limit.as_millis() {
+                    // The time went into what the caller did before.
+                    limit if limit < TIME_TO_ASK.as_millis() => {
+                        "no time was left to ask it".to_owned()
+                    }
+                    limit if hurried => {
+                        format!("no answer within the {limit} ms that were left for it")
+                    }
+                    limit => format!("no answer within {limit} ms"),
                 };
                 (self.no_answer(reason), !hurried)
             }

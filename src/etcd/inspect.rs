@@ -12,13 +12,13 @@ use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::Cluster;
 use super::connection::Connection;
 use super::endpoints::{Call, Endpoint, Purpose, TryError};
 use super::keys::range_end;
 use super::lease;
 use super::ring::revision_of;
 use super::tls::TlsSession;
+use super::{Cluster, answers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::worker::WorkerIdentity;
 
@@ -231,7 +231,7 @@ impl Cluster {
                 .with_range(end.clone())
                 .with_keys_only()
                 .with_limit(PAGE);
-            let answer = self.get(from.clone(), options, deadline).await?;
+            let answer = self.get(from.clone(), &end, options, deadline).await?;
             let identity = |key: &[u8]| {
                 let name = std::str::from_utf8(key.get(prefix.len()..)?).ok()?;
                 WorkerIdentity::parse(name).ok()
@@ -254,16 +254,19 @@ impl Cluster {
         let mut clusters = BTreeMap::<String, FoundCluster>::new();
         for (prefix, is_ring) in [("/DHT/", true), ("/ServiceDiscovery/", false)] {
             let mut from = prefix.as_bytes().to_vec();
+            let end_of_all = range_end(prefix);
             loop {
                 let options = GetOptions::new()
-                    .with_range(range_end(prefix))
+                    .with_range(end_of_all.clone())
                     .with_keys_only()
                     .with_limit(1);
-                let answer = self.get(from.clone(), options, deadline).await?;
+                let answer = self
+                    .get(from.clone(), &end_of_all, options, deadline)
+                    .await?;
                 let Some(first) = answer.kvs().first() else {
                     break;
                 };
-                let rest = &first.key()[prefix.len()..];
+                let rest = first.key().get(prefix.len()..).unwrap_or_default();
                 let Some(length) = rest.iter().position(|&byte| byte == b'/') else {
                     from = [first.key(), &[0]].concat();
                     continue;
@@ -272,16 +275,16 @@ impl Cluster {
                 let whole = [prefix.as_bytes(), &rest[..length], b"/"].concat();
                 let end = [prefix.as_bytes(), &rest[..length], b"0"].concat();
                 let options = GetOptions::new().with_range(end.clone()).with_count_only();
-                let count = self.get(whole, options, deadline).await?.count();
+                let count = self.get(whole, &end, options, deadline).await?.count();
                 let cluster = clusters.entry(name.clone()).or_insert(FoundCluster {
                     name,
                     registered: 0,
                     live: 0,
                 });
                 if is_ring {
-                    cluster.registered += count;
+                    cluster.registered = cluster.registered.saturating_add(count);
                 } else {
-                    cluster.live += count;
+                    cluster.live = cluster.live.saturating_add(count);
                 }
                 from = end;
             }
@@ -292,6 +295,7 @@ impl Cluster {
     async fn get(
         &self,
         key: Vec<u8>,
+        end: &[u8],
         options: GetOptions,
         deadline: Instant,
     ) -> Result<etcd_client::GetResponse> {
@@ -300,7 +304,10 @@ impl Cluster {
         self.endpoints
             .call(&call, |mut client| {
                 let (key, options) = (key.clone(), options.clone());
-                async move { client.get(key, Some(options)).await }
+                async move {
+                    let answer = client.get(key.clone(), Some(options)).await?;
+                    answers::keys_between(answer, &key, end)
+                }
             })
             .await
     }

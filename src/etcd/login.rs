@@ -15,15 +15,16 @@ use crate::config::Credentials;
 /// How long etcd may take to authenticate. Each time costs it 70 ms of computing, one after another: when many processes
 /// come at once, the last ones wait for long.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long a refusal of the credentials stands before etcd is asked again: at first, and after many refusals.
+/// How long a refusal of the credentials, or of token after token, stands before etcd is asked again: at first, and after many refusals.
 const REFUSED_FOR: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 
 pub(super) struct Login {
     credentials: Option<Credentials>,
     /// A lock of its own: nobody who has a token waits for one that is being fetched.
     token: parking_lot::Mutex<Option<Token>>,
-    /// The lock makes concurrent callers authenticate once.
-    refusal: Arc<Mutex<Option<Refusal>>>,
+    /// Makes concurrent callers authenticate once.
+    fetching: Arc<Mutex<()>>,
+    refusal: parking_lot::Mutex<Option<Refusal>>,
 }
 
 struct Token {
@@ -31,9 +32,12 @@ struct Token {
     id: u64,
     /// What requests carry: nothing where etcd works without users.
     header: Option<HeaderValue>,
+    fetched_at: Instant,
+    /// A request with it was served.
+    has_worked: bool,
 }
 
-/// etcd does not accept the credentials.
+/// etcd does not accept the credentials, or not the tokens that it gives for them.
 struct Refusal {
     status: tonic::Status,
     at: Instant,
@@ -45,7 +49,8 @@ impl Login {
         Arc::new(Login {
             credentials,
             token: parking_lot::Mutex::default(),
-            refusal: Arc::default(),
+            fetching: Arc::default(),
+            refusal: parking_lot::Mutex::default(),
         })
     }
 
@@ -84,13 +89,16 @@ impl Login {
         if let Some(token) = self.token_id() {
             return Ok(token);
         }
-        let mut refusal = self.refusal.clone().lock_owned().await;
+        let fetching = self.fetching.clone().lock_owned().await;
         // Fetched meanwhile.
         if let Some(token) = self.token_id() {
             return Ok(token);
         }
         let (login, client) = (self.clone(), client.clone());
-        let task = tokio::spawn(async move { login.fetch(&client, &given_up, &mut refusal).await });
+        let task = tokio::spawn(async move {
+            let _fetching = fetching;
+            login.fetch(&client, &given_up).await
+        });
         let interrupted = |error: tokio::task::JoinError| {
             let text = format!("authenticating was interrupted: {error}");
             etcd_client::Error::GRpcStatus(tonic::Status::unavailable(text))
@@ -103,9 +111,8 @@ impl Login {
         &self,
         client: &Client,
         given_up: &CancellationToken,
-        last_refusal: &mut Option<Refusal>,
     ) -> Result<u64, etcd_client::Error> {
-        if let Some(refusal) = last_refusal
+        if let Some(refusal) = &*self.refusal.lock()
             && let Some(left) = refusal.stands_for.checked_sub(refusal.at.elapsed())
         {
             let text = format!(
@@ -117,26 +124,21 @@ impl Login {
             let status = tonic::Status::new(refusal.status.code(), text);
             return Err(etcd_client::Error::GRpcStatus(status));
         }
-        let [first, longest] = REFUSED_FOR;
-        let stands_for = last_refusal
-            .as_ref()
-            .map_or(first, |refusal| (refusal.stands_for * 2).min(longest))
-            .mul_f64(rand::random_range(0.8..=1.0));
         match self.authenticate_in_time(client, given_up).await {
             Ok(header) => {
                 let id = rand::random_range(1..=u64::MAX);
-                *self.token.lock() = Some(Token { id, header });
-                *last_refusal = None;
+                *self.token.lock() = Some(Token {
+                    id,
+                    header,
+                    fetched_at: Instant::now(),
+                    has_worked: false,
+                });
                 Ok(id)
             }
             Err(etcd_client::Error::GRpcStatus(status))
                 if status::classify_status(&status) == Failure::Credentials =>
             {
-                *last_refusal = Some(Refusal {
-                    status: status.clone(),
-                    at: Instant::now(),
-                    stands_for,
-                });
+                self.remember_refusal(&status, REFUSED_FOR[0]);
                 Err(etcd_client::Error::GRpcStatus(status))
             }
             Err(error) => Err(error),
@@ -186,13 +188,48 @@ impl Login {
         }
     }
 
-    /// Forgets the token, unless another caller already replaced it.
-    pub(super) fn refused(&self, token: u64) {
-        self.token.lock().take_if(|known| known.id == token);
+    /// A request with this token was served: etcd accepts the credentials.
+    pub(super) fn worked(&self, token: u64) {
+        let mut known = self.token.lock();
+        if let Some(known) = known.as_mut().filter(|known| known.id == token)
+            && !std::mem::replace(&mut known.has_worked, true)
+        {
+            self.refusal.lock().take();
+        }
     }
 
-    /// Forgets the token, whichever it is.
+    /// Forgets the token, unless another caller already replaced it.
+    ///
+    /// The next token is fetched at once, also after one token that never worked: etcd's users may just have been
+    /// changed. After more of those etcd is left in peace for a while, as after a refusal of the credentials.
+    pub(super) fn refused(&self, token: u64, status: &tonic::Status) {
+        let refused = self.token.lock().take_if(|known| known.id == token);
+        if refused.is_some_and(|token| !token.has_worked) {
+            self.remember_refusal(status, Duration::ZERO);
+        }
+    }
+
+    /// Forgets the token, whichever it is, unless it is so new that it cannot have expired.
     pub(super) fn forget(&self) {
-        self.token.lock().take();
+        let [first, _] = REFUSED_FOR;
+        self.token
+            .lock()
+            .take_if(|token| token.fetched_at.elapsed() >= first);
+    }
+
+    /// Lets the refusal stand for longer than the one before it; the first one for this long.
+    fn remember_refusal(&self, status: &tonic::Status, first: Duration) {
+        let [shortest, longest] = REFUSED_FOR;
+        let mut refusal = self.refusal.lock();
+        let stands_for = refusal.as_ref().map_or(first, |before| {
+            (before.stands_for * 2)
+                .clamp(shortest, longest)
+                .mul_f64(rand::random_range(0.8..=1.0))
+        });
+        *refusal = Some(Refusal {
+            status: status.clone(),
+            at: Instant::now(),
+            stands_for,
+        });
     }
 }

@@ -1,5 +1,6 @@
 //! Membership in etcd: the clusters a process is connected to, and what its managers share of them.
 
+mod answers;
 mod connection;
 mod endpoints;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use etcd_client::{
 };
 use tokio::time::Instant;
 
+use super::answers;
 use super::endpoints::{Call, Endpoints};
 use super::keys::Keys;
 use crate::error::{Cause, Error, ErrorKind, Result};
@@ -168,7 +169,7 @@ pub(crate) async fn commit(endpoints: &Endpoints, call: &Call, txn: Txn) -> Resu
     endpoints
         .call(call, |mut client| {
             let txn = txn.clone();
-            async move { client.txn(txn).await }
+            async move { client.txn(txn).await.and_then(answers::complete) }
         })
         .await
 }

@@ -41,25 +41,29 @@ pub(crate) fn classify_status(status: &tonic::Status) -> Failure {
 }
 
 fn classify_message(code: Code, message: &str) -> Failure {
+    // Every member's server, and every gateway, refuses messages of more than its limit in these words. Ours are small
+    // but for records.
+    if code == Code::ResourceExhausted && message.contains("larger than max") {
+        return Failure::TooLarge;
+    }
+    // Only etcd's own word is final. What something on the way says may not hold on another way.
+    if !is_etcds(message) {
+        return Failure::Endpoint;
+    }
     if is_token_message(message) {
         return Failure::Token;
     }
-    // A learner that is not a member yet, a member of an older version, or something that is no etcd at all: another
-    // endpoint may serve.
+    // A learner that is not a member yet, or a member of an older version.
     if message.contains("learner") || message.contains("not capable") {
         return Failure::Endpoint;
     }
     match code {
-        Code::Unauthenticated => Failure::Token,
         Code::PermissionDenied => Failure::Permission,
         Code::InvalidArgument if message.contains("authentication failed") => Failure::Credentials,
+        Code::InvalidArgument if message.contains("request is too large") => Failure::TooLarge,
         Code::ResourceExhausted if message.contains("space exceeded") => Failure::NoSpace,
         Code::ResourceExhausted if message.contains("too many requests") => Failure::Busy,
-        Code::InvalidArgument if message.contains("request is too large") => Failure::TooLarge,
-        Code::ResourceExhausted if message.contains("larger than max") => Failure::TooLarge,
-        Code::NotFound | Code::FailedPrecondition | Code::Unimplemented if !is_etcds(message) => {
-            Failure::Endpoint
-        }
+        Code::Unauthenticated => Failure::Token,
         Code::InvalidArgument
         | Code::NotFound
         | Code::AlreadyExists
@@ -67,14 +71,15 @@ fn classify_message(code: Code, message: &str) -> Failure {
         | Code::OutOfRange
         | Code::ResourceExhausted
         | Code::Unimplemented => Failure::Request,
-        // Unavailable, DeadlineExceeded, Cancelled, Unknown, Internal, Aborted, DataLoss: from the transport, or a
-        // member without a leader.
+        // A member without a leader, one that stops, or one that lost data.
         _ => Failure::Endpoint,
     }
 }
 
+/// Whether etcd itself says so: every error of its API begins like this.
 fn is_etcds(message: &str) -> bool {
-    message.starts_with("etcdserver:")
+    // Old ones pass some errors of their user store on as they are.
+    message.starts_with("etcdserver:") || message.starts_with("auth: ")
 }
 
 /// Whether etcd itself said so, and not the connection or something on the way.
@@ -87,6 +92,7 @@ pub(crate) fn is_token_message(message: &str) -> bool {
     [
         "invalid auth token",
         "revision of auth store is old",
+        "revision in header is old",
         "user name is empty",
     ]
     .iter()
@@ -100,9 +106,10 @@ pub(crate) fn wrong_answer(what: impl Into<String>) -> etcd_client::Error {
 
 /// What a cancelled watch means for the endpoint and its token, by the reason that etcd gave.
 pub(crate) fn classify_cancel(reason: &str) -> Failure {
+    // Behind the words "rpc error: code = ... desc = ".
     if is_token_message(reason) {
         Failure::Token
-    } else if reason.contains("permission denied") {
+    } else if reason.contains("etcdserver: permission denied") {
         Failure::Permission
     } else {
         Failure::Endpoint
@@ -132,10 +139,19 @@ pub(crate) fn is_compacted(error: &etcd_client::Error) -> bool {
         if status.code() == Code::OutOfRange && status.message().contains("compacted"))
 }
 
-/// Whether the answer has more bytes than we accept in one message.
+/// Whether the answer to a small request has more bytes than we accept in one message, or than a gateway on the way does
+/// (4 MB with most of them). Fewer keys may pass.
 pub(crate) fn is_answer_too_large(error: &etcd_client::Error) -> bool {
-    matches!(error, etcd_client::Error::GRpcStatus(status)
-        if status.code() == Code::OutOfRange && status.message().contains("message length too large"))
+    let etcd_client::Error::GRpcStatus(status) = error else {
+        return false;
+    };
+    let message = status.message();
+    match status.code() {
+        // Of this process.
+        Code::OutOfRange => message.contains("message length too large"),
+        Code::ResourceExhausted => message.contains("larger than max"),
+        _ => false,
+    }
 }
 
 /// Whether etcd says that it works without users.
@@ -148,7 +164,13 @@ pub(crate) fn is_auth_not_enabled(error: &etcd_client::Error) -> bool {
 pub(crate) fn describe(error: &etcd_client::Error) -> String {
     match error {
         etcd_client::Error::GRpcStatus(status) => {
-            let mut text = status.message().to_string();
+            let mut text = match status.message() {
+                // HTTP/2, but no gRPC.
+                message if message.contains("grpc-status header missing") => {
+                    format!("it does not answer as etcd does: {message}")
+                }
+                message => message.to_owned(),
+            };
             let mut source = std::error::Error::source(status);
             while let Some(inner) = source {
                 let inner_text = inner.to_string();
@@ -242,6 +264,11 @@ mod tests {
                 "etcdserver: requested lease not found",
                 Failure::Request,
             ),
+            (
+                Code::ResourceExhausted,
+                "grpc: received message larger than max (5000000 vs. 4194304)",
+                Failure::TooLarge,
+            ),
         ];
         for (code, message, expected) in cases {
             assert_eq!(
@@ -250,5 +277,42 @@ mod tests {
                 "{code:?} {message}"
             );
         }
+    }
+
+    #[test]
+    fn only_etcds_own_word_is_final() {
+        for code in (1..=16).map(Code::from_i32) {
+            for message in [
+                "quota exceeded",
+                "permission denied",
+                "RBAC: access denied",
+                "",
+            ] {
+                let failure = classify_message(code, message);
+                assert_eq!(failure, Failure::Endpoint, "{code:?} {message}");
+            }
+        }
+        let denied = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+        assert_eq!(classify_cancel(denied), Failure::Permission);
+        let old = "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token";
+        assert_eq!(classify_cancel(old), Failure::Token);
+        assert_eq!(classify_cancel("permission denied"), Failure::Endpoint);
+        assert_eq!(classify_cancel(""), Failure::Endpoint);
+    }
+
+    #[test]
+    fn answers_that_are_too_large_for_a_gateway_are_known() {
+        let is_too_large = |code, message| {
+            let status = tonic::Status::new(code, message);
+            is_answer_too_large(&etcd_client::Error::GRpcStatus(status))
+        };
+        let proxys = "grpc: received message larger than max (5000000 vs. 4194304)";
+        assert!(is_too_large(Code::ResourceExhausted, proxys));
+        let ours = "Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes";
+        assert!(is_too_large(Code::OutOfRange, ours));
+        assert!(!is_too_large(
+            Code::ResourceExhausted,
+            "etcdserver: too many requests"
+        ));
     }
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::Registrar;
+use crate::etcd::answers;
 use crate::etcd::endpoints::{Purpose, TRY_TIMEOUT, retry_delays};
 use crate::etcd::keep_running::keep_running;
 use crate::etcd::ring::{first_key, revision_of};
@@ -107,6 +108,7 @@ async fn check_and_watch(
             let (live_key, ring_key) = (live_key.clone(), ring_key.clone());
             async move {
                 let answer = client.txn(read).await?;
+                let answer = answers::ranges(answer, 1 + usize::from(has_ring))?;
                 let from = |revision: i64| Some(WatchOptions::new().with_start_revision(revision));
                 let next = revision_of(answer.header()) + 1;
                 let mut stream = client.watch(live_key, from(next)).await?;
@@ -153,7 +155,7 @@ async fn check_and_watch(
         }
         for event in message.events() {
             let Some(kv) = event.kv() else { continue };
-            let deleted = event.event_type() == EventType::Delete;
+            let deleted = answers::kind_of(event) == Some(EventType::Delete);
             let is_live = kv.key() == live_key.as_bytes();
             match (is_live, deleted) {
                 (true, true) => report(events, OwnKeyEvent::LiveMissing).await,

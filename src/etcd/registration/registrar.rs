@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::session::Lease;
 use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::etcd::answers;
 use crate::etcd::endpoints::{Call, Endpoints};
 use crate::etcd::keys::Keys;
 use crate::etcd::lease;
@@ -294,7 +295,7 @@ impl Registrar {
             .call(&call, |mut client| {
                 let txn = txn.clone();
                 async move {
-                    match client.txn(txn).await {
+                    match client.txn(txn).await.and_then(answers::complete) {
                         Ok(answer) => Ok(Some(answer)),
                         Err(error) if status::is_lease_not_found(&error) => Ok(None),
                         Err(error) => Err(error),

@@ -12,6 +12,7 @@ use super::state::Listed;
 use super::tables::{Table, Tables};
 use super::{MAX_MESSAGE, getting_children};
 use crate::error::{Error, ErrorKind, Result};
+use crate::etcd::answers;
 use crate::etcd::endpoints::{Call, Endpoints, TRY_TIMEOUT};
 use crate::etcd::keys::{Keys, range_end};
 use crate::etcd::ring::{revision_of, term_of};
@@ -141,9 +142,11 @@ impl Pages<'_> {
                     .with_revision(revision);
                 Some(TxnOp::get(next.clone()?, Some(options)))
             });
-            let txn = Txn::new().and_then(gets.collect::<Vec<_>>());
+            let gets = gets.collect::<Vec<_>>();
+            let reads = gets.len();
+            let txn = Txn::new().and_then(gets);
             let mut client = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
-            async move { client.txn(txn).await }
+            async move { answers::ranges(client.txn(txn).await?, reads) }
         })
         .await
     }

@@ -29,6 +29,7 @@ use self::state::{
 };
 pub(crate) use self::tables::Range;
 use self::tables::{Pair, Stamp};
+use super::answers;
 use super::endpoints::{Call, Endpoint, Endpoints, Purpose, TRY_TIMEOUT, retry_delays};
 use super::keep_running::keep_running;
 use super::keys::{Keys, range_end};
@@ -563,7 +564,7 @@ impl Shared {
                 } else {
                     Range::Ring
                 };
-                let is_put = event.event_type() == EventType::Put;
+                let is_put = answers::kind_of(event)? == EventType::Put;
                 Some(Event {
                     range,
                     key: kv.key(),
@@ -739,7 +740,7 @@ impl Shared {
         let answers = self.endpoints.call(call, |mut client| {
             let reads = reads.clone();
             async move {
-                match client.txn(reads).await {
+                match client.txn(reads).await.and_then(answers::complete) {
                     Ok(answer) => Ok(Some(answer)),
                     Err(error) if status::is_compacted(&error) => Ok(None),
                     Err(error) => Err(error),

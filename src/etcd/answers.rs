@@ -1,0 +1,137 @@
+//! What has to hold for an answer of etcd before it is used. An answer that lacks something is its endpoint's fault.
+
+use etcd_client::proto::PbTxnOpResponse;
+use etcd_client::{Event, EventType, GetResponse, TxnResponse};
+
+use super::status::wrong_answer;
+
+/// The answer to a transaction, if it has a header and each of its operations an answer.
+///
+/// [`TxnResponse::op_responses`] panics at an operation without one.
+pub(crate) fn complete(answer: TxnResponse) -> Result<TxnResponse, etcd_client::Error> {
+    if answer.header().is_none() {
+        return Err(wrong_answer(
+            "its answer to a transaction has no header: this is no etcd",
+        ));
+    }
+    let operations = &answer.0.responses;
+    match operations.iter().all(|it| it.response.is_some()) {
+        true => Ok(answer),
+        false => Err(wrong_answer(
+            "it left the answer to an operation out of its answer to a transaction",
+        )),
+    }
+}
+
+/// The answer to a transaction of this many reads, if it has a range for each of them.
+pub(crate) fn ranges(answer: TxnResponse, reads: usize) -> Result<TxnResponse, etcd_client::Error> {
+    let answer = complete(answer)?;
+    let is_range = |it: &Option<_>| matches!(it, Some(PbTxnOpResponse::ResponseRange(_)));
+    let ranges = answer
+        .0
+        .responses
+        .iter()
+        .filter(|it| is_range(&it.response));
+    match ranges.count() == reads && answer.0.responses.len() == reads {
+        true => Ok(answer),
+        false => Err(wrong_answer(
+            "it left a range out of its answer to a transaction",
+        )),
+    }
+}
+
+/// The answer to a read of the keys from one up to another, if it has such keys only, and in their order.
+pub(crate) fn keys_between(
+    answer: GetResponse,
+    from: &[u8],
+    end: &[u8],
+) -> Result<GetResponse, etcd_client::Error> {
+    let keys = || answer.kvs().iter().map(|kv| kv.key());
+    let are_inside = keys().all(|key| key >= from && key < end);
+    let are_in_order = keys().zip(keys().skip(1)).all(|(key, next)| key < next);
+    match are_inside && are_in_order && answer.count() >= 0 {
+        true => Ok(answer),
+        false => Err(wrong_answer(
+            "it answered with keys that were not asked for, or in disorder",
+        )),
+    }
+}
+
+/// The kind of an event; `None` for one that no etcd sends. [`Event::event_type`] panics at those.
+pub(crate) fn kind_of(event: &Event) -> Option<EventType> {
+    EventType::try_from(event.0.r#type).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use etcd_client::proto::{
+        PbEvent, PbKeyValue, PbRangeResponse, PbResponseHeader, PbResponseOp, PbTxnResponse,
+    };
+
+    use super::*;
+
+    fn txn(operations: Vec<Option<PbTxnOpResponse>>) -> TxnResponse {
+        let responses = operations.into_iter();
+        TxnResponse(PbTxnResponse {
+            header: Some(PbResponseHeader::default()),
+            succeeded: true,
+            responses: responses
+                .map(|response| PbResponseOp { response })
+                .collect(),
+        })
+    }
+
+    fn range() -> Option<PbTxnOpResponse> {
+        Some(PbTxnOpResponse::ResponseRange(PbRangeResponse::default()))
+    }
+
+    #[test]
+    fn transactions_without_content_are_refused() {
+        assert!(complete(txn(vec![range()])).is_ok());
+        assert!(complete(txn(vec![range(), None])).is_err());
+        assert!(complete(TxnResponse(PbTxnResponse::default())).is_err());
+        assert!(ranges(txn(vec![range(), range()]), 2).is_ok());
+        assert!(ranges(txn(vec![range()]), 2).is_err());
+        assert!(ranges(txn(vec![range(), range(), range()]), 2).is_err());
+        let put = Some(PbTxnOpResponse::ResponsePut(Default::default()));
+        assert!(ranges(txn(vec![range(), put]), 2).is_err());
+    }
+
+    #[test]
+    fn keys_outside_the_range_are_refused() {
+        let answer = |keys: &[&str]| {
+            let kvs = keys.iter().map(|key| PbKeyValue {
+                key: key.as_bytes().to_vec(),
+                ..PbKeyValue::default()
+            });
+            GetResponse(PbRangeResponse {
+                kvs: kvs.collect(),
+                ..PbRangeResponse::default()
+            })
+        };
+        let between = |keys: &[&str]| keys_between(answer(keys), b"/DHT/", b"/DHT0").is_ok();
+        assert!(between(&[]) && between(&["/DHT/"]) && between(&["/DHT/a", "/DHT/b"]));
+        for keys in [
+            &["/"][..],
+            &["/DHT0"],
+            &["x"],
+            &["/DHT/b", "/DHT/a"],
+            &["/DHT/a", "/DHT/a"],
+        ] {
+            assert!(!between(keys), "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_events_have_no_kind() {
+        let kind = |number| {
+            kind_of(&Event(PbEvent {
+                r#type: number,
+                ..PbEvent::default()
+            }))
+        };
+        assert_eq!(kind(0), Some(EventType::Put));
+        assert_eq!(kind(1), Some(EventType::Delete));
+        assert_eq!(kind(7), None);
+    }
+}

@@ -16,8 +16,8 @@ ETCD_3_6 := .tools/bin/etcd-3.6
 TOXIPROXY := .tools/bin/toxiproxy
 GO_CLIENT := .tools/bin/go-client
 CARGO ?= cargo
-# Without the thousand lines of its downloads, and without colours where no terminal is. A download that fails is tried again.
-MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=auto -Dmaven.wagon.http.retryHandler.count=5 -Daether.connector.http.retryHandler.count=5 --file java/pom.xml -Dnative.directory=$(CURDIR)/target/release
+# Without the thousand lines of its downloads, and without colours, which would reach logs. A download that fails is tried again.
+MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never -Dmaven.wagon.http.retryHandler.count=5 -Daether.connector.http.retryHandler.count=5 --file java/pom.xml -Dnative.directory=$(CURDIR)/target/release
 
 .PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-c test-tsan test-java test-long soak test-install bench bench-tool clean
 
@@ -33,15 +33,28 @@ test: ## Runs every check and every test of every language, and sums up.
 build: ## Builds the library, the tool (release) and the C header.
 	$(CARGO) build --release --locked
 	@ln -sf liballuxio_membership.so target/release/liballuxio_membership.so.0
+	@touch $(BUILT)
 
 static: ## Builds the static library, and notes what must be linked with it.
 	@mkdir -p target/release
 	$(CARGO) rustc --release --locked --lib --crate-type staticlib -- --print native-static-libs=$(CURDIR)/target/release/native-static-libs
+	@scripts/hide-symbols target/release/liballuxio_membership.a $(STATIC)
+
+# For `sudo make install`, where root may have no cargo: only what is missing, or older than its source, is built.
+BUILT := target/release/built
+STATIC := target/release/static/liballuxio_membership.a
+SOURCES := $(shell find src -type f) build.rs cbindgen.toml Cargo.toml Cargo.lock
+
+$(BUILT): $(SOURCES)
+	@$(MAKE) --no-print-directory build
+
+$(STATIC): $(SOURCES) scripts/hide-symbols
+	@$(MAKE) --no-print-directory static
 
 # PREFIX (/usr/local), DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, DATADIR and MANDIR say where to.
 export PREFIX DESTDIR BINDIR LIBDIR INCLUDEDIR DATADIR MANDIR
 
-install: build static ## Installs libraries, headers, tool, manual pages; PREFIX= and DESTDIR= say where.
+install: $(BUILT) $(STATIC) ## Installs libraries, headers, tool, manual pages, as built; PREFIX= and DESTDIR= say where.
 	@scripts/install install
 
 uninstall: ## Removes what install put there; give it the same PREFIX= and DESTDIR=.

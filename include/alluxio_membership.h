@@ -7,7 +7,7 @@
  *
  * Errors. A function that can fail returns axm_error_t *: NULL means success, anything else is an
  *   error that belongs to the caller, who frees it with axm_error_free. Each function names the codes
- *   it knows, without AXM_ERROR_; a defect of the library (INTERNAL) is possible everywhere, and later
+ *   it knows, without AXM_ERROR_; a bug of the library (INTERNAL) is possible everywhere, and later
  *   versions may return others.
  * Out-parameters are written on success only. They must not be NULL.
  * Ownership. What a function hands out through an out-parameter, or returns from a *_new function,
@@ -45,7 +45,7 @@
  *   ends; axm_membership_close ends it at once, and axm_shutdown does for all workers. The library
  *   cannot be unloaded: dlclose has no effect.
  * Memory. When there is none left, the process is aborted.
- * Panics. A defect inside the library is reported as AXM_ERROR_INTERNAL; it never unwinds into C.
+ * Panics. A bug inside the library is reported as AXM_ERROR_INTERNAL; it never unwinds into C.
  */
 
 
@@ -127,9 +127,13 @@ typedef enum {
      */
     AXM_ERROR_FORKED = 12,
     /**
-     * A defect in this library.
+     * A bug in this library.
      */
     AXM_ERROR_INTERNAL = 13,
+    /**
+     * The system grants this process no more threads or file descriptors. The same call may succeed later.
+     */
+    AXM_ERROR_RESOURCE_EXHAUSTED = 14,
 } axm_error_code_t;
 
 /**
@@ -185,7 +189,7 @@ typedef enum {
      */
     AXM_LOG_OFF = 0,
     /**
-     * A defect of the library.
+     * A bug of the library.
      */
     AXM_LOG_ERROR = 1,
     /**
@@ -555,7 +559,7 @@ int32_t axm_member_http_server_port(const axm_member_t *member);
  * files that the configuration names. Blocks if there are any, at most for alluxio.membership.native.operation.timeout.
  *
  * Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file, also if it is not read in time); INVALID_ARGUMENT,
- * CLOSED, FORKED, INTERNAL (the threads of the library cannot be started).
+ * CLOSED, FORKED, RESOURCE_EXHAUSTED (no thread or no file descriptor to be had).
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_open(const axm_config_t *config,
@@ -674,7 +678,7 @@ void axm_string_free(char *text);
  * may, close the membership included. It ends, without being told, when the membership is closed; while etcd does not
  * answer, nothing changes, and axm_membership_status says so. The user data must live until axm_subscription_free has returned.
  *
- * Errors: INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the thread cannot be started).
+ * Errors: INVALID_ARGUMENT, CLOSED, FORKED, RESOURCE_EXHAUSTED (the thread cannot be started).
  */
 AXM_MUST_USE
 axm_error_t *axm_membership_subscribe(const axm_membership_t *membership,

@@ -9,10 +9,15 @@ start() {
   started=$!
 }
 
-# kill_started: ends everything that `start` began.
+# kill_started PID...: ends these processes, or everything that `start` began. With the shell's own kill, since not every
+# machine has another; and without the shell's reports of processes that were killed.
 kill_started() {
-  jobs -pr | xargs --no-run-if-empty kill -KILL
-  wait 2>/dev/null
+  local started=("$@")
+  (($#)) || mapfile -t started < <(jobs -pr)
+  {
+    ((${#started[@]} == 0)) || kill -KILL "${started[@]}"
+    wait "${started[@]}"
+  } 2>/dev/null || true
 }
 
 running() { jobs -pr | grep -qx "$1"; }

@@ -35,13 +35,15 @@ pub enum ErrorKind {
     Closed = 11,
     /// This process was forked after its parent had used the library, which works in the parent only.
     Forked = 12,
-    /// A defect in this library.
+    /// A bug in this library.
     Internal = 13,
+    /// The system grants this process no more threads or file descriptors. May be repeated.
+    ResourceExhausted = 14,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [ErrorKind; 13] = [
+    pub const ALL: [ErrorKind; 14] = [
         ErrorKind::InvalidArgument,
         ErrorKind::InvalidConfig,
         ErrorKind::MissingConfig,
@@ -55,11 +57,12 @@ impl ErrorKind {
         ErrorKind::Closed,
         ErrorKind::Forked,
         ErrorKind::Internal,
+        ErrorKind::ResourceExhausted,
     ];
 
     /// Whether the same call may succeed later without anybody correcting anything.
     pub fn is_retryable(self) -> bool {
-        matches!(self, ErrorKind::Unavailable)
+        matches!(self, ErrorKind::Unavailable | ErrorKind::ResourceExhausted)
     }
 }
 

@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+mod aside;
 mod boottime;
 #[allow(unsafe_code)]
 mod c_api;

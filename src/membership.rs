@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
+use crate::aside;
 use crate::config::{Backend, Config, EtcdConfig, ReadMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
@@ -20,8 +20,7 @@ use crate::static_hosts::StaticHosts;
 use crate::view::ClusterView;
 use crate::worker::{Worker, WorkerIdentity};
 
-/// How many managers of the doors are opened at once. Each holds a thread for as long as the file system lets it, and the
-/// runtime of the doors has 16 for this.
+/// How many managers of the bindings are opened at once. Each has a thread for as long as the file system holds it up.
 static OPENINGS: Semaphore = Semaphore::const_new(4);
 
 /// A membership manager: one caller's access to one cluster. Cheap to clone; clones are the same manager.
@@ -119,29 +118,24 @@ impl Membership {
 
     /// The same for threads that must not wait for a file system: reads the files on another one, and fails if that takes
     /// longer than the operation timeout.
-    pub(crate) async fn open_aside(
-        config: Config,
-        clusters: &'static Clusters,
-    ) -> Result<Membership> {
+    pub(crate) async fn open_aside(config: Config, clusters: Arc<Clusters>) -> Result<Membership> {
         let files = config.files();
         if files.is_empty() {
-            return Membership::open(&config, clusters);
+            return Membership::open(&config, &clusters);
         }
         let limit = config.operation_timeout();
         let opening = async move {
             let permit = OPENINGS.acquire().await;
-            let opening = spawn_blocking(move || {
+            let runtime = current_runtime()?;
+            let opening = aside::start("reading files", move || {
                 let _permit = permit;
-                Membership::open(&config, clusters)
-            });
-            opening.await
+                let _on_runtime = runtime.enter();
+                Membership::open(&config, &clusters)
+            })?;
+            opening.end().await?
         };
         match timeout(limit, opening).await {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(ended)) => Err(Error::new(
-                ErrorKind::Internal,
-                format!("Opening ended early: {ended}"),
-            )),
+            Ok(opened) => opened,
             Err(_) => Err(Error::new(
                 ErrorKind::Io,
                 format!("Failed to read within {limit:?}: {}", files.join(", ")),
@@ -389,8 +383,8 @@ impl Membership {
             return etcd.leave_all().await;
         }
         if !std::mem::take(&mut *etcd.joined.lock()).is_empty() {
-            // The registrations end with the process, and so must the cluster.
-            std::mem::forget(etcd.cluster.clone());
+            // The registrations end with the runtime, and so must the cluster.
+            etcd.cluster.clone().keep();
         }
         Ok(())
     }
@@ -509,7 +503,7 @@ mod tests {
         assert!(made.success());
         let writer = File::options().read(true).write(true).open(&pipe);
         let name = pipe.to_str().unwrap();
-        let clusters: &Clusters = Box::leak(Box::default());
+        let clusters: Arc<Clusters> = Arc::default();
         let timeout = ("alluxio.membership.native.operation.timeout", "100ms");
         let hosts = "alluxio.worker.static.membership.manager.config.file";
         for config in [
@@ -524,14 +518,15 @@ mod tests {
                 timeout,
             ]),
         ] {
-            let error = Membership::open_aside(config, clusters).await.err();
+            let error = Membership::open_aside(config, clusters.clone()).await.err();
             let error = error.expect("nobody writes");
             assert_eq!(error.kind(), ErrorKind::Io);
             let expected = format!("Failed to read within 100ms: {name}");
             assert_eq!(error.message(), expected);
         }
         // The second one is still being opened, and has locked nothing.
-        assert!(Membership::open_aside(config(&[]), clusters).await.is_ok());
+        let opened = Membership::open_aside(config(&[]), clusters.clone()).await;
+        assert!(opened.is_ok());
         assert!(clusters.leave_all(Instant::now()).await.is_ok());
         // A test waits for its threads.
         std::fs::remove_file(&pipe).unwrap();

@@ -1,52 +1,90 @@
-//! The one Tokio runtime of the process, for callers that are not async: the C and the Java door.
+//! The one Tokio runtime of the process, for callers that are not async: the C and the Java bindings.
+//!
+//! It runs on one thread, which is started by the first use and ends when nothing uses it any more. Work that may block
+//! has threads of its own (see [`crate::aside`]).
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
+use crate::aside::{bug, exhausted, panic_text, start_thread};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::Clusters;
-
-/// The runtime and what lives on it.
-pub(crate) struct Runtime {
-    handle: tokio::runtime::Handle,
-    /// Gone when the library was shut down. Locked while that is under way.
-    tokio: Mutex<Option<tokio::runtime::Runtime>>,
-    shut_down: AtomicBool,
-    clusters: Clusters,
-}
 
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3600);
 /// What only has to notice that the time is over gets this long for it.
 const LEAST_SHUTDOWN: Duration = Duration::from_millis(100);
+/// How often an unused runtime looks whether a cluster still lingers.
+const IDLE_CHECK: Duration = Duration::from_secs(1);
 
-static RUNTIME: once_cell::sync::OnceCell<Runtime> = once_cell::sync::OnceCell::new();
-
-/// The process that uses the runtime; 0 before anybody does.
+/// The process that uses the runtime; 0 before the first use.
 static OWNER: AtomicU32 = AtomicU32::new(0);
+static STATE: Mutex<State> = Mutex::new(State::Idle);
+/// Locked while a shutdown is under way.
+static SHUTDOWN: Mutex<()> = Mutex::new(());
 
-/// The runtime, started at the first call. Fails if its threads cannot be started, in a process that was forked after the
-/// start, and after [`shut_down`].
-pub(crate) fn runtime() -> Result<&'static Runtime> {
-    // Asked before the cell: in a process forked during the start, nobody is left to finish it.
+enum State {
+    /// The next use starts a runtime.
+    Idle,
+    Running(Arc<Shared>),
+    /// For good.
+    ShutDown,
+}
+
+/// A use of the runtime, which runs for as long as there is one, or a cluster that lingers.
+pub(crate) struct Runtime {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    handle: tokio::runtime::Handle,
+    clusters: Arc<Clusters>,
+    uses: AtomicUsize,
+    /// Notified when the last use ends.
+    unused: Notify,
+    is_shut_down: AtomicBool,
+    /// Notified when the thread has to end.
+    end: Notify,
+    thread: Mutex<Option<Thread>>,
+}
+
+/// The thread of a runtime.
+struct Thread {
+    handle: JoinHandle<()>,
+    /// Disconnected when every task has ended.
+    ended: Receiver<()>,
+}
+
+/// The runtime, started if none runs. Fails if its thread cannot be started, in a process that was forked after the first
+/// use, and after [`shut_down`].
+pub(crate) fn runtime() -> Result<Runtime> {
+    // Before the lock: in a process forked while it was held, nothing releases it.
     if OWNER.load(Ordering::Relaxed) == 0 {
         // Another thread may be first; it is of this process too.
         let process = std::process::id();
         let _ = OWNER.compare_exchange(0, process, Ordering::Relaxed, Ordering::Relaxed);
     }
     check_not_forked()?;
-    let runtime = RUNTIME.get_or_try_init(Runtime::start)?;
-    if runtime.shut_down.load(Ordering::Acquire) {
-        return Err(shut_down_already());
+    let mut state = STATE.lock();
+    match &*state {
+        State::Running(shared) => Ok(Runtime::of(shared)),
+        State::ShutDown => Err(shut_down_already()),
+        State::Idle => {
+            let shared = Shared::start()?;
+            *state = State::Running(shared.clone());
+            Ok(Runtime::of(&shared))
+        }
     }
-    Ok(runtime)
 }
 
-/// Ends all registrations and then the runtime, for good. Does nothing if there is none.
+/// Ends all registrations and then the runtime with all its connections, for good. Does nothing if there was no use yet.
 pub(crate) fn shut_down(timeout: Duration) -> Result<()> {
     check_not_forked()?;
     if tokio::runtime::Handle::try_current().is_ok() {
@@ -55,12 +93,25 @@ pub(crate) fn shut_down(timeout: Duration) -> Result<()> {
             "A thread of the membership library cannot shut it down",
         ));
     }
-    RUNTIME
-        .get()
-        .map_or(Ok(()), |runtime| runtime.shut_down(timeout))
+    if OWNER.load(Ordering::Relaxed) == 0 {
+        return Ok(());
+    }
+    let deadline = Instant::now() + timeout.min(LONGEST_SHUTDOWN);
+    // A second caller waits for the first, and must not say earlier that all is over.
+    let Some(_only_one) = SHUTDOWN.try_lock_until(deadline) else {
+        return Err(Error::new(
+            ErrorKind::Unavailable,
+            "Another thread is still shutting the membership library down",
+        ));
+    };
+    let before = std::mem::replace(&mut *STATE.lock(), State::ShutDown);
+    match before {
+        State::Running(shared) => Runtime::of(&shared).shut_down(deadline, timeout),
+        State::Idle | State::ShutDown => Ok(()),
+    }
 }
 
-/// Fails in a process that was forked after the start. Unlike [`runtime`], starts nothing.
+/// Fails in a process that was forked after the first use. Unlike [`runtime`], starts nothing.
 pub(crate) fn check_not_forked() -> Result<()> {
     let owner = OWNER.load(Ordering::Relaxed);
     if owner != 0 && owner != std::process::id() {
@@ -80,44 +131,102 @@ fn shut_down_already() -> Error {
     )
 }
 
-impl Runtime {
-    fn start() -> Result<Runtime> {
-        let workers = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(2);
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder
-            .worker_threads(workers)
-            .max_blocking_threads(16)
-            .thread_name("axm-runtime")
-            .enable_all();
-        // Only these threads start more of them, which inherit what is blocked.
-        let tokio = with_signals_blocked(|| builder.build()).map_err(|error| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("Failed to start the threads of the membership library: {error}"),
-            )
-        })?;
-        Ok(Runtime {
+impl Shared {
+    /// A runtime and its thread. Tokio's own threads are no choice: it panics where it cannot start them.
+    fn start() -> Result<Arc<Shared>> {
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| exhausted("Failed to start the membership library".into(), &error))?;
+        let shared = Arc::new(Shared {
             handle: tokio.handle().clone(),
-            tokio: Mutex::new(Some(tokio)),
-            shut_down: AtomicBool::new(false),
-            clusters: Clusters::default(),
-        })
+            clusters: Arc::default(),
+            uses: AtomicUsize::new(0),
+            unused: Notify::new(),
+            is_shut_down: AtomicBool::new(false),
+            end: Notify::new(),
+            thread: Mutex::default(),
+        });
+        let (running, ended) = sync_channel(0);
+        let run = {
+            let shared = shared.clone();
+            move || {
+                let _running: std::sync::mpsc::SyncSender<()> = running;
+                tokio.block_on(shared.until_end());
+                // Ends every task, and waits for no thread of Tokio's own.
+                tokio.shutdown_background();
+            }
+        };
+        let handle = start_thread("axm-runtime", "the membership library", run)?;
+        *shared.thread.lock() = Some(Thread { handle, ended });
+        Ok(shared)
+    }
+
+    /// Returns when nothing uses the runtime any more, or when it is shut down.
+    async fn until_end(self: &Arc<Self>) {
+        let unused = async {
+            loop {
+                self.unused.notified().await;
+                while self.uses.load(Ordering::Acquire) == 0 {
+                    tokio::time::sleep(IDLE_CHECK).await;
+                    if self.retire() {
+                        return;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = unused => {}
+            () = self.end.notified() => {}
+        }
+    }
+
+    /// Lets the next use start another runtime, if nothing uses this one: no caller, and no lingering cluster.
+    fn retire(self: &Arc<Self>) -> bool {
+        let mut state = STATE.lock();
+        let retires = matches!(&*state, State::Running(running) if Arc::ptr_eq(running, self))
+            && self.uses.load(Ordering::Acquire) == 0
+            && !self.clusters.in_use();
+        if retires {
+            *state = State::Idle;
+        }
+        retires
+    }
+}
+
+impl Runtime {
+    fn of(shared: &Arc<Shared>) -> Runtime {
+        shared.uses.fetch_add(1, Ordering::AcqRel);
+        Runtime {
+            shared: shared.clone(),
+        }
+    }
+
+    /// Fails in a forked process, and after [`shut_down`].
+    pub(crate) fn check(&self) -> Result<()> {
+        check_not_forked()?;
+        if self.shared.is_shut_down.load(Ordering::Acquire) {
+            return Err(shut_down_already());
+        }
+        Ok(())
     }
 
     /// The clusters shared by all managers of the process.
-    pub(crate) fn clusters(&self) -> &Clusters {
-        &self.clusters
+    pub(crate) fn clusters(&self) -> Arc<Clusters> {
+        self.shared.clusters.clone()
     }
 
-    /// Starts a task.
+    /// Starts a task, which is a use of the runtime.
     pub(crate) fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.handle.spawn(task)
+        let in_use = self.clone();
+        self.shared.handle.spawn(async move {
+            let _in_use = in_use;
+            task.await
+        })
     }
 
     /// Runs a task on the runtime and blocks the calling thread until it ends. The task never runs on the calling
@@ -143,36 +252,21 @@ impl Runtime {
         self.spawn(async move {
             let result = match task.await {
                 Ok(result) => result,
-                Err(error) if error.is_panic() => Err(Error::new(
-                    ErrorKind::Internal,
-                    format!("A task of the membership library ended early: {error}"),
-                )),
-                // Nothing else ends a task early.
-                Err(_) => Err(shut_down_already()),
+                Err(error) => Err(ended_early(error)),
             };
             let _ = sender.send(result);
         });
         receiver
     }
 
-    fn shut_down(&'static self, timeout: Duration) -> Result<()> {
-        let deadline = Instant::now() + timeout.min(LONGEST_SHUTDOWN);
-        // Whoever comes second waits for the first, and must not say earlier that all is over.
-        let Some(mut tokio) = self.tokio.try_lock_until(deadline) else {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "Another thread is still shutting the membership library down",
-            ));
-        };
-        if tokio.is_none() {
-            return Ok(());
-        }
-        self.shut_down.store(true, Ordering::Release);
+    fn shut_down(&self, deadline: Instant, timeout: Duration) -> Result<()> {
+        self.shared.is_shut_down.store(true, Ordering::Release);
+        let clusters = self.clusters();
         let left = self
             .start_task(Box::pin(async move {
-                self.clusters.leave_all(deadline.into()).await
+                clusters.leave_all(deadline.into()).await
             }))
-            // Leaving knows the deadline, but may wait for a call that does not, and threads may be held up by a callback.
+            // Leaving knows the deadline, but may wait for a call that does not, and a callback may hold the thread up.
             .recv_timeout(deadline.saturating_duration_since(Instant::now()) + LEAST_SHUTDOWN)
             .unwrap_or_else(|_| {
                 Err(Error::new(
@@ -180,11 +274,38 @@ impl Runtime {
                     format!("Ending the registrations takes longer than {timeout:?}"),
                 ))
             });
-        if let Some(tokio) = tokio.take() {
+        self.shared.end.notify_one();
+        let thread = self.shared.thread.lock().take();
+        if let Some(Thread { handle, ended }) = thread {
             let remaining = deadline.saturating_duration_since(Instant::now());
-            tokio.shutdown_timeout(remaining.max(LEAST_SHUTDOWN));
+            let ended = ended.recv_timeout(remaining.max(LEAST_SHUTDOWN));
+            if ended != Err(RecvTimeoutError::Timeout) {
+                let _ = handle.join();
+            }
         }
         left
+    }
+}
+
+impl Clone for Runtime {
+    fn clone(&self) -> Runtime {
+        Runtime::of(&self.shared)
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if self.shared.uses.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.unused.notify_one();
+        }
+    }
+}
+
+/// The error of a task that did not come to its end: a panic, or the end of the runtime.
+pub(crate) fn ended_early(error: tokio::task::JoinError) -> Error {
+    match error.try_into_panic() {
+        Ok(panic) => bug(panic_text(&*panic)),
+        Err(_) => shut_down_already(),
     }
 }
 
@@ -237,30 +358,20 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
 mod tests {
     use super::*;
 
-    fn new_runtime() -> &'static Runtime {
-        Box::leak(Box::new(Runtime::start().expect("a runtime")))
+    fn new_runtime() -> Runtime {
+        Runtime::of(&Shared::start().expect("a runtime"))
     }
 
-    #[test]
-    fn a_second_shutdown_succeeds_after_the_first_only() {
-        let runtime = new_runtime();
-        let first = runtime.tokio.lock();
-        let error = runtime.shut_down(Duration::from_millis(1));
-        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
-        assert!(!runtime.shut_down.load(Ordering::Acquire));
-        drop(first);
-        assert!(runtime.shut_down(Duration::MAX).is_ok());
-        assert!(runtime.tokio.lock().is_none());
-        assert!(runtime.shut_down(Duration::ZERO).is_ok());
+    fn shut_down(runtime: &Runtime, timeout: Duration) -> Result<()> {
+        runtime.shut_down(Instant::now() + timeout, timeout)
     }
 
     #[test]
     fn a_shutdown_does_not_wait_for_a_thread_that_is_held_up() {
         let runtime = new_runtime();
-        let threads = runtime.handle.metrics().num_workers();
-        let barrier = || std::sync::Arc::new(std::sync::Barrier::new(threads + 1));
+        let barrier = || Arc::new(std::sync::Barrier::new(2));
         let (held, released) = (barrier(), barrier());
-        for _ in 0..threads {
+        {
             let (held, released) = (held.clone(), released.clone());
             runtime.spawn(async move {
                 held.wait();
@@ -268,7 +379,7 @@ mod tests {
             });
         }
         held.wait();
-        let error = runtime.shut_down(Duration::from_millis(1));
+        let error = shut_down(&runtime, Duration::from_millis(1));
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
         released.wait();
     }
@@ -276,11 +387,26 @@ mod tests {
     #[test]
     fn tasks_end_with_the_runtime() {
         let runtime = new_runtime();
-        let waiting = std::thread::spawn(|| runtime.block_on(std::future::pending::<Result<()>>()));
-        assert!(runtime.shut_down(Duration::from_secs(60)).is_ok());
+        let waiting = {
+            let runtime = runtime.clone();
+            std::thread::spawn(move || runtime.block_on(std::future::pending::<Result<()>>()))
+        };
+        assert!(shut_down(&runtime, Duration::from_secs(60)).is_ok());
         assert_eq!(
             waiting.join().unwrap().unwrap_err().kind(),
             ErrorKind::Closed
+        );
+        assert_eq!(runtime.check().unwrap_err().kind(), ErrorKind::Closed);
+    }
+
+    #[test]
+    fn panics_of_tasks_are_errors() {
+        let error = new_runtime().block_on::<(), _>(async { panic!("of a test") });
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(
+            error.to_string(),
+            "A bug in the membership library: of a test"
         );
     }
 }

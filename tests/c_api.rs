@@ -6,7 +6,7 @@ mod common;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -152,6 +152,11 @@ impl Running {
         }
     }
 
+    fn has_ended(&mut self) -> bool {
+        let status = self.child.try_wait().expect("the program is a child");
+        status.is_some()
+    }
+
     /// Waits for the end of the program.
     #[track_caller]
     fn wait(&mut self) -> std::process::ExitStatus {
@@ -228,17 +233,27 @@ fn command(program: &Path, mode: Mode) -> Command {
 }
 
 fn run(program: &Path, mode: Mode, arguments: &[&OsStr]) -> Output {
+    output_of(command(program, mode).args(arguments))
+}
+
+/// Runs a program to its end.
+fn output_of(command: &mut Command) -> Output {
+    output_when(command, |_, _, _| {})
+}
+
+/// Runs a program to its end, which `end` may bring about. It gets the program, its standard output and standard error.
+fn output_when(command: &mut Command, end: impl FnOnce(&mut Running, &File, &File)) -> Output {
     // Files, since pipes end only with the last process that a program has forked.
     let mut stdout = tempfile::tempfile().expect("a temporary file");
     let mut stderr = tempfile::tempfile().expect("a temporary file");
     let copy = |file: &File| file.try_clone().expect("a file");
     let mut running = Running::start(
-        command(program, mode)
-            .args(arguments)
+        command
             .stdin(Stdio::null())
             .stdout(copy(&stdout))
             .stderr(copy(&stderr)),
     );
+    end(&mut running, &stdout, &stderr);
     let contents = |file: &mut File| {
         let mut contents = Vec::new();
         file.rewind().expect("a file");
@@ -533,6 +548,157 @@ fn signals_are_the_hosts() {
     for mode in [Mode::Plain, Mode::Sanitized] {
         workshop.check("tests/c/signals.c", mode, &[hosts.as_ref()]);
     }
+}
+
+/// What cannot be had in one run of a program: the resource, the number of the first allocation that fails, and whether
+/// all later ones fail too.
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    resource: &'static str,
+    from: u32,
+    all: bool,
+}
+
+impl Failing {
+    /// Runs a program for each allocation that it makes: with only this one failing, and with all from this one on.
+    fn each(run: impl Fn(Failing) -> Output + Sync) {
+        // No program makes so many: it would be one that tries again without end.
+        const TOO_MANY: u32 = 200;
+        std::thread::scope(|scope| {
+            for resource in ["threads", "descriptors"] {
+                for all in [true, false] {
+                    let run = &run;
+                    scope.spawn(move || {
+                        for from in 1..TOO_MANY {
+                            let failing = Failing {
+                                resource,
+                                from,
+                                all,
+                            };
+                            let output = run(failing);
+                            let error = String::from_utf8_lossy(&output.stderr);
+                            for wrong in ["panicked", "bug in the membership library"] {
+                                assert!(!error.contains(wrong), "{failing:?}: {error}");
+                            }
+                            if !error.contains("failing: ") {
+                                assert!(from > 1, "{failing:?}: nothing failed");
+                                return;
+                            }
+                        }
+                        panic!("{resource}: more than {TOO_MANY} allocations");
+                    });
+                }
+            }
+        });
+    }
+
+    /// With failing.c, compiled, before every other library.
+    fn preload(self, command: &mut Command, library: &Path) {
+        command
+            .env("LD_PRELOAD", library)
+            .env("FAILING", self.resource)
+            .env("FAILING_FROM", self.from.to_string());
+        if self.all {
+            command.env("FAILING_ALL", "1");
+        }
+    }
+}
+
+fn compile_failing(workshop: &Workshop) -> PathBuf {
+    let library = workshop.path("failing.so");
+    let output = Command::new("cc")
+        .args(WARNINGS)
+        .args([
+            "-std=c11",
+            "-shared",
+            "-fPIC",
+            "tests/c/failing.c",
+            "-ldl",
+            "-o",
+        ])
+        .arg(&library)
+        .current_dir(ROOT)
+        .output()
+        .expect("cc");
+    assert_success("cc tests/c/failing.c", &output);
+    library
+}
+
+#[tokio::test]
+async fn threads_and_descriptors_run_out() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let endpoint = etcd.endpoint();
+    let workshop = Workshop::new();
+    let hosts = workshop.hosts_file();
+    let failing_library = compile_failing(&workshop);
+    let program = workshop.compile("cc", "tests/c/exhausted.c", &["-std=c11", "-ldl"]);
+    Failing::each(|failing| {
+        let mut command = command(&program, Mode::Plain);
+        // A cluster of its own.
+        let cluster = format!("{}-{}-{}", failing.resource, failing.from, failing.all);
+        command.arg(&hosts).arg(&endpoint).arg(&cluster);
+        failing.preload(&mut command, &failing_library);
+        let output = output_of(&mut command);
+        assert_success(&format!("{failing:?}"), &output);
+        output
+    });
+}
+
+#[tokio::test]
+async fn the_tool_without_threads_and_descriptors() {
+    const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let endpoint = format!("alluxio.etcd.endpoints={}", etcd.endpoint());
+    let workshop = Workshop::new();
+    let failing_library = compile_failing(&workshop);
+    // The first one leaves workers for the others to list.
+    for name in ["join", "nodes", "check", "watch"] {
+        Failing::each(|failing| {
+            let mut command = Command::new(TOOL);
+            command
+                .args(["--timeout", "1s", "--conf", "/dev/null", "-D", &endpoint])
+                .args(["-D", "alluxio.worker.membership.manager.type=ETCD"]);
+            match name {
+                "join" => {
+                    let number = 2 * failing.from + u32::from(failing.all);
+                    let threads = u8::from(failing.resource == "threads");
+                    let id = format!("worker-00000000-0000-4000-8000-{threads:04}{number:08}");
+                    command.args(["join", "--id", &id, "--host", "host", "--rpc-port", "1"])
+                }
+                "watch" => command.args(["nodes", "--watch"]),
+                _ => command.arg(name),
+            };
+            failing.preload(&mut command, &failing_library);
+            let output = if matches!(name, "join" | "watch") {
+                output_when(&mut command, end_after_first_line)
+            } else {
+                output_of(&mut command)
+            };
+            // The statuses of the tool's table, but for "wrong usage".
+            let status = output.status.code();
+            let is_known = matches!(status, Some(0 | 1 | 3..=6));
+            assert!(is_known, "{name} {failing:?}: {output:?}");
+            output
+        });
+    }
+}
+
+/// Sends SIGTERM to a program that prints its first line, or logs that it cannot; nothing to one that ends before.
+fn end_after_first_line(running: &mut Running, stdout: &File, stderr: &File) {
+    let says = |text: &str| {
+        let mut bytes = vec![0; stderr.metadata().expect("a file").len() as usize];
+        let read = stderr.read_at(&mut bytes, 0).expect("a file");
+        String::from_utf8_lossy(&bytes[..read]).contains(text)
+    };
+    while stdout.metadata().expect("a file").len() == 0 && !says("standard output: ") {
+        if running.has_ended() {
+            return;
+        }
+        running.check_time();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its own.
+    unsafe { libc::kill(running.child.id() as libc::pid_t, libc::SIGTERM) };
 }
 
 /// What `tests/c/etcd.c` and `tests/c/header.cpp` expect to find.

@@ -1,11 +1,11 @@
 //! `axm_error_t` and the guard around every function that can fail.
 
-use std::any::Any;
 use std::ffi::{CString, c_char};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::convert::c_text;
+use crate::aside::{bug, panic_text};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What went wrong, in terms of what a caller can do about it. Later versions may add codes.
@@ -36,8 +36,10 @@ pub enum axm_error_code_t {
     AXM_ERROR_CLOSED = 11,
     /// This process was forked after its parent had opened a membership. See "Fork" above.
     AXM_ERROR_FORKED = 12,
-    /// A defect in this library.
+    /// A bug in this library.
     AXM_ERROR_INTERNAL = 13,
+    /// The system grants this process no more threads or file descriptors. The same call may succeed later.
+    AXM_ERROR_RESOURCE_EXHAUSTED = 14,
 }
 
 impl From<ErrorKind> for axm_error_code_t {
@@ -57,6 +59,7 @@ impl From<ErrorKind> for axm_error_code_t {
             ErrorKind::Closed => AXM_ERROR_CLOSED,
             ErrorKind::Forked => AXM_ERROR_FORKED,
             ErrorKind::Internal => AXM_ERROR_INTERNAL,
+            ErrorKind::ResourceExhausted => AXM_ERROR_RESOURCE_EXHAUSTED,
         }
     }
 }
@@ -85,21 +88,9 @@ impl From<Error> for axm_error_t {
 /// Runs the body of an exported function; its error, or its panic, is the answer for C.
 pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> Option<Box<axm_error_t>> {
     // Whatever a panic leaves behind is behind locks that do not poison, or not used again.
-    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(defect(&*panic)));
+    let result =
+        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(bug(panic_text(&*panic))));
     result.err().map(|error| Box::new(error.into()))
-}
-
-/// The error for a caught panic.
-fn defect(panic: &(dyn Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("unknown panic");
-    Error::new(
-        ErrorKind::Internal,
-        format!("Defect in the membership library: {text}"),
-    )
 }
 
 /// One of the AXM_ERROR_* values; 0 for NULL.
@@ -154,14 +145,8 @@ mod tests {
 
     #[test]
     fn panics_become_internal_errors_with_their_text() {
-        let internal = |text: &str| (13, format!("Defect in the membership library: {text}"));
-        assert_eq!(answer(|| panic!("plain")), internal("plain"));
-        let number = 7;
-        assert_eq!(answer(|| panic!("number {number}")), internal("number 7"));
-        assert_eq!(
-            answer(|| std::panic::panic_any(number)),
-            internal("unknown panic")
-        );
+        let internal = (13, "A bug in the membership library: plain".to_owned());
+        assert_eq!(answer(|| panic!("plain")), internal);
     }
 
     #[test]

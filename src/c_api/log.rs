@@ -16,7 +16,7 @@ use crate::runtime::check_not_forked;
 pub enum axm_log_level_t {
     /// No messages.
     AXM_LOG_OFF = 0,
-    /// A defect of the library.
+    /// A bug of the library.
     AXM_LOG_ERROR = 1,
     /// Something is lost, such as a connection or a lease.
     AXM_LOG_WARN = 2,

@@ -8,22 +8,25 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::check_not_in_log_callback;
 use super::config::axm_config_t;
 use super::convert::{c_text, free_text, required, to_identity};
 use super::error::{axm_error_t, guard};
 use super::log::in_callback;
-use super::runtime;
 use super::snapshot::{axm_snapshot_t, to_filter};
 use super::worker::{axm_worker_t, to_worker};
 use crate::config::Config;
 use crate::error::{ErrorKind, Result};
 use crate::membership::{JoinOptions, Membership};
+use crate::runtime::{self, Runtime};
 use crate::view::{ClusterView, MemberFilter};
 
 /// Access to one cluster: lists its workers, registers workers and keeps them registered. Memberships of one cluster
 /// share their connections and their memory; opening another one is cheap.
 pub struct axm_membership_t {
     membership: Membership,
+    /// What runs the membership. It stays until the handle is freed.
+    runtime: Runtime,
     /// What was handed out last. Not touched in a forked process, where nobody may be left to unlock it.
     listings: Mutex<Listings>,
 }
@@ -64,18 +67,24 @@ impl axm_membership_t {
         &self.membership
     }
 
+    /// The runtime, for functions that need it.
+    pub(super) fn runtime(&self) -> Result<&Runtime> {
+        check_not_in_log_callback()?;
+        self.runtime.check()?;
+        Ok(&self.runtime)
+    }
+
     /// Runs a task of the core and waits for it.
     fn run<T, F>(&self, task: impl FnOnce(Membership) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
         T: Send + 'static,
     {
-        let runtime = runtime()?;
-        runtime.block_on(task(self.membership.clone()))
+        self.runtime()?.block_on(task(self.membership.clone()))
     }
 
     fn list(&self, filter: MemberFilter) -> Result<Arc<axm_snapshot_t>> {
-        runtime()?;
+        self.runtime()?;
         let version = self.membership.current_version();
         let known = self.listings.lock().view.clone();
         let view = match known {
@@ -90,7 +99,7 @@ impl axm_membership_t {
 /// files that the configuration names. Blocks if there are any, at most for alluxio.membership.native.operation.timeout.
 ///
 /// Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file, also if it is not read in time); INVALID_ARGUMENT,
-/// CLOSED, FORKED, INTERNAL (the threads of the library cannot be started).
+/// CLOSED, FORKED, RESOURCE_EXHAUSTED (no thread or no file descriptor to be had).
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_open(
@@ -101,13 +110,16 @@ pub extern "C" fn axm_membership_open(
         let config = required(config, "config")?;
         let out = required(out, "out")?;
         let properties = config.properties.clone();
-        let runtime = runtime()?;
+        check_not_in_log_callback()?;
+        let runtime = runtime::runtime()?;
+        let clusters = runtime.clusters();
         let membership = runtime.block_on(async move {
             let config = Config::from_properties(&properties)?;
-            Membership::open_aside(config, runtime.clusters()).await
+            Membership::open_aside(config, clusters).await
         })?;
         out.write(Box::into_raw(Box::new(axm_membership_t {
             membership,
+            runtime,
             listings: Mutex::default(),
         })));
         Ok(())
@@ -167,7 +179,7 @@ pub extern "C" fn axm_membership_version(membership: Option<&axm_membership_t>) 
     let mut version = 0;
     // Errors and a version of 0 say the same.
     drop(guard(|| {
-        runtime()?;
+        membership.runtime()?;
         version = membership.membership.current_version();
         Ok(())
     }));
@@ -299,9 +311,8 @@ pub extern "C" fn axm_membership_free(membership: Option<Box<axm_membership_t>>)
         return;
     };
     let error = guard(|| {
-        // Not the door's: inside the log callback, too, it has to be closed.
-        let runtime = match crate::runtime::runtime() {
-            Ok(runtime) => runtime,
+        match membership.runtime.check() {
+            Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Forked => {
                 // The threads that may hold its locks are gone, so it cannot be taken apart.
                 mem::forget(membership);
@@ -309,8 +320,12 @@ pub extern "C" fn axm_membership_free(membership: Option<Box<axm_membership_t>>)
             }
             // The library was shut down.
             Err(_) => return Ok(()),
-        };
-        let axm_membership_t { membership, .. } = *membership;
+        }
+        let axm_membership_t {
+            membership,
+            runtime,
+            ..
+        } = *membership;
         let close = async move {
             let closed = membership.close().await;
             if let Err(error) = &closed {

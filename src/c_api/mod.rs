@@ -18,15 +18,14 @@ mod worker;
 
 use self::convert::invalid;
 use crate::error::Result;
-use crate::runtime::Runtime;
 
-/// The runtime, for the functions of C that need it. None of them works inside the log callback: the thread that speaks
-/// may be one that the function would wait for, or hold what the function needs.
-fn runtime() -> Result<&'static Runtime> {
+/// Fails inside the log callback, where no function of C works that uses the runtime: the thread that logs may be the one
+/// that the function would wait for, or hold what the function needs.
+fn check_not_in_log_callback() -> Result<()> {
     if log::in_callback() {
         return Err(invalid(
-            "The log callback called a function that may need what the library holds while it speaks",
+            "The log callback called a function that may need what the library holds while it logs",
         ));
     }
-    crate::runtime::runtime()
+    Ok(())
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::convert::{c_text, milliseconds, required};
 use super::error::{axm_error_t, guard};
 use super::membership::axm_membership_t;
-use super::runtime;
 use crate::etcd::{EndpointHealth, RegistrationState, RegistrationStatus, ViewCounters};
 use crate::membership::Status;
 
@@ -111,7 +110,7 @@ pub extern "C" fn axm_membership_status(
     guard(|| {
         let membership = required(membership, "membership")?;
         let out = required(out, "out")?;
-        runtime()?;
+        membership.runtime()?;
         let status = axm_status_t::from(membership.core().status()?);
         out.write(Box::into_raw(Box::new(status)));
         Ok(())

@@ -13,11 +13,11 @@ use super::convert::required;
 use super::error::{axm_error_t, guard};
 use super::log::in_callback;
 use super::membership::axm_membership_t;
-use super::runtime;
 use super::snapshot::{axm_member_t, axm_snapshot_t};
-use crate::error::{Error, ErrorKind, Result};
+use crate::aside::start_thread;
+use crate::error::Result;
 use crate::membership::Membership;
-use crate::runtime::{check_not_forked, with_signals_blocked};
+use crate::runtime::{Runtime, check_not_forked};
 use crate::view::{Change, ChangeKind, ClusterView, MemberFilter};
 
 /// What happened to a worker. Later versions may add events.
@@ -99,7 +99,7 @@ impl Subscriber {
 /// may, close the membership included. It ends, without being told, when the membership is closed; while etcd does not
 /// answer, nothing changes, and axm_membership_status says so. The user data must live until axm_subscription_free has returned.
 ///
-/// Errors: INVALID_ARGUMENT, CLOSED, FORKED, INTERNAL (the thread cannot be started).
+/// Errors: INVALID_ARGUMENT, CLOSED, FORKED, RESOURCE_EXHAUSTED (the thread cannot be started).
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_subscribe(
@@ -115,41 +115,41 @@ pub extern "C" fn axm_membership_subscribe(
             user_data,
         };
         let out = required(out, "out")?;
-        let membership = membership.core().clone();
-        check_open(&membership)?;
+        let (membership, runtime) = (membership.core().clone(), membership.runtime()?.clone());
+        check_open(&membership, &runtime)?;
         let stop = Arc::new(Stop::default());
         let run = {
             let stop = stop.clone();
             move || {
-                if let Err(error) = tell_all(&membership, &subscriber, &stop) {
+                if let Err(error) = tell_all(&membership, &runtime, &subscriber, &stop) {
                     log::debug!("A subscription ended: {error}");
                 }
             }
         };
-        let thread = thread::Builder::new().name("axm-events".into());
-        let thread = with_signals_blocked(|| thread.spawn(run)).map_err(|error| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("Failed to start the thread of a subscription: {error}"),
-            )
-        })?;
+        let thread = start_thread("axm-events", "a subscription", run)?;
         out.write(Box::into_raw(Box::new(axm_subscription_t { stop, thread })));
         Ok(())
     })
 }
 
-/// Fails when nothing is told any more: the membership is closed, the library was shut down, this process was forked.
-fn check_open(membership: &Membership) -> Result<()> {
-    runtime()?;
+/// Fails when no change is reported any more: the membership is closed, the library was shut down, this process was
+/// forked.
+fn check_open(membership: &Membership, runtime: &Runtime) -> Result<()> {
+    runtime.check()?;
     membership.view_age().map(drop)
 }
 
 /// Tells of changes until it is asked to stop or the membership is closed, and not in a process that a callback forked.
-fn tell_all(membership: &Membership, subscriber: &Subscriber, stop: &Arc<Stop>) -> Result<()> {
+fn tell_all(
+    membership: &Membership,
+    runtime: &Runtime,
+    subscriber: &Subscriber,
+    stop: &Arc<Stop>,
+) -> Result<()> {
     let mut known = Arc::new(ClusterView::default());
     loop {
         let (watched, stopped, version) = (membership.clone(), stop.clone(), known.version());
-        let newer = runtime()?.block_on(async move {
+        let newer = runtime.block_on(async move {
             tokio::select! {
                 newer = watched.wait_for_change(version, Duration::MAX) => newer,
                 () = stopped.wake.notified() => Ok(None),
@@ -161,7 +161,7 @@ fn tell_all(membership: &Membership, subscriber: &Subscriber, stop: &Arc<Stop>) 
                 if stop.requested.load(Ordering::Acquire) {
                     return Ok(());
                 }
-                check_open(membership)?;
+                check_open(membership, runtime)?;
                 subscriber.tell(&change, &snapshot);
             }
             known = newer;
@@ -191,7 +191,7 @@ pub extern "C" fn axm_subscription_free(subscription: Option<Box<axm_subscriptio
         stop.wake.notify_one();
         // The log callback may be what its thread waits for.
         if thread.thread().id() != thread::current().id() && !in_callback() {
-            // A defect that ended the thread was printed by its panic hook.
+            // A bug that ended the thread was printed by its panic hook.
             let _ = thread.join();
         }
         Ok(())

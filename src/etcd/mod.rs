@@ -87,6 +87,12 @@ impl Clusters {
         side_by_side(leaves).await
     }
 
+    /// Whether a manager or the background still holds a cluster, or its connections.
+    pub(crate) fn in_use(&self) -> bool {
+        let has_clusters = has_live(&self.clusters);
+        has_clusters || has_live(&self.etcds)
+    }
+
     /// The cluster of this configuration; connects to nothing yet.
     ///
     /// # Errors
@@ -160,6 +166,10 @@ fn get_or_insert<K: Eq + Hash, V>(
         map.insert(key, Arc::downgrade(&made));
         made
     }))
+}
+
+fn has_live<K, V>(map: &Mutex<HashMap<K, Weak<V>>>) -> bool {
+    map.lock().values().any(|value| value.strong_count() > 0)
 }
 
 /// Tells one manager from another.
@@ -258,6 +268,14 @@ impl Cluster {
     pub(crate) fn linger(self: Arc<Self>) {
         tokio::spawn(async move {
             tokio::time::sleep(LINGER).await;
+            drop(self);
+        });
+    }
+
+    /// Keeps the cluster, with its registrations, for as long as the runtime goes on.
+    pub(crate) fn keep(self: Arc<Self>) {
+        tokio::spawn(async move {
+            std::future::pending::<()>().await;
             drop(self);
         });
     }

@@ -31,6 +31,7 @@ use tokio_rustls::rustls::{
 use x509_cert::der::{Decode, Encode};
 use zeroize::Zeroizing;
 
+use crate::aside;
 use crate::config::names::{
     ETCD_ENDPOINTS, ETCD_TLS_CA_CERT, ETCD_TLS_CLIENT_CERT, ETCD_TLS_CLIENT_KEY,
     ETCD_TLS_CLIENT_KEY_PASSWORD, ETCD_TLS_NO_ENDPOINT_IDENTIFICATION,
@@ -113,9 +114,9 @@ impl Tls {
         let name = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let tls = self.clone();
-        let loaded = tokio::task::spawn_blocking(move || tls.reload())
-            .await
-            .map_err(io::Error::other)?;
+        let reading = aside::start("reading the files of TLS", move || tls.reload());
+        let loaded = async { reading?.end().await };
+        let loaded = loaded.await.map_err(io::Error::other)?;
         let connector = tokio_rustls::TlsConnector::from(loaded.rustls);
         let stream = connector.connect(name, tcp).await?;
         let (_, connection) = stream.get_ref();

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::session_of;
 use super::wire::{self, Reply};
 use crate::membership::Membership;
+use crate::runtime::Runtime;
 use crate::view::ClusterView;
 
 /// Read for every listing, without a lock; written when a manager is opened or closed. `None` while it is being opened.
@@ -19,15 +20,18 @@ static MANAGERS: LazyLock<ArcSwap<HashMap<i64, Option<Arc<Manager>>>>> =
 /// An open manager and the bytes of its latest view.
 pub(super) struct Manager {
     pub(super) membership: Membership,
+    /// The runtime goes on while the manager is open.
+    _runtime: Runtime,
     /// How long one operation may take.
     pub(super) limit: Duration,
     encoded: Mutex<Option<(Arc<ClusterView>, Reply)>>,
 }
 
 impl Manager {
-    pub(super) fn new(membership: Membership, limit: Duration) -> Manager {
+    pub(super) fn new(membership: Membership, runtime: Runtime, limit: Duration) -> Manager {
         Manager {
             membership,
+            _runtime: runtime,
             limit,
             encoded: Mutex::new(None),
         }

@@ -25,6 +25,7 @@ use ::jni::sys::{jboolean, jint, jlong};
 use ::jni::{Env, EnvUnowned, NativeMethod, native_method};
 use zeroize::Zeroizing;
 
+use crate::aside::{bug, panic_text};
 use crate::config::{Backend, Config, Properties};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{HostLiveness, HostPulse, side_by_side};
@@ -127,8 +128,9 @@ fn open<'local>(
     let limit = config.operation_timeout();
     operations::start(operation, async move {
         let what = summary(&config);
-        let membership = Membership::open_aside(config, runtime()?.clusters()).await?;
-        if !managers::add(manager, Manager::new(membership, limit)) {
+        let runtime = runtime()?;
+        let membership = Membership::open_aside(config, runtime.clusters()).await?;
+        if !managers::add(manager, Manager::new(membership, runtime, limit)) {
             return Err(closed());
         }
         log::info!(
@@ -496,13 +498,6 @@ fn closed() -> Error {
     )
 }
 
-fn bug(text: &str) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        format!("A bug in the membership library: {text}"),
-    )
-}
-
 /// For a failed JNI call and a panic on the calling thread. Throwing would need memory of the JVM, so they are logged; an
 /// operation that was not started for that reason does not exist, as its caller is told.
 struct LogBug;
@@ -524,16 +519,7 @@ impl<T: Default, E: std::error::Error> ErrorPolicy<T, E> for LogBug {
         _captures: &mut Self::Captures<'unowned_env_local, 'native_method>,
         payload: Box<dyn Any + Send + 'static>,
     ) -> JniResult<T> {
-        log::error!("{}", bug(&panic_text(&*payload)));
+        log::error!("{}", bug(panic_text(&*payload)));
         Ok(T::default())
     }
-}
-
-/// What a panic said.
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    payload
-        .downcast_ref::<&'static str>()
-        .map(|text| text.to_string())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_string())
 }

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::task::AbortHandle;
 
+use super::session_of;
 use super::wire::{self, Reply};
-use super::{bug, panic_text, session_of};
+use crate::aside::{bug, panic_text};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::runtime;
 
@@ -102,7 +103,7 @@ where
         match task.await {
             Ok(result) => unfinished.finish(result),
             Err(ended) => match ended.try_into_panic() {
-                Ok(payload) => unfinished.finish(Err(bug(&panic_text(&*payload)))),
+                Ok(payload) => unfinished.finish(Err(bug(panic_text(&*payload)))),
                 Err(_) => drop(unfinished),
             },
         }

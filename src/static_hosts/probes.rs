@@ -8,9 +8,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::aside;
 use crate::jitter::jittered;
 use crate::view::{ClusterView, Member};
 use crate::worker::{Worker, WorkerState};
@@ -250,12 +251,13 @@ impl Addresses {
         self.until = Instant::now() + LOOKUP_TIMEOUT;
         self.lookup.spawn(async move {
             let permit = LOOKUPS.acquire().await.map_err(io::Error::other)?;
-            let lookup = spawn_blocking(move || {
+            let lookup = aside::start("looking up a name", move || {
                 let _permit = permit;
                 let found = (host.as_str(), port).to_socket_addrs()?;
                 Ok(found.take(ADDRESSES_OF_A_HOST as usize).collect())
             });
-            lookup.await.map_err(io::Error::other)?
+            let found = lookup.map_err(io::Error::other)?.end().await;
+            found.map_err(io::Error::other)?
         });
     }
 }

@@ -45,7 +45,11 @@ pub async fn run(context: &Context, options: &JoinOptions) -> Result<Outcome, St
     );
     // A worker does not end because nobody reads this any more, and is not held up by a reader that stalls.
     let joined = format!("Joined {}: {place}\n", etcd.cluster_name);
-    let joined = tokio::spawn(output::print_aside(joined));
+    let joined = tokio::spawn(async move {
+        if let Err(Stop::Failed(failure)) = output::print_aside(joined).await {
+            log::warn!("{}", failure.text);
+        }
+    });
 
     let name = signals.next().await;
     let leaves = membership.leaves_on_shutdown();

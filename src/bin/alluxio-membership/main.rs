@@ -1,5 +1,6 @@
 //! `alluxio-membership`: the workers of an Alluxio cluster, for operators and for workers that are not JVMs.
 
+mod aside;
 mod check;
 mod cli;
 mod identity_file;
@@ -53,9 +54,8 @@ fn main() -> ExitCode {
 
 fn start(cli: &Cli) -> std::io::Result<(Logging, Runtime)> {
     let logging = logging::start(cli)?;
-    // Few threads: this is a program that mostly waits.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // On this thread: Tokio panics where it cannot start others.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     Ok((logging, runtime))

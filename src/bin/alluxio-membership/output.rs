@@ -11,6 +11,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
+use crate::aside::aside;
 use crate::cli::NAME;
 
 /// What the program ends with. The help, the manual and the README say it with these words; the numbers are never changed.
@@ -78,7 +79,8 @@ pub fn outcome_of(kind: ErrorKind) -> Outcome {
         | ErrorKind::Corrupt
         | ErrorKind::Closed
         | ErrorKind::Forked
-        | ErrorKind::Internal => Outcome::Failed,
+        | ErrorKind::Internal
+        | ErrorKind::ResourceExhausted => Outcome::Failed,
     }
 }
 
@@ -124,7 +126,7 @@ pub fn print(bytes: impl AsRef<[u8]>) -> Result<(), Stop> {
 /// The same on a thread of its own, for commands that must notice a signal while the reader stalls. A write that is
 /// given up goes on until the program ends.
 pub async fn print_aside(text: String) -> Result<(), Stop> {
-    match tokio::task::spawn_blocking(move || print(text)).await {
+    match aside(move || print(text)).await {
         Ok(printed) => printed,
         Err(error) => {
             Err(Failure::new(Outcome::Failed, format!("standard output: {error}")).into())

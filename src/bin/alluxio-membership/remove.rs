@@ -8,6 +8,7 @@ use alluxio_membership::view::Member;
 use alluxio_membership::worker::WorkerState;
 
 use crate::Context;
+use crate::aside::aside;
 use crate::cli::RemoveOptions;
 use crate::output::{self, Failure, Outcome, Stop};
 
@@ -45,21 +46,17 @@ async fn confirmed(cluster_name: &str, member: &Member) -> Result<bool, Stop> {
         output::address(member),
         member.state.status(),
     );
-    let answer = tokio::task::spawn_blocking(move || {
+    let answer = aside(move || {
         let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
         terminal.write_all(question.as_bytes())?;
         let mut answer = String::new();
         BufReader::new(terminal).read_line(&mut answer)?;
         Ok::<String, io::Error>(answer)
     });
-    let answer = answer
-        .await
-        .map_err(io::Error::other)
-        .and_then(|answer| answer)
-        .map_err(|error| {
-            let text = format!("/dev/tty: {error}. --yes removes without asking.");
-            Failure::new(Outcome::Failed, text)
-        })?;
+    let answer = answer.await.and_then(|answer| answer).map_err(|error| {
+        let text = format!("/dev/tty: {error}. --yes removes without asking.");
+        Failure::new(Outcome::Failed, text)
+    })?;
     let answer = answer.trim().to_ascii_lowercase();
     Ok(answer == "y" || answer == "yes")
 }

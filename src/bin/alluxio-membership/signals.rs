@@ -1,42 +1,60 @@
 //! The signals that ask a program to end.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::task::{Context, Poll};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+use tokio::net::UnixStream;
 
 use crate::output::{Failure, Outcome, Stop};
 
 /// SIGINT, SIGTERM and SIGHUP, without those that whoever started the program wants ignored: `nohup` the SIGHUP of the
 /// terminal that goes away, shells the SIGINT of the terminal for what runs in the background.
-pub struct Signals(Vec<(&'static str, Signal)>);
+pub struct Signals(Vec<(&'static str, UnixStream)>);
 
 impl Signals {
     pub fn new() -> Result<Self, Stop> {
         let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
-        [
-            ("SIGINT", SignalKind::interrupt()),
-            ("SIGTERM", SignalKind::terminate()),
-            ("SIGHUP", SignalKind::hangup()),
-        ]
-        .into_iter()
-        .filter(|(_, kind)| ignored >> (kind.as_raw_value() - 1) & 1 == 0)
-        .map(|(name, kind)| Ok((name, signal(kind)?)))
-        .collect::<std::io::Result<_>>()
-        .map(Signals)
-        .map_err(|error| Failure::new(Outcome::Failed, format!("signals: {error}")).into())
+        [("SIGINT", SIGINT), ("SIGTERM", SIGTERM), ("SIGHUP", SIGHUP)]
+            .into_iter()
+            .filter(|(_, number)| ignored >> (number - 1) & 1 == 0)
+            .map(|(name, number)| Ok((name, listen(number)?)))
+            .collect::<io::Result<_>>()
+            .map(Signals)
+            .map_err(|error| Failure::new(Outcome::Failed, format!("signals: {error}")).into())
     }
 
     /// Waits for one, and returns its name.
     pub async fn next(&mut self) -> &'static str {
         poll_fn(|cx| {
-            let mut signals = self.0.iter_mut();
-            let came =
-                signals.find_map(|(name, signal)| signal.poll_recv(cx).is_ready().then_some(*name));
+            let mut signals = self.0.iter();
+            let came = signals.find_map(|(name, stream)| has_come(stream, cx).then_some(*name));
             came.map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
+}
+
+/// A stream that gets a byte with each signal. The handler keeps its other end until the program ends.
+fn listen(signal: i32) -> io::Result<UnixStream> {
+    let (reader, writer) = StdUnixStream::pair()?;
+    reader.set_nonblocking(true)?;
+    let reader = UnixStream::from_std(reader)?;
+    pipe::register(signal, writer)?;
+    Ok(reader)
+}
+
+fn has_come(stream: &UnixStream, cx: &mut Context<'_>) -> bool {
+    while let Poll::Ready(Ok(())) = stream.poll_read_ready(cx) {
+        match stream.try_read(&mut [0; 64]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read.is_ok_and(|bytes| bytes > 0),
+        }
+    }
+    false
 }
 
 /// The ignored signals of a process, the lowest bit for signal 1. None where the kernel does not tell.

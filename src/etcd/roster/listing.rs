@@ -5,12 +5,12 @@ use std::time::Duration;
 use etcd_client::{
     Client, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 use super::state::Listed;
 use super::tables::{Table, Tables};
 use super::{MAX_MESSAGE, getting_children};
+use crate::aside::{self, Aside};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::answers;
 use crate::etcd::endpoints::{Call, Endpoints, TRY_TIMEOUT};
@@ -113,7 +113,7 @@ impl Pages<'_> {
                 }
             }
             // Beside the reading of the next page.
-            let decoding = Decoding::start(tables, pairs);
+            let decoding = Decoding::start(tables, pairs)?;
             if next.iter().all(Option::is_none) {
                 return Ok(Listed {
                     tables: decoding.end().await?,
@@ -199,32 +199,27 @@ impl Pages<'_> {
 enum Decoding {
     Done(Tables),
     /// On a thread of its own, where it never delays the renewals of this process.
-    Beside(JoinHandle<Tables>),
+    Beside(Aside<Tables>),
 }
 
 impl Decoding {
-    fn start(mut tables: Tables, [ring, live]: [Vec<KeyValue>; 2]) -> Self {
+    fn start(mut tables: Tables, [ring, live]: [Vec<KeyValue>; 2]) -> Result<Self> {
         let is_small = ring.len() + live.len() <= 2 * FIRST_PAGE as usize;
         let add = move || {
             tables.add_page(&ring, &live);
             tables
         };
-        if is_small {
+        Ok(if is_small {
             Decoding::Done(add())
         } else {
-            Decoding::Beside(spawn_blocking(add))
-        }
+            Decoding::Beside(aside::start("reading a page of workers", add)?)
+        })
     }
 
     async fn end(self) -> Result<Tables> {
         match self {
             Decoding::Done(tables) => Ok(tables),
-            Decoding::Beside(task) => task.await.map_err(|error| {
-                Error::new(
-                    ErrorKind::Internal,
-                    format!("Reading a page of workers was interrupted: {error}"),
-                )
-            }),
+            Decoding::Beside(work) => work.end().await,
         }
     }
 }

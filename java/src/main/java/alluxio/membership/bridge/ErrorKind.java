@@ -29,8 +29,10 @@ public enum ErrorKind {
   CLOSED(11),
   /** The process was forked after the library's start. Does not happen in a JVM. */
   FORKED(12),
-  /** A defect in the library. */
-  INTERNAL(13);
+  /** A bug in the library. */
+  INTERNAL(13),
+  /** The system grants this process no more threads or file descriptors. May be repeated. */
+  RESOURCE_EXHAUSTED(14);
 
   private final int mNumber;
 

@@ -22,7 +22,7 @@
  *   out as U+FFFD. They may be of any length, but etcd refuses a request of more than 1.5 MiB, unless
  *   it is configured otherwise: AXM_ERROR_INVALID_ARGUMENT of the function that stores the text.
  * Threads. An axm_membership_t, an axm_snapshot_t and an axm_status_t may be used by any number of
- *   threads at a time; an axm_config_t and an axm_error_t by one. Nobody may use an object while, or
+ *   threads at a time; an axm_config_t and an axm_error_t by one. No thread may use an object while, or
  *   after, it is freed. After axm_membership_close, in contrast, a handle may still be used: its calls
  *   fail with AXM_ERROR_CLOSED.
  * Callbacks get back the user_data that was set with them, run on threads of the library, and must not
@@ -38,6 +38,11 @@
  *   AXM_ERROR_FORKED, axm_membership_free and axm_subscription_free do nothing, no callback is called, and
  *   configurations, errors, snapshots and statuses work. Neither this nor the end of the child harms the
  *   parent, whose workers stay registered and whose subscriptions go on.
+ * Threads of the library. The first axm_membership_open starts one, which ends about half a minute after the
+ *   last membership is freed: until then the library keeps the connections to the cluster and its password, for
+ *   programs that open it again. axm_shutdown ends them at once. Where the system grants no more threads or file
+ *   descriptors, functions fail with AXM_ERROR_RESOURCE_EXHAUSTED, AXM_ERROR_IO or AXM_ERROR_UNAVAILABLE, and
+ *   work again when it does.
  * Signals. The threads of the library, named axm-*, block all signals that are sent to the process,
  *   and SIGPIPE; handlers and dispositions are never changed. No function may be called from a
  *   signal handler.
@@ -193,7 +198,7 @@ typedef enum {
      */
     AXM_LOG_ERROR = 1,
     /**
-     * Something is lost, such as a connection or a lease.
+     * The library lost something, such as a connection or a lease.
      */
     AXM_LOG_WARN = 2,
     /**
@@ -205,7 +210,7 @@ typedef enum {
      */
     AXM_LOG_DEBUG = 4,
     /**
-     * More of that.
+     * Trace-level detail, such as each request.
      */
     AXM_LOG_TRACE = 5,
 } axm_log_level_t;
@@ -289,7 +294,7 @@ typedef struct axm_snapshot_t axm_snapshot_t;
 typedef struct axm_status_t axm_status_t;
 
 /**
- * A callback that is told of changes until it is freed.
+ * A callback that changes are reported to until it is freed.
  */
 typedef struct axm_subscription_t axm_subscription_t;
 
@@ -353,10 +358,10 @@ typedef struct {
 
 /**
  * Called for each change: with the user_data of axm_membership_subscribe, an AXM_EVENT_* value, the worker as it is now
- * (as it was, if it was removed), and the registered workers after the change and all others told with it, as
- * AXM_FILTER_ALL lists them. Changes told together come in the order of the workers' identities, not of time. A live
+ * (as it was, if it was removed), and the registered workers after the change and all others reported with it, as
+ * AXM_FILTER_ALL lists them. Changes reported together come in the order of the workers' identities, not of time. A live
  * worker that is not registered counts too, but is not in the snapshot; that it is registered now, or no longer, is not
- * told. The member lives during the call only; so does the snapshot, unless it is kept with axm_snapshot_retain.
+ * reported. The member lives during the call only; so does the snapshot, unless it is kept with axm_snapshot_retain.
  */
 typedef void (*axm_event_callback_t)(void *user_data,
                                      int32_t event,
@@ -448,7 +453,7 @@ axm_snapshot_t *axm_snapshot_retain(const axm_snapshot_t *snapshot);
 void axm_snapshot_free(axm_snapshot_t *snapshot);
 
 /**
- * Grows with every change, while the cluster stays open; never 0. May begin anew when it is opened again.
+ * Grows with every change, while the cluster stays open; never 0. May start again from 1 when the cluster is opened again.
  */
 uint64_t axm_snapshot_version(const axm_snapshot_t *snapshot);
 
@@ -568,7 +573,7 @@ axm_error_t *axm_membership_open(const axm_config_t *config,
 /**
  * Registers a worker and keeps it registered until axm_membership_leave, axm_membership_stop_heartbeat,
  * axm_membership_close or the end of the process. A worker that is registered already may join again, with another
- * http_server_port and netty_data_port; otherwise its identity is AXM_ERROR_ALREADY_EXISTS, unless
+ * http_server_port and netty_data_port. Joining with any other address is AXM_ERROR_ALREADY_EXISTS, unless
  * alluxio.k8s.env.deployment is true. Succeeds and does nothing for a STATIC cluster, whose workers are those of the
  * hosts file. Blocks.
  *
@@ -671,11 +676,11 @@ void axm_membership_free(axm_membership_t *membership);
 void axm_string_free(char *text);
 
 /**
- * Subscribes to the changes of the cluster. The callback is first told AXM_EVENT_ADDED of each worker that is there,
- * then of each change. Changes that come faster than the callback takes them may be told as one.
+ * Subscribes to the changes of the cluster. The callback first gets AXM_EVENT_ADDED for each listed worker, then
+ * each change. Changes that come faster than the callback takes them may be reported as one.
  *
  * The callback runs on a thread of the subscription's own, one call at a time, and may use the library as any thread
- * may, close the membership included. It ends, without being told, when the membership is closed; while etcd does not
+ * may, close the membership included. It ends, without a report, when the membership is closed; while etcd does not
  * answer, nothing changes, and axm_membership_status says so. The user data must live until axm_subscription_free has returned.
  *
  * Errors: INVALID_ARGUMENT, CLOSED, FORKED, RESOURCE_EXHAUSTED (the thread cannot be started).
@@ -835,8 +840,8 @@ bool axm_status_registration_is_displaced(const axm_status_t *status,
 uint64_t axm_status_registration_leases(const axm_status_t *status, size_t index);
 
 /**
- * Has messages of this level and of more important ones told to a callback, for the whole process; NULL ends that. The
- * library says nothing otherwise. May be called before a fork, and after axm_shutdown.
+ * Reports messages of this level and of more important ones to a callback, for the whole process. NULL ends that. Without
+ * a callback the library logs nothing. May be called before a fork, and after axm_shutdown.
  *
  * The callback is called on any thread, and on several at a time. It must return soon, since the library waits for it,
  * and should not call the library: functions that use a membership fail with AXM_ERROR_INVALID_ARGUMENT there, as do this

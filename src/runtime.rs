@@ -241,8 +241,8 @@ impl Runtime {
         ended.unwrap_or_else(|_| Err(shut_down_already()))
     }
 
-    /// Starts a task, and says how it ended. It comes in a box since tasks are large, and each function that one is handed
-    /// through as it is has it on the caller's stack once more.
+    /// Starts a task, and says how it ended. The task is boxed since tasks are large: each function that passes an unboxed
+    /// one on puts another copy on the caller's stack.
     fn start_task<T: Send + 'static>(
         &self,
         task: Pin<Box<dyn Future<Output = Result<T>> + Send>>,

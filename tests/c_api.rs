@@ -550,6 +550,17 @@ fn signals_are_the_hosts() {
     }
 }
 
+/// Plainly: sanitizers have a thread of their own, and a cluster lingers for half a minute.
+#[tokio::test]
+async fn what_is_not_used_ends() {
+    let workshop = Workshop::new();
+    let hosts = workshop.hosts_file();
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let endpoint = etcd.endpoint();
+    let arguments = [hosts.as_ref(), endpoint.as_ref()];
+    workshop.check("tests/c/unused.c", Mode::Plain, &arguments);
+}
+
 /// What cannot be had in one run of a program: the resource, the number of the first allocation that fails, and whether
 /// all later ones fail too.
 #[derive(Debug, Clone, Copy)]

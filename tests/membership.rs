@@ -14,7 +14,7 @@ use alluxio_membership::view::{ClusterView, MemberFilter};
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 use common::toxiproxy::{Toxiproxy, Way};
 use common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
-use etcd_client::LeaseGrantOptions;
+use etcd_client::{LeaseGrantOptions, PutOptions};
 use uuid::Uuid;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -368,13 +368,22 @@ async fn a_key_on_an_earlier_lease_of_its_own_is_no_other_process(version: EtcdV
 }
 
 /// Writes worker 1's live key on this lease, as if requests of before had been late.
-async fn put_late(etcd: &Etcd, earlier: i64) {
+/// False if the revocation came between the grant and the put.
+async fn put_late(etcd: &Etcd, earlier: i64) -> bool {
     let again = LeaseGrantOptions::new().with_id(earlier);
     let mut client = etcd.client().await;
     client.lease_grant(600, Some(again)).await.expect("grant");
     let live_key = format!("{LIVE}{}", worker(1).identity);
-    etcd.put_on_lease(&live_key, record::encode(&worker(1)), earlier)
-        .await;
+    let on_lease = PutOptions::new().with_lease(earlier);
+    let put = client.put(live_key, record::encode(&worker(1)), Some(on_lease));
+    match put.await {
+        Ok(_) => true,
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.contains("requested lease not found"), "{text}");
+            false
+        }
+    }
 }
 
 async fn a_key_on_the_lease_of_a_join_that_failed_is_no_other_process(version: EtcdVersion) {
@@ -409,7 +418,9 @@ async fn a_key_on_the_lease_of_a_join_that_failed_is_no_other_process(version: E
     // The first join's revocation may be late, too: then once more.
     let live_key = format!("{LIVE}{}", worker(1).identity);
     while etcd.lease_ttl(earlier).await.is_none() {
-        put_late(&etcd, earlier).await;
+        if !put_late(&etcd, earlier).await {
+            continue;
+        }
         eventually("on the lease that is renewed", LONG, || async {
             etcd.get(&live_key)
                 .await

@@ -1,4 +1,4 @@
-//! What the library has to say, told by a callback.
+//! Log messages, reported to a callback.
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_void};
@@ -18,13 +18,13 @@ pub enum axm_log_level_t {
     AXM_LOG_OFF = 0,
     /// A bug of the library.
     AXM_LOG_ERROR = 1,
-    /// Something is lost, such as a connection or a lease.
+    /// The library lost something, such as a connection or a lease.
     AXM_LOG_WARN = 2,
     /// Something changed as it should.
     AXM_LOG_INFO = 3,
     /// For finding out what goes on.
     AXM_LOG_DEBUG = 4,
-    /// More of that.
+    /// Trace-level detail, such as each request.
     AXM_LOG_TRACE = 5,
 }
 
@@ -76,7 +76,7 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) || in_callback() || check_not_forked().is_err() {
             return;
         }
-        // Only axm_log_set holds it otherwise, and is about to replace it.
+        // Only axm_log_set locks it for itself, and is about to replace it.
         let Some(sink) = self.sink.try_read_recursive() else {
             return;
         };
@@ -112,8 +112,8 @@ fn to_level(number: i32) -> Result<LevelFilter> {
     .ok_or_else(|| invalid(format!("level is {number}, expected an AXM_LOG_* value")))
 }
 
-/// Has messages of this level and of more important ones told to a callback, for the whole process; NULL ends that. The
-/// library says nothing otherwise. May be called before a fork, and after axm_shutdown.
+/// Reports messages of this level and of more important ones to a callback, for the whole process. NULL ends that. Without
+/// a callback the library logs nothing. May be called before a fork, and after axm_shutdown.
 ///
 /// The callback is called on any thread, and on several at a time. It must return soon, since the library waits for it,
 /// and should not call the library: functions that use a membership fail with AXM_ERROR_INVALID_ARGUMENT there, as do this

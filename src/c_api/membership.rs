@@ -27,7 +27,7 @@ pub struct axm_membership_t {
     membership: Membership,
     /// What runs the membership. It stays until the handle is freed.
     runtime: Runtime,
-    /// What was handed out last. Not touched in a forked process, where nobody may be left to unlock it.
+    /// What was handed out last. Not touched in a forked process, where no thread may be left to unlock it.
     listings: Mutex<Listings>,
 }
 
@@ -128,7 +128,7 @@ pub extern "C" fn axm_membership_open(
 
 /// Registers a worker and keeps it registered until axm_membership_leave, axm_membership_stop_heartbeat,
 /// axm_membership_close or the end of the process. A worker that is registered already may join again, with another
-/// http_server_port and netty_data_port; otherwise its identity is AXM_ERROR_ALREADY_EXISTS, unless
+/// http_server_port and netty_data_port. Joining with any other address is AXM_ERROR_ALREADY_EXISTS, unless
 /// alluxio.k8s.env.deployment is true. Succeeds and does nothing for a STATIC cluster, whose workers are those of the
 /// hosts file. Blocks.
 ///

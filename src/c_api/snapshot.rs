@@ -143,7 +143,7 @@ pub extern "C" fn axm_snapshot_free(snapshot: *mut axm_snapshot_t) {
     }
 }
 
-/// Grows with every change, while the cluster stays open; never 0. May begin anew when it is opened again.
+/// Grows with every change, while the cluster stays open; never 0. May start again from 1 when the cluster is opened again.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_version(snapshot: Option<&axm_snapshot_t>) -> u64 {
     snapshot.map_or(0, |snapshot| snapshot.version)

@@ -1,4 +1,4 @@
-//! `axm_subscription_t`: changes, told by a callback.
+//! `axm_subscription_t`: changes, reported to a callback.
 
 use std::ffi::c_void;
 use std::mem::{self, MaybeUninit};
@@ -48,10 +48,10 @@ impl From<ChangeKind> for axm_event_t {
 }
 
 /// Called for each change: with the user_data of axm_membership_subscribe, an AXM_EVENT_* value, the worker as it is now
-/// (as it was, if it was removed), and the registered workers after the change and all others told with it, as
-/// AXM_FILTER_ALL lists them. Changes told together come in the order of the workers' identities, not of time. A live
+/// (as it was, if it was removed), and the registered workers after the change and all others reported with it, as
+/// AXM_FILTER_ALL lists them. Changes reported together come in the order of the workers' identities, not of time. A live
 /// worker that is not registered counts too, but is not in the snapshot; that it is registered now, or no longer, is not
-/// told. The member lives during the call only; so does the snapshot, unless it is kept with axm_snapshot_retain.
+/// reported. The member lives during the call only; so does the snapshot, unless it is kept with axm_snapshot_retain.
 pub type axm_event_callback_t = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
@@ -61,7 +61,7 @@ pub type axm_event_callback_t = Option<
     ),
 >;
 
-/// A callback that is told of changes until it is freed.
+/// A callback that changes are reported to until it is freed.
 pub struct axm_subscription_t {
     stop: Arc<Stop>,
     thread: JoinHandle<()>,
@@ -82,7 +82,7 @@ struct Subscriber {
 unsafe impl Send for Subscriber {}
 
 impl Subscriber {
-    fn tell(&self, change: &Change, snapshot: &Arc<axm_snapshot_t>) {
+    fn report(&self, change: &Change, snapshot: &Arc<axm_snapshot_t>) {
         let member = axm_member_t::new(&change.member);
         let event = axm_event_t::from(change.kind) as i32;
         let snapshot = Arc::as_ptr(snapshot);
@@ -92,11 +92,11 @@ impl Subscriber {
     }
 }
 
-/// Subscribes to the changes of the cluster. The callback is first told AXM_EVENT_ADDED of each worker that is there,
-/// then of each change. Changes that come faster than the callback takes them may be told as one.
+/// Subscribes to the changes of the cluster. The callback first gets AXM_EVENT_ADDED for each listed worker, then
+/// each change. Changes that come faster than the callback takes them may be reported as one.
 ///
 /// The callback runs on a thread of the subscription's own, one call at a time, and may use the library as any thread
-/// may, close the membership included. It ends, without being told, when the membership is closed; while etcd does not
+/// may, close the membership included. It ends, without a report, when the membership is closed; while etcd does not
 /// answer, nothing changes, and axm_membership_status says so. The user data must live until axm_subscription_free has returned.
 ///
 /// Errors: INVALID_ARGUMENT, CLOSED, FORKED, RESOURCE_EXHAUSTED (the thread cannot be started).
@@ -121,7 +121,7 @@ pub extern "C" fn axm_membership_subscribe(
         let run = {
             let stop = stop.clone();
             move || {
-                if let Err(error) = tell_all(&membership, &runtime, &subscriber, &stop) {
+                if let Err(error) = report_all(&membership, &runtime, &subscriber, &stop) {
                     log::debug!("A subscription ended: {error}");
                 }
             }
@@ -139,8 +139,8 @@ fn check_open(membership: &Membership, runtime: &Runtime) -> Result<()> {
     membership.view_age().map(drop)
 }
 
-/// Tells of changes until it is asked to stop or the membership is closed, and not in a process that a callback forked.
-fn tell_all(
+/// Reports changes until it is asked to stop or the membership is closed, and not in a process that a callback forked.
+fn report_all(
     membership: &Membership,
     runtime: &Runtime,
     subscriber: &Subscriber,
@@ -162,7 +162,7 @@ fn tell_all(
                     return Ok(());
                 }
                 check_open(membership, runtime)?;
-                subscriber.tell(&change, &snapshot);
+                subscriber.report(&change, &snapshot);
             }
             known = newer;
         }
@@ -182,7 +182,7 @@ pub extern "C" fn axm_subscription_free(subscription: Option<Box<axm_subscriptio
     };
     drop(guard(|| {
         if check_not_forked().is_err() {
-            // Its thread is not in this process, so nobody can wait for it.
+            // Its thread is not in this process, so no thread can wait for it.
             mem::forget(subscription);
             return Ok(());
         }

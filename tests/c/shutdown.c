@@ -17,6 +17,16 @@ static void *join(void *membership)
     return NULL;
 }
 
+static bool is_shutting_down(const axm_membership_t *membership)
+{
+    axm_status_t *status = NULL;
+    axm_error_t *error = axm_membership_status(membership, &status);
+    bool closed = axm_error_code(error) == AXM_ERROR_CLOSED;
+    axm_error_free(error);
+    axm_status_free(status);
+    return closed;
+}
+
 static bool has_asked(const axm_membership_t *membership)
 {
     axm_status_t *status = NULL;
@@ -26,17 +36,29 @@ static bool has_asked(const axm_membership_t *membership)
     return asked;
 }
 
+/* Takes its time, since a call holds the registration. */
+static void *shut_down_slowly(void *unused)
+{
+    (void)unused;
+    FAILS(AXM_ERROR_UNAVAILABLE, axm_shutdown(2000));
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc == 2);
     axm_config_t *config = etcd_config(argv[1]);
     OK(axm_config_set(config, "alluxio.membership.native.operation.timeout", HOURS));
     axm_membership_t *membership = open_and_free(config);
-    pthread_t thread;
+    pthread_t thread, first;
     CHECK(pthread_create(&thread, NULL, join, membership) == 0);
     /* Then it holds the registration, which leaving would have to end first. */
     AWAIT(has_asked(membership));
+    CHECK(pthread_create(&first, NULL, shut_down_slowly, NULL) == 0);
+    AWAIT(is_shutting_down(membership));
+    /* The second one waits for the first, for as long as it may, and does not say that all is over. */
     FAILS(AXM_ERROR_UNAVAILABLE, axm_shutdown(100));
+    CHECK(pthread_join(first, NULL) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
     OK(axm_shutdown(0));
     axm_membership_free(membership);

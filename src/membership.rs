@@ -1,6 +1,7 @@
 //! What callers do: join a cluster, list it, leave it.
 
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -389,17 +390,23 @@ impl Membership {
         Ok(())
     }
 
-    /// Ends a call early when the manager is closed meanwhile.
-    async fn unless_closed<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let closing = self.inner.closing.notified();
-        // A close before `notified` was called is seen here, a later one there.
-        self.members()?;
-        tokio::select! {
-            // First, so that no call begins anything after the close.
-            biased;
-            () = closing => Err(closed()),
-            result = call => result,
-        }
+    /// Ends a call early when the manager is closed meanwhile. Boxed, since calls are large and threads' stacks may be
+    /// small.
+    fn unless_closed<'a, T>(
+        &'a self,
+        call: impl Future<Output = Result<T>> + Send + 'a,
+    ) -> Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>> {
+        Box::pin(async move {
+            let closing = self.inner.closing.notified();
+            // A close before `notified` was called is seen here, a later one there.
+            self.members()?;
+            tokio::select! {
+                // First, so that no call begins anything after the close.
+                biased;
+                () = closing => Err(closed()),
+                result = call => result,
+            }
+        })
     }
 
     fn members(&self) -> Result<&Members> {

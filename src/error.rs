@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text::Message;
+
 /// `Result` with this library's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -67,6 +69,9 @@ impl ErrorKind {
 }
 
 /// An error: its kind, what was attempted, and why it failed.
+///
+/// The texts of an error are safe to show, see [`Safe`](crate::text::Safe): each is one line, whatever it quotes, and
+/// is cut after 4 KiB.
 #[derive(Debug, Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -88,7 +93,7 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error {
             kind,
-            message: message.into(),
+            message: Message(message.into()).to_string(),
             cause: None,
         }
     }
@@ -97,8 +102,11 @@ impl Error {
     pub fn with_cause(kind: ErrorKind, message: impl Into<String>, cause: Cause) -> Self {
         Error {
             kind,
-            message: message.into(),
-            cause: Some(cause),
+            message: Message(message.into()).to_string(),
+            cause: Some(Cause {
+                text: Message(cause.text).to_string(),
+                timed_out: cause.timed_out,
+            }),
         }
     }
 
@@ -129,3 +137,25 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_whatever_it_quotes() {
+        let error = Error::with_cause(
+            ErrorKind::Unavailable,
+            "a\n2026-01-01 ERROR forged",
+            Cause {
+                text: "\u{1b}[31mred".to_owned(),
+                timed_out: false,
+            },
+        );
+        let shown = "a\\n2026-01-01 ERROR forged \\u{1b}[31mred";
+        assert_eq!(error.to_string(), shown);
+        let long = Error::new(ErrorKind::Corrupt, "x".repeat(10_000));
+        assert!(long.message().len() < 5_000);
+        assert!(long.message().ends_with("x... (10000 bytes)"));
+    }
+}

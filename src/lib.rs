@@ -13,11 +13,13 @@ pub mod etcd;
 mod jitter;
 #[allow(unsafe_code)]
 mod jni;
+mod log;
 pub mod membership;
 pub mod record;
 mod runtime;
 mod static_hosts;
 mod suspend;
+pub mod text;
 pub mod view;
 pub mod worker;
 

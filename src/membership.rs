@@ -17,6 +17,7 @@ use crate::etcd::{
     Cluster, Clusters, EndpointHealth, HostLiveness, Inspection, Join, LeaseTime, ManagerId,
     RegistrationState, RegistrationStatus, ViewCounters, side_by_side,
 };
+use crate::log;
 use crate::static_hosts::StaticHosts;
 use crate::view::ClusterView;
 use crate::worker::{Worker, WorkerIdentity};

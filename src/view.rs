@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::text::Safe;
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
 
 /// Which members of a view are asked for.
@@ -144,7 +145,8 @@ impl ClusterView {
         &self.skipped
     }
 
-    /// The text of `showAllMembers` for a cluster in etcd: what `alluxio info nodes` prints.
+    /// Returns the text of `showAllMembers` for a cluster in etcd: what `alluxio info nodes` prints. A record whose
+    /// host holds a tab or a line end could draw rows of its own there; here the host is escaped, see [`Safe`].
     pub fn to_table(&self) -> String {
         self.table_of(MemberFilter::All)
     }
@@ -226,11 +228,11 @@ impl ClusterView {
     }
 }
 
-/// The rows of `showAllMembers`: id, address and status, each row ended by a newline.
+/// Writes the rows of `showAllMembers`: id, address and status, each row ended by a newline. No host breaks a row.
 pub(crate) fn table<'a>(rows: impl Iterator<Item = (String, &'a Worker, &'static str)>) -> String {
     let mut text = String::from("WorkerId\tAddress\tStatus\n");
     for (id, worker, status) in rows {
-        let host = worker.address.host.as_deref().unwrap_or("null");
+        let host = Safe(worker.address.host.as_deref().unwrap_or("null"));
         text.push_str(&format!(
             "{id}\t{host}:{}\t{status}\n",
             worker.address.rpc_port
@@ -299,6 +301,20 @@ mod tests {
         );
         assert_eq!(changes(&now, &now), []);
         assert_eq!(changes(&now, &ClusterView::default()).len(), 5);
+    }
+
+    #[test]
+    fn no_host_breaks_a_row_of_the_table() {
+        let spoofed = view(&[
+            member(1, "x:1\tONLINE\nworker-2\tfake", WorkerState::Lost),
+            member(3, "\u{1b}[2K\u{2028}\u{202e}", WorkerState::Live),
+        ]);
+        assert_eq!(
+            spoofed.to_table(),
+            "WorkerId\tAddress\tStatus\n\
+             worker-1\tx:1\\tONLINE\\nworker-2\\tfake:0\tOFFLINE\n\
+             worker-3\t\\u{1b}[2K\\u{2028}\\u{202e}:0\tONLINE\n"
+        );
     }
 
     #[test]

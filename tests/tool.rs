@@ -395,33 +395,75 @@ async fn a_reader_that_goes_away_ends_it_quietly() {
     assert_eq!(status.expect("the tool runs").code(), Some(1));
 }
 
-/// What somebody stored may not move the cursor of whoever lists it, and stays as it is for programs.
+/// A text that another program stored may neither move a cursor nor forge a row or a log line, on terminals, in pipes
+/// and in logs. JSON has the whole text.
 #[tokio::test]
-async fn terminals_get_no_control_characters() {
+async fn stored_texts_forge_nothing() {
     let etcd = Etcd::start(EtcdVersion::V3_4).await;
-    let worker = Worker {
-        identity: WorkerIdentity::V0(1),
-        address: WorkerNetAddress::new("evil\u{1b}[2J"),
-    };
-    etcd.put("/DHT/c/AUTHORIZED/worker-1", record::encode(&worker))
+    let hosts = [
+        "evil\u{1b}[2J\u{9b}2J",
+        "x:1\tONLINE\nworker-9\tfake",
+        "\u{202e}txet\u{2028}",
+    ];
+    for (id, host) in (1..).zip(hosts) {
+        let worker = Worker {
+            identity: WorkerIdentity::V0(id),
+            address: WorkerNetAddress::new(host),
+        };
+        etcd.put(
+            &format!("/DHT/c/AUTHORIZED/worker-{id}"),
+            record::encode(&worker),
+        )
         .await;
-    etcd.put("/DHT/c/AUTHORIZED/\u{1b}[2J", "{").await;
+    }
+    let forged = "\n2026-01-01T00:00:00Z alluxio-membership: error: FORGED\u{1b}[31m";
+    etcd.put(&format!("/ServiceDiscovery/c/worker-7{forged}"), "{")
+        .await;
     let tool = |arguments: &[&str]| {
         let mut command = on_etcd(&etcd.endpoint());
         command.args(arguments);
         command
     };
-    let (status, output) = on_terminal(&tool(&["nodes"]), "");
+    let rows = [
+        "worker-1\tevil\\u{1b}[2J\\u{9b}2J:0\tOFFLINE\n",
+        "worker-2\tx:1\\tONLINE\\nworker-9\\tfake:0\tOFFLINE\n",
+        "worker-3\t\\u{202e}txet\\u{2028}:0\tOFFLINE\n",
+    ];
+    let (status, output, _) = run(&mut tool(&["nodes"]));
     assert_eq!(status, Some(0));
-    assert!(output.contains("evil\\u{1b}[2J"), "{output:?}");
-    assert!(!output.contains("\u{1b}[2J"), "{output:?}");
-    assert!(run(&mut tool(&["nodes"])).1.contains("evil\u{1b}[2J"));
-    for arguments in [&["nodes", "--wide"][..], &["nodes", "--json"], &["check"]] {
+    assert_eq!(output, format!("{HEADER}{}", rows.concat()));
+    let (_, output) = on_terminal(&tool(&["nodes"]), "");
+    assert_eq!(output.matches("OFFLINE").count(), 3, "{output:?}");
+    assert!(!output.contains("ONLINE\u{1b}"), "{output:?}");
+    for arguments in [
+        &["nodes"][..],
+        &["nodes", "--wide"],
+        &["nodes", "--json"],
+        &["nodes", "-vv"],
+        &["check"],
+        &["check", "--json"],
+    ] {
         let (_, output, error) = run(&mut tool(arguments));
         let text = output + &error;
-        assert!(text.contains("1b"), "{arguments:?}: {text:?}");
-        assert!(!text.contains('\u{1b}'), "{arguments:?}: {text:?}");
+        let acts =
+            |c: char| c != '\n' && c != '\t' && (c.is_control() || "\u{202e}\u{2028}".contains(c));
+        assert!(!text.contains(acts), "{arguments:?}: {text:?}");
+        assert!(
+            !text.lines().any(|line| line.starts_with("2026")),
+            "{arguments:?}: {text:?}"
+        );
     }
+    let (_, _, log) = run(&mut tool(&["nodes", "-v"]));
+    assert!(
+        log.contains("error: FORGED\\u{1b}[31m is not listed"),
+        "{log:?}"
+    );
+    let json: Value = serde_json::from_str(&run(&mut tool(&["nodes", "--json"])).1).expect("JSON");
+    for (worker, host) in hosts.iter().enumerate() {
+        assert_eq!(json["workers"][worker]["host"], *host);
+    }
+    let key = format!("/ServiceDiscovery/c/worker-7{forged}");
+    assert_eq!(json["leftOut"][0]["key"], key);
 }
 
 /// Runs the tool on a terminal of its own and types this.

@@ -17,6 +17,7 @@ use super::snapshot::{axm_snapshot_t, to_filter};
 use super::worker::{axm_worker_t, to_worker};
 use crate::config::Config;
 use crate::error::{ErrorKind, Result};
+use crate::log;
 use crate::membership::{JoinOptions, Membership};
 use crate::runtime::{self, Runtime};
 use crate::view::{ClusterView, MemberFilter};

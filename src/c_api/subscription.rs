@@ -16,6 +16,7 @@ use super::membership::axm_membership_t;
 use super::snapshot::{axm_member_t, axm_snapshot_t};
 use crate::aside::start_thread;
 use crate::error::Result;
+use crate::log;
 use crate::membership::Membership;
 use crate::runtime::{Runtime, check_not_forked};
 use crate::view::{Change, ChangeKind, ClusterView, MemberFilter};

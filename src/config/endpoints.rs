@@ -6,6 +6,7 @@ use http::Uri;
 
 use crate::config::names::{ETCD_ENDPOINTS, ETCD_PASSWORD, ETCD_TLS_ENABLED, ETCD_USERNAME};
 use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::log;
 
 const DEFAULT_PORT: u16 = 2379;
 

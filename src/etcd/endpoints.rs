@@ -16,6 +16,7 @@ use super::status::{self, Failure};
 use super::tls::Tls;
 use crate::config::EtcdConfig;
 use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::log;
 
 /// How long one endpoint may take to answer a small request before another one is asked.
 pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(2);

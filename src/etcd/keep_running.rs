@@ -6,6 +6,8 @@ use tokio::task::JoinSet;
 
 use super::endpoints::retry_delays;
 
+use crate::log;
+
 /// Runs what should go on for as long as this does. A defect must not end it for good: what stopped is begun again.
 pub(super) async fn keep_running<F>(what: impl Display, run: impl Fn() -> F)
 where

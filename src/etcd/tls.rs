@@ -38,6 +38,7 @@ use crate::config::names::{
 };
 use crate::config::{ClientCertificate, Secret, TlsConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::log;
 
 const NO_TLS: &str =
     "does not speak TLS, make etcd listen on https, or set alluxio.etcd.tls.enabled to false";

@@ -18,6 +18,7 @@ use tower::{Service, ServiceExt};
 
 use super::tls::{Tls, TlsSession};
 use crate::config::names::ETCD_TLS_ENABLED;
+use crate::log;
 
 /// How long connecting by TCP may take. The addresses of a name have equal parts of it: where the first of two is dead,
 /// the second is asked while a request still waits.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::record::lenient_json::{Reader, SyntaxError, Value};
+use crate::text::Quote;
 use crate::worker::{WorkerIdentity, WorkerNetAddress};
 
 /// A record as it was read. Only what the listing and the join use.
@@ -17,7 +18,8 @@ pub struct StoredRecord {
 }
 
 /// Reads a record as leniently as Alluxio's Gson: what `WorkerServiceEntity.deserialize` reads is read, with the same
-/// result, and what it refuses is refused. The error says what is wrong and where.
+/// result, and what it refuses is refused. The error says what is wrong and where; it is safe to show and quotes at
+/// most 200 bytes.
 ///
 /// Empty bytes and `null` are records in which everything is absent. Bytes that are not UTF-8 are replaced.
 pub fn decode(bytes: &[u8]) -> Result<StoredRecord, String> {
@@ -78,15 +80,18 @@ fn read_identity(reader: &mut Reader, value: Value) -> Result<Option<WorkerIdent
         }
     }
     let version = match version {
-        Some(Value::Number(number)) => {
-            truncated(number).ok_or_else(|| format!("Identity has the unknown version {number}"))?
-        }
+        Some(Value::Number(number)) => truncated(number)
+            .ok_or_else(|| format!("Identity has the unknown version {}", Quote(number)))?,
         Some(other) => return Err(unexpected("a number", &other, "The version of Identity")),
         None => return Err("Identity has no version".to_owned()),
     };
     let identifier = match identifier {
-        Some(Value::Text(hex)) => hex_bytes(&hex)
-            .ok_or_else(|| format!("The identifier of Identity is not hexadecimal: {hex:?}"))?,
+        Some(Value::Text(hex)) => hex_bytes(&hex).ok_or_else(|| {
+            format!(
+                "The identifier of Identity is not hexadecimal: \"{}\"",
+                Quote(hex)
+            )
+        })?,
         Some(other) => return Err(unexpected("a string", &other, "The identifier of Identity")),
         None => return Err("Identity has no identifier".to_owned()),
     };
@@ -161,7 +166,10 @@ fn integer(value: Value, name: &str) -> Result<Option<i32>, SyntaxError> {
     };
     match text.parse().ok().or_else(|| whole_double(&text)) {
         Some(number) => Ok(Some(number)),
-        None => Err(format!("{name} is not a 32-bit integer: {text:?}")),
+        None => Err(format!(
+            "{name} is not a 32-bit integer: \"{}\"",
+            Quote(text)
+        )),
     }
 }
 
@@ -305,6 +313,25 @@ pub(super) mod tests {
             ),
         ] {
             assert_eq!(decode(bytes), Err(message.to_owned()));
+        }
+    }
+
+    #[test]
+    fn errors_quote_little_and_nothing_unsafe() {
+        let long = "\u{1b}[31m\u{202e}".repeat(100_000);
+        for record in [
+            format!("{{WorkerNetAddress:{{RpcPort:'{long}'}}}}"),
+            format!("{{Identity:{{version:1,identifier:'{long}'}}}}"),
+            format!(
+                "{{Identity:{{version:1{},identifier:'00'}}}}",
+                "0".repeat(1_000_000)
+            ),
+            format!("{{{long}"),
+            format!("{{State:[{long}"),
+        ] {
+            let error = decode(record.as_bytes()).unwrap_err();
+            assert!(error.len() < 300, "{error}");
+            assert_eq!(crate::text::Safe(&error).to_string(), error);
         }
     }
 

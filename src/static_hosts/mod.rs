@@ -14,6 +14,7 @@ use self::probes::Probes;
 
 use crate::config::{StaticConfig, names};
 use crate::error::{Error, ErrorKind, Result};
+use crate::log;
 use crate::view::{self, ClusterView, Member, MemberFilter};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::aside;
 use crate::jitter::jittered;
+use crate::log;
 use crate::view::{ClusterView, Member};
 use crate::worker::{Worker, WorkerState};
 

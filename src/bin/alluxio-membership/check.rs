@@ -8,6 +8,7 @@ use alluxio_membership::error::{Error, Result};
 use alluxio_membership::etcd::{
     CertificateInfo, FoundCluster, Inspection, MemberReport, MemberStatus, TlsSession,
 };
+use alluxio_membership::text::Safe;
 use alluxio_membership::view::{ClusterView, MemberFilter};
 use anstyle::AnsiColor;
 use serde_json::{Value, json};
@@ -129,8 +130,8 @@ fn line(finding: &Finding) -> String {
         "{}{:padding$}{}: {}\n",
         output::in_colour(word, colour),
         "",
-        output::visible(&finding.subject, &[]),
-        output::visible(&finding.text, &[]),
+        Safe(&finding.subject),
+        Safe(&finding.text),
         padding = "LOOK  ".len() - word.len(),
     )
 }

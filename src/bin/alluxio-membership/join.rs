@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use alluxio_membership::config::Backend;
 use alluxio_membership::membership::{self, Membership};
+use alluxio_membership::text::Safe;
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 use tokio::time::Instant;
 
@@ -41,13 +42,16 @@ pub async fn run(context: &Context, options: &JoinOptions) -> Result<Outcome, St
     }
     let place = format!(
         "{} at {}:{}",
-        worker.identity, options.host, options.rpc_port
+        worker.identity,
+        Safe(&options.host),
+        options.rpc_port
     );
+    let cluster = Safe(&etcd.cluster_name);
     // A worker does not end because nobody reads this any more, and is not held up by a reader that stalls.
-    let joined = format!("Joined {}: {place}\n", etcd.cluster_name);
+    let joined = format!("Joined {cluster}: {place}\n");
     let joined = tokio::spawn(async move {
         if let Err(Stop::Failed(failure)) = output::print_aside(joined).await {
-            log::warn!("{}", failure.text);
+            log::warn!("{failure}");
         }
     });
 

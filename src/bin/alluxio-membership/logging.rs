@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use alluxio_membership::text::Safe;
+
 use crate::cli::{self, Cli, Command};
 use crate::output;
 
@@ -47,9 +49,9 @@ pub fn start(cli: &Cli) -> io::Result<Logging> {
             let level = record.level().as_str().to_ascii_lowercase();
             if lasts {
                 let now = output::now();
-                writeln!(line, "{now} {}: {level}: {}", cli::NAME, record.args())
+                writeln!(line, "{now} {}: {level}: {}", cli::NAME, Safe(record.args()))
             } else {
-                writeln!(line, "{}: {level}: {}", cli::NAME, record.args())
+                writeln!(line, "{}: {level}: {}", cli::NAME, Safe(record.args()))
             }
         })
         .init();

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let (logging, runtime) = match start(&cli) {
         Ok(started) => started,
         Err(error) => {
-            output::complain(&format!("cannot start: {error}"));
+            output::complain(format_args!("cannot start: {error}"));
             return ExitCode::from(Outcome::Failed as u8);
         }
     };
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         // Whoever reads the output has seen enough.
         Err(Stop::NobodyReads) => ExitCode::SUCCESS,
         Err(Stop::Failed(failure)) => {
-            output::complain(&failure.text);
+            failure.report();
             ExitCode::from(failure.outcome as u8)
         }
     }
@@ -140,10 +140,10 @@ impl Context {
             if failure.outcome == Outcome::ConfigUnusable
                 && let Some(missing) = missing
             {
-                failure.text += &format!(
-                    "\nThere is no {}. Name the configuration with --conf FILE, or its properties with -D key=value.",
+                failure.add(format_args!(
+                    "There is no {}. Name the configuration with --conf FILE, or its properties with -D key=value.",
                     missing.display()
-                );
+                ));
             }
             failure.into()
         })
@@ -162,15 +162,13 @@ impl Context {
         {
             let silent = status.endpoints.iter().filter(|endpoint| !endpoint.healthy);
             for reason in silent.filter_map(|endpoint| endpoint.last_error.as_ref()) {
-                if !failure.text.contains(reason) {
-                    failure.text += &format!("\n{reason}");
-                }
+                failure.add(reason);
             }
-            failure.text += &format!(
-                "\n\"{} check\" looks at each endpoint of {}.",
+            failure.add(format_args!(
+                "\"{} check\" looks at each endpoint of {}.",
                 cli::NAME,
                 names::ETCD_ENDPOINTS
-            );
+            ));
         }
         failure.into()
     }

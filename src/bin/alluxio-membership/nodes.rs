@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use alluxio_membership::config::Backend;
 use alluxio_membership::etcd::LeaseTime;
+use alluxio_membership::text::Safe;
 use alluxio_membership::view::{ClusterView, Member, MemberFilter};
 use alluxio_membership::worker::{WorkerIdentity, WorkerState};
 use serde_json::json;
@@ -40,7 +41,7 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
     }
     let skipped = view.skipped().len();
     if skipped > 0 {
-        output::complain(&format!(
+        output::complain(format_args!(
             "{skipped} {} left out, see {} check",
             plural(skipped, "record was", "records were"),
             crate::cli::NAME
@@ -132,7 +133,7 @@ fn wide_row(member: &Member, lease: Option<Option<LeaseTime>>) -> Vec<String> {
     };
     let text = |text: &Option<String>| match text.as_deref() {
         None | Some("") => "-".to_owned(),
-        Some(text) => output::visible(text, &[]),
+        Some(text) => Safe(text).to_string(),
     };
     let lease = match lease {
         Some(Some(lease)) => format!("{}/{}s", lease.left.as_secs(), lease.granted.as_secs()),

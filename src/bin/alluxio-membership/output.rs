@@ -1,9 +1,11 @@
 //! What is printed where, and what the program ends with.
 
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::time::SystemTime;
 
 use alluxio_membership::error::{Error, ErrorKind};
+use alluxio_membership::text::{Safe, is_unsafe};
 use alluxio_membership::view::Member;
 use alluxio_membership::worker::WorkerState;
 use anstream::adapter::strip_str;
@@ -51,19 +53,41 @@ pub enum Stop {
     Failed(Failure),
 }
 
-/// A failure to be told on standard error.
+/// A failure to report on standard error.
 #[derive(Debug)]
 pub struct Failure {
     pub outcome: Outcome,
-    pub text: String,
+    /// Each safe to show.
+    lines: Vec<String>,
 }
 
 impl Failure {
-    pub fn new(outcome: Outcome, text: impl Into<String>) -> Self {
+    /// A failure with its first line.
+    pub fn new(outcome: Outcome, text: impl Display) -> Self {
         Failure {
             outcome,
-            text: text.into(),
+            lines: vec![Safe(text).to_string()],
         }
+    }
+
+    /// Adds a line, unless the failure says as much already.
+    pub fn add(&mut self, text: impl Display) {
+        let line = Safe(text).to_string();
+        if !self.lines.iter().any(|said| said.contains(&line)) {
+            self.lines.push(line);
+        }
+    }
+
+    /// Writes the failure to standard error.
+    pub fn report(&self) {
+        // The reader of standard error may be gone.
+        let _ = writeln!(io::stderr(), "{NAME}: {}", self.lines.join("\n"));
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines.join("; "))
     }
 }
 
@@ -136,16 +160,36 @@ pub async fn print_aside(text: String) -> Result<(), Stop> {
 
 /// Prints a JSON value in a line of its own.
 pub fn print_json(value: &Value) -> Result<(), Stop> {
-    print(format!("{value}\n"))
+    print(format!("{}\n", json_text(value)))
 }
 
-/// Prints Alluxio's own table: as it is to programs; to terminals without what moves the cursor, and in colours.
+/// A JSON value as text. Texts are whole, but what could act on a terminal is escaped as JSON escapes it.
+pub fn json_text(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains(is_unsafe) {
+        return text;
+    }
+    // Outside of strings JSON has no such character, and serde_json escapes those below U+0020 itself.
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match is_unsafe(c) {
+            true => {
+                let units = c.encode_utf16(&mut [0; 2]).to_vec();
+                escaped.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+            }
+            false => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Prints Alluxio's own table: as it is to programs, and in colours to terminals.
 pub fn print_table(table: &str) -> Result<(), Stop> {
     if !io::stdout().is_terminal() {
         return print(table);
     }
     let mut text = String::new();
-    for line in visible(table, &['\n', '\t']).lines() {
+    for line in table.lines() {
         let shown = [WorkerState::Live, WorkerState::Lost]
             .into_iter()
             .find_map(|state| Some((line.strip_suffix(state.status())?, state)))
@@ -176,22 +220,10 @@ pub fn in_colour(word: &str, colour: AnsiColor) -> String {
     format!("{style}{word}{style:#}")
 }
 
-/// A text that somebody else stored, with control characters spelled out but for these.
-pub fn visible(text: &str, kept: &[char]) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && !kept.contains(&c) {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-/// Says something for people. Nobody may be listening.
-pub fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{NAME}: {}", visible(text, &['\n', '\t']));
+/// Writes a line for people to standard error.
+pub fn complain(text: impl Display) {
+    // The reader of standard error may be gone.
+    let _ = writeln!(io::stderr(), "{NAME}: {}", Safe(text));
 }
 
 /// Resolves when the reader of standard output is gone, which a program that has nothing to write would not notice.
@@ -240,11 +272,8 @@ pub fn member_json(member: &Member) -> Value {
 /// `host:port` as the table of workers shows it, in one line.
 pub fn address(member: &Member) -> String {
     let address = &member.worker.address;
-    format!(
-        "{}:{}",
-        visible(address.host.as_deref().unwrap_or("null"), &[]),
-        address.rpc_port
-    )
+    let host = Safe(address.host.as_deref().unwrap_or("null"));
+    format!("{host}:{}", address.rpc_port)
 }
 
 /// Pads all cells but the last of each row.
@@ -275,9 +304,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_spelled_out() {
-        assert_eq!(visible("h\u{1b}[2J\nü", &[]), "h\\u{1b}[2J\\nü");
-        assert_eq!(visible("a\tb\r\n", &['\n', '\t']), "a\tb\\r\n");
+    fn json_is_whole_and_safe() {
+        let value = json!({"host": "a\tb\u{1b}\u{9b}\u{202e}\u{e0041}ü"});
+        let text = json_text(&value);
+        assert_eq!(text, r#"{"host":"a\tb\u001b\u009b\u202e\udb40\udc41ü"}"#);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 
 use alluxio_membership::config::{Backend, EtcdConfig};
+use alluxio_membership::text::Safe;
 use alluxio_membership::view::Member;
 use alluxio_membership::worker::WorkerState;
 
@@ -41,10 +42,11 @@ pub async fn run(context: &Context, options: &RemoveOptions) -> Result<Outcome, 
 
 async fn confirmed(cluster_name: &str, member: &Member) -> Result<bool, Stop> {
     let question = format!(
-        "Remove {} ({}, {}) from cluster {cluster_name}? [y/N] ",
+        "Remove {} ({}, {}) from cluster {}? [y/N] ",
         member.worker.identity,
         output::address(member),
         member.state.status(),
+        Safe(cluster_name),
     );
     let answer = aside(move || {
         let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;

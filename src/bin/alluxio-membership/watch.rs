@@ -55,7 +55,9 @@ fn lines(
         text.push_str(&if options.json {
             let worker = output::member_json(member);
             let revision = view.revision();
-            json!({"time": now, "change": what, "revision": revision, "worker": worker}).to_string()
+            output::json_text(
+                &json!({"time": now, "change": what, "revision": revision, "worker": worker}),
+            )
         } else {
             let identity = member.worker.identity;
             let address = output::address(member);

@@ -21,6 +21,7 @@ pub use self::session::RegistrationState;
 use self::session::{Action, Event, Lease, Session};
 use super::endpoints::Endpoints;
 use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::log;
 use crate::record;
 use crate::suspend::Sleeps;
 use crate::worker::{Worker, WorkerIdentity};

@@ -14,6 +14,7 @@ use crate::etcd::endpoints::{Purpose, TRY_TIMEOUT, retry_delays};
 use crate::etcd::keep_running::keep_running;
 use crate::etcd::ring::{first_key, revision_of};
 use crate::etcd::status::{self, Failure};
+use crate::log;
 
 /// What was seen on a worker's own keys.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use crate::etcd::endpoints::{Call, Endpoints, TRY_TIMEOUT};
 use crate::etcd::keys::{Keys, range_end};
 use crate::etcd::ring::{revision_of, term_of};
 use crate::etcd::status;
+use crate::log;
 
 /// Keys of each range in the first page: about 500 kB of ordinary records for both.
 const FIRST_PAGE: i64 = 1_000;

@@ -37,6 +37,7 @@ use super::ring::{self, keys_only, revision_of, term_of};
 use super::status::{self, Failure};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jitter::jittered;
+use crate::log;
 use crate::suspend::Sleeps;
 use crate::view::{ClusterView, SkippedRecord};
 use crate::worker::WorkerIdentity;

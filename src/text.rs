@@ -1,0 +1,185 @@
+//! Makes foreign text safe to show: text that etcd, a server, a file or a command line provided.
+//!
+//! Such a text could otherwise break a line or a column, forge a log line, move a terminal's cursor, or hide and
+//! reorder what stands beside it. Every log, error and table shows it through this module.
+
+use std::fmt::{self, Display, Write};
+
+/// The bytes of a quoted text that are shown at most.
+const QUOTE: usize = 200;
+/// The bytes of a log message or of an error's text that are shown at most.
+const MESSAGE: usize = 4096;
+
+/// Displays a text with everything escaped that is no visible character: control characters, line and paragraph
+/// separators, marks of the writing direction, and characters without a width.
+///
+/// A text is escaped as Rust escapes it, `\n` or `\u{202e}`. Backslashes stay as they are, so that a text that is
+/// escaped twice is the same text.
+#[derive(Debug, Clone, Copy)]
+pub struct Safe<T>(pub T);
+
+impl<T: Display> Display for Safe<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(f, &self.0, usize::MAX)
+    }
+}
+
+/// Displays the beginning of a text like [`Safe`]: 200 bytes at most, and how long a longer text is.
+#[derive(Debug, Clone, Copy)]
+pub struct Quote<T>(pub T);
+
+impl<T: Display> Display for Quote<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(f, &self.0, QUOTE)
+    }
+}
+
+/// Displays a log message or an error's text like [`Safe`]. Only a text of more than 4 KiB is cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Message<T>(pub(crate) T);
+
+impl<T: Display> Display for Message<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(f, &self.0, MESSAGE)
+    }
+}
+
+/// Whether a character could act on a terminal, a line or its neighbours, or cannot be seen.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+fn escape(out: &mut dyn Write, text: impl Display, limit: usize) -> fmt::Result {
+    let mut escaping = Escaping {
+        out,
+        room: limit,
+        length: 0,
+    };
+    write!(escaping, "{text}")?;
+    match escaping {
+        Escaping {
+            room: 0, length, ..
+        } if length > limit => {
+            write!(escaping.out, "... ({length} bytes)")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes what is safe, until there is no more room.
+struct Escaping<'a> {
+    out: &'a mut dyn Write,
+    /// The bytes that may still be written; 0 from the first one on that did not fit.
+    room: usize,
+    /// The bytes of the whole escaped text.
+    length: usize,
+}
+
+impl Escaping<'_> {
+    fn put(&mut self, piece: &str) -> fmt::Result {
+        self.length = self.length.saturating_add(piece.len());
+        let end = (0..=self.room.min(piece.len()))
+            .rev()
+            .find(|at| piece.is_char_boundary(*at))
+            .unwrap_or(0);
+        self.out.write_str(&piece[..end])?;
+        self.room = match end < piece.len() {
+            true => 0,
+            false => self.room - end,
+        };
+        Ok(())
+    }
+}
+
+impl Write for Escaping<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+            self.put(&rest[..at])?;
+            let escaped = c.escape_default();
+            match escaped.len() <= self.room {
+                true => self.put(&escaped.to_string())?,
+                // Half an escape would be a riddle.
+                false => {
+                    self.length = self.length.saturating_add(escaped.len());
+                    self.room = 0;
+                }
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        self.put(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_acts_or_hides_is_escaped() {
+        for (text, shown) in [
+            (
+                "worker-1:29999 größe 漢字 😀 \\n",
+                "worker-1:29999 größe 漢字 😀 \\n",
+            ),
+            ("a\tb\r\nc\0", "a\\tb\\r\\nc\\u{0}"),
+            (
+                "\u{1b}[2J\u{7f}\u{9b}1A\u{85}",
+                "\\u{1b}[2J\\u{7f}\\u{9b}1A\\u{85}",
+            ),
+            ("a\u{2028}b\u{2029}c", "a\\u{2028}b\\u{2029}c"),
+            (
+                "\u{202e}enilno\u{2066}\u{200f}",
+                "\\u{202e}enilno\\u{2066}\\u{200f}",
+            ),
+            (
+                "\u{feff}host\u{200b}\u{e0041}",
+                "\\u{feff}host\\u{200b}\\u{e0041}",
+            ),
+        ] {
+            assert_eq!(Safe(text).to_string(), shown);
+            assert_eq!(Safe(Safe(text)).to_string(), shown, "escaped once only");
+        }
+    }
+
+    #[test]
+    fn a_quote_is_short_and_says_how_long_the_text_is() {
+        let fits = "x".repeat(QUOTE);
+        assert_eq!(Quote(&fits).to_string(), fits);
+        let long = "x".repeat(1_400_000);
+        assert_eq!(
+            Quote(&long).to_string(),
+            format!("{fits}... (1400000 bytes)")
+        );
+        // Neither a character nor an escape is cut in two.
+        for text in [
+            "ü".repeat(300),
+            "\u{1b}".repeat(300),
+            format!("x{}", "\n漢".repeat(300)),
+        ] {
+            let shown = Quote(&text).to_string();
+            let (quote, length) = shown.rsplit_once("... (").unwrap();
+            assert!(quote.len() <= QUOTE && quote.len() > QUOTE - 8, "{shown}");
+            assert!(Safe(&text).to_string().starts_with(quote), "{shown}");
+            assert_eq!(length, format!("{} bytes)", Safe(&text).to_string().len()));
+        }
+    }
+
+    #[test]
+    fn a_text_in_pieces_is_one_text() {
+        let piece = "a\n".repeat(60);
+        let pieces = Quote(format_args!("{piece}{piece}")).to_string();
+        assert_eq!(pieces, Quote(format!("{piece}{piece}")).to_string());
+    }
+}

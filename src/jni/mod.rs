@@ -29,6 +29,7 @@ use crate::aside::{bug, panic_text};
 use crate::config::{Backend, Config, Properties};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{HostLiveness, HostPulse, side_by_side};
+use crate::log;
 use crate::membership::{JoinOptions, Membership};
 use crate::runtime::runtime;
 use crate::worker::WorkerIdentity;

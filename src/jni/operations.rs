@@ -15,6 +15,7 @@ use super::session_of;
 use super::wire::{self, Reply};
 use crate::aside::{bug, panic_text};
 use crate::error::{Error, ErrorKind, Result};
+use crate::log;
 use crate::runtime::runtime;
 
 static OPERATIONS: LazyLock<Operations> = LazyLock::new(Operations::default);

@@ -104,8 +104,7 @@ mod tests {
                 // The tool's logger escapes what the tool itself logs.
                 let is_tool = place.starts_with("bin/");
                 let mut logs = macros.iter();
-                let logs = !is_tool && logs
-                    .any(|name| line.contains(&format!("log::{name}")));
+                let logs = !is_tool && logs.any(|name| line.contains(&format!("log::{name}")));
                 assert!(
                     !logs || lines(&source).any(|line| line == "use crate::log;"),
                     "{place} logs without `use crate::log;`: {line}"

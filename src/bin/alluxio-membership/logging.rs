@@ -49,7 +49,12 @@ pub fn start(cli: &Cli) -> io::Result<Logging> {
             let level = record.level().as_str().to_ascii_lowercase();
             if lasts {
                 let now = output::now();
-                writeln!(line, "{now} {}: {level}: {}", cli::NAME, Safe(record.args()))
+                writeln!(
+                    line,
+                    "{now} {}: {level}: {}",
+                    cli::NAME,
+                    Safe(record.args())
+                )
             } else {
                 writeln!(line, "{}: {level}: {}", cli::NAME, Safe(record.args()))
             }

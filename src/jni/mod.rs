@@ -493,10 +493,7 @@ fn identity_from(bytes: &[u8]) -> Result<WorkerIdentity> {
 }
 
 fn closed() -> Error {
-    Error::new(
-        ErrorKind::Closed,
-        "This membership manager is closed; open another one",
-    )
+    Error::new(ErrorKind::Closed, "The membership manager is closed")
 }
 
 /// For a failed JNI call and a panic on the calling thread. Throwing would need memory of the JVM, so they are logged; an

@@ -40,6 +40,8 @@ abstract class NativeMembershipManager implements MembershipManager {
    */
   private static final long REUSE_NANOS = TimeUnit.SECONDS.toNanos(1);
 
+  private static final String LAST_EXCEPTION = "last exception:";
+
   private static final Logger LOG = LoggerFactory.getLogger(NativeMembershipManager.class);
 
   private final AlluxioConfiguration mConf;
@@ -200,7 +202,7 @@ abstract class NativeMembershipManager implements MembershipManager {
       case UNAVAILABLE:
       case UNAUTHENTICATED:
       case PERMISSION_DENIED:
-        return new UnavailableRuntimeException(e.getMessage(), e.getCause());
+        return new UnavailableRuntimeException(completed(e), e.getCause());
       case NOT_FOUND:
         return new NotFoundRuntimeException(e.getMessage());
       case INVALID_CONFIG:
@@ -211,6 +213,16 @@ abstract class NativeMembershipManager implements MembershipManager {
       default:
         return new RuntimeException(e.getMessage(), e.getCause());
     }
+  }
+
+  /**
+   * Alluxio's text ends with "last exception:" and leaves the exception to the cause, which its commands do not print. Ours
+   * goes on with it.
+   */
+  private static String completed(MembershipException e) {
+    String message = e.getMessage();
+    return message.endsWith(LAST_EXCEPTION) && e.getCause() != null
+        ? message + " " + e.getCause().getMessage() : message;
   }
 
   private static Worker toBridge(WorkerInfo worker) {

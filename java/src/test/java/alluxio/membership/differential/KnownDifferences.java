@@ -188,7 +188,7 @@ final class KnownDifferences {
     String gave = "alluxio.exception.runtime.UnavailableRuntimeException: Exhausted retry for (Getting children for "
         + "path:/ServiceDiscovery/cluster), retries:";
     String soon = "An operation ends in time; the cause is what happened last, with endpoint and address.";
-    String unavailable = quoted(gave) + "[0-9]+, last exception: \\[UNAVAILABLE, retryable\\] <- java.io.IOException";
+    String unavailable = quoted(gave) + "[0-9]+, last exception: .*\\[UNAVAILABLE, retryable\\] <- java.io.IOException";
     String late = quoted(gave + "6, last exception: [UNAVAILABLE, retryable] <- ")
         + "java.util.concurrent.TimeoutException \\(late\\)";
     String notCreated = quoted("alluxio.exception.runtime.UnavailableRuntimeException: Exhausted retry for (Create for "

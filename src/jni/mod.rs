@@ -15,7 +15,7 @@ mod wire;
 
 use std::any::Any;
 use std::panic::catch_unwind;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -48,6 +48,9 @@ static SESSIONS: AtomicI64 = AtomicI64::new(1);
 
 /// A JVM whose threads no longer run must lose its leases, though this library's threads would go on.
 static PULSE: LazyLock<(HostPulse, HostLiveness)> = LazyLock::new(HostPulse::new);
+
+/// Set when the JVM begins to shut down. A join then either sees it, or is seen.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// The only exported symbol. It gets the class whose natives it binds, so it works for every class loader.
 const _: NativeMethod = native_method! {
@@ -257,6 +260,13 @@ fn join<'local>(
             k8s_deployment,
             host: Some(PULSE.1.clone()),
         };
+        manager.joins.store(true, Ordering::SeqCst);
+        if ENDING.load(Ordering::SeqCst) && manager.membership.leaves_on_shutdown() {
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "The JVM is shutting down, so no worker joins any more",
+            ));
+        }
         manager.membership.join(&worker, &options).await?;
         Ok(wire::nothing())
     }))
@@ -339,14 +349,18 @@ fn close<'local>(
     Ok(to_millis(limit))
 }
 
-/// Closes every manager whose workers leave when the process ends.
+/// Closes every manager that has joined workers, or is joining, if they leave when the process ends. Other managers can
+/// still be used by other shutdown hooks.
 fn leave_on_shutdown<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
     operation: jlong,
 ) -> JniResult<jlong> {
+    ENDING.store(true, Ordering::SeqCst);
     let mut leaving = managers::all();
-    leaving.retain(|manager| manager.membership.leaves_on_shutdown());
+    leaving.retain(|manager| {
+        manager.joins.load(Ordering::SeqCst) && manager.membership.leaves_on_shutdown()
+    });
     let limits = leaving.iter().map(|manager| manager.limit);
     let limit = limits.max().unwrap_or_default();
     operations::start(operation, async move {

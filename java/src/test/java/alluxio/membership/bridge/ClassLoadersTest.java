@@ -9,18 +9,29 @@ import alluxio.membership.testing.TestCluster;
 
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
 
 import java.io.File;
+import java.io.IOException;
 import java.lang.ref.WeakReference;
 import java.lang.reflect.Method;
 import java.net.URL;
 import java.net.URLClassLoader;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryStream;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 
 /** Programs that load the jar again and again, as application servers do. */
+@Execution(ExecutionMode.CONCURRENT)
 class ClassLoadersTest {
   private static final int LOADERS = 12;
 
@@ -49,7 +60,35 @@ class ClassLoadersTest {
       long threads = Thread.getAllStackTraces().keySet().stream()
           .filter(thread -> thread.getName().startsWith("alluxio-membership")).count();
       System.out.println("collected, with " + threads + " threads left");
-      System.in.read();
+      Await.until("the library's own threads have ended", 60, () -> nativeThreads() == 0);
+      System.out.println("ended, with " + sockets() + " sockets left");
+    }
+
+    private static long nativeThreads() throws IOException {
+      long count = 0;
+      try (DirectoryStream<Path> tasks = Files.newDirectoryStream(Paths.get("/proc/self/task"))) {
+        for (Path task : tasks) {
+          try {
+            count += new String(Files.readAllBytes(task.resolve("comm")), StandardCharsets.UTF_8).startsWith("axm") ? 1 : 0;
+          } catch (NoSuchFileException e) {
+            // It has ended just now.
+          }
+        }
+      }
+      return count;
+    }
+
+    /** Also the descriptors for events, of which each runtime has some. */
+    private static long sockets() throws IOException {
+      try (Stream<Path> files = Files.list(Paths.get("/proc/self/fd"))) {
+        return files.filter(file -> {
+          try {
+            return Files.readSymbolicLink(file).toString().matches("(socket|anon_inode):.*");
+          } catch (IOException e) {
+            return false;
+          }
+        }).count();
+      }
     }
 
     private static ClassLoader use(String classPath, Map<String, String> properties) throws Exception {
@@ -86,7 +125,7 @@ class ClassLoadersTest {
         classPath.toString())) {
       assertEquals("collected, with 0 threads left",
           jvm.awaitLine("the collection", line -> line.startsWith("collected")));
-      jvm.send("");
+      assertEquals("ended, with 0 sockets left", jvm.awaitLine("the end", line -> line.startsWith("ended")));
       assertEquals(0, jvm.awaitExit());
     }
   }

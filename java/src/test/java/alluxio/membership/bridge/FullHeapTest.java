@@ -10,6 +10,8 @@ import alluxio.membership.testing.TestCluster;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
 
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -21,6 +23,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 
 /** A Java heap that is full to its last bytes costs neither the JVM, nor a worker, nor a manager. */
+@Execution(ExecutionMode.CONCURRENT)
 class FullHeapTest {
   private static final String ID = "worker-77777777-7777-7777-7777-777777777777";
 

@@ -9,6 +9,8 @@ import alluxio.membership.testing.TestCluster;
 
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
+import org.junit.jupiter.api.parallel.Execution;
+import org.junit.jupiter.api.parallel.ExecutionMode;
 
 import java.lang.reflect.Method;
 import java.util.HashMap;
@@ -17,6 +19,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /** Virtual threads, which Java has from 21 on. */
+@Execution(ExecutionMode.CONCURRENT)
 class VirtualThreadsTest {
   private static final int CARRIERS = 2;
 

@@ -284,7 +284,7 @@ class JvmLifeTest {
       // Longer than the 5 s that would seem enough.
       mCluster.with("alluxio.etcd.endpoints", etcd.endpoint())
           .with("alluxio.membership.native.operation.timeout", "6s");
-      try (ChildJvm jvm = start("-Dlog4j.shutdownHookEnabled=false")) {
+      try (ChildJvm jvm = start()) {
         mPeer = Peer.remote(jvm);
         ask("open");
         assertEquals("", ask("join"));

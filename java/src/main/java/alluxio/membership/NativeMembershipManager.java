@@ -154,6 +154,7 @@ abstract class NativeMembershipManager implements MembershipManager {
       case UNAVAILABLE:
       case UNAUTHENTICATED:
       case PERMISSION_DENIED:
+      case RESOURCE_EXHAUSTED:
         LOG.warn("Failed to end the registration of {} in etcd, which lists it as live until its lease ends: {}{}",
             worker, e.getMessage(), e.getCause() == null ? "" : ": " + e.getCause().getMessage());
         break;
@@ -202,6 +203,7 @@ abstract class NativeMembershipManager implements MembershipManager {
       case UNAVAILABLE:
       case UNAUTHENTICATED:
       case PERMISSION_DENIED:
+      case RESOURCE_EXHAUSTED:
         return new UnavailableRuntimeException(completed(e), e.getCause());
       case NOT_FOUND:
         return new NotFoundRuntimeException(e.getMessage());

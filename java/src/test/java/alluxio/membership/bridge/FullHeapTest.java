@@ -1,6 +1,7 @@
 package alluxio.membership.bridge;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import alluxio.membership.testing.ChildJvm;
@@ -153,6 +154,7 @@ class FullHeapTest {
       jvm.awaitLine("the end", "closed"::equals);
       assertEquals(0, jvm.awaitExit());
       assertTrue(ETCD.server().get(cluster.liveKey(ID)).isEmpty());
+      assertFalse(jvm.output().contains("WARNING in native method"), jvm.output());
     }
   }
 

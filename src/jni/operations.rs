@@ -191,3 +191,86 @@ pub(super) fn any(session: i64) -> bool {
     let mut ids = table.operations.keys();
     ids.any(|&id| session_of(id) == session)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+
+    use super::super::SESSION_SHIFT;
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// An id of a session that no other test uses.
+    fn id(session: i64, number: i64) -> i64 {
+        (session << SESSION_SHIFT) + number
+    }
+
+    fn finished(session: i64) -> Vec<i64> {
+        let mut ids = [0; 8];
+        let found = poll(session, &mut ids, LONG);
+        ids[..found].to_vec()
+    }
+
+    #[test]
+    fn a_poll_gets_the_operations_of_its_session() {
+        let (first, second) = (id(101, 1), id(102, 1));
+        for id in [first, second] {
+            start(id, async { Ok(wire::nothing()) });
+        }
+        assert_eq!(finished(102), [second]);
+        assert_eq!(finished(101), [first]);
+        assert_eq!(poll(101, &mut [0], Duration::ZERO), 0);
+        for _ in 0..2 {
+            assert_eq!(reply(first), Some(wire::nothing()));
+        }
+        release(first);
+        assert!(!any(101) && any(102));
+        release(second);
+    }
+
+    #[test]
+    fn a_panic_is_the_error_of_its_operation() {
+        let id = id(103, 1);
+        start(id, async { panic!("of the {}", "test") });
+        assert_eq!(finished(103), [id]);
+        let reply = reply(id).expect("a reply");
+        assert!(String::from_utf8_lossy(&reply).contains("of the test"));
+        release(id);
+    }
+
+    #[test]
+    fn a_released_operation_is_stopped() {
+        let (running, ended) = sync_channel::<()>(0);
+        start(id(104, 1), async move {
+            let _running = running;
+            std::future::pending().await
+        });
+        release(id(104, 1));
+        assert!(!any(104));
+        assert_eq!(
+            ended.recv_timeout(LONG),
+            Err(RecvTimeoutError::Disconnected)
+        );
+    }
+
+    #[test]
+    fn a_detached_operation_ends_without_a_caller() {
+        let (go, goes) = tokio::sync::oneshot::channel::<()>();
+        start(id(105, 1), async move {
+            let _ = goes.await;
+            Ok(wire::nothing())
+        });
+        assert!(detach(id(105, 1)));
+        assert!(any(105));
+        assert!(go.send(()).is_ok());
+        let deadline = Instant::now() + LONG;
+        while any(105) {
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::yield_now();
+        }
+        fail(id(105, 2), bug("of the test"));
+        assert!(!detach(id(105, 2)), "it has finished");
+        release(id(105, 2));
+    }
+}

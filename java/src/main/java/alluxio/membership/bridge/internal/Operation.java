@@ -20,7 +20,7 @@ public final class Operation {
   private static final ConcurrentMap<Long, Operation> RUNNING = new ConcurrentHashMap<>();
 
   /** How often a waiting thread looks for the reply itself, should the poll thread fail to wake it. */
-  private static final long SLICE_MILLIS = 1_000;
+  private static final long SLICE_MILLIS = 250;
   /** How long a thread that is interrupted already waits for what needs no answer of etcd. */
   private static final long INTERRUPTED_MILLIS = 100;
   /** Operations end within their limits. This is for a machine that has no time for them. */

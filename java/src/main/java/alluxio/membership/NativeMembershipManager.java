@@ -7,6 +7,7 @@ import alluxio.exception.runtime.UnavailableRuntimeException;
 import alluxio.exception.status.AlreadyExistsException;
 import alluxio.exception.status.InvalidArgumentException;
 import alluxio.membership.bridge.ClusterView;
+import alluxio.membership.bridge.ErrorKind;
 import alluxio.membership.bridge.Member;
 import alluxio.membership.bridge.MembershipException;
 import alluxio.membership.bridge.NativeMembership;
@@ -71,10 +72,7 @@ abstract class NativeMembershipManager implements MembershipManager {
     boolean k8sDeployment = mConf.isSet(PropertyKey.K8S_ENV_DEPLOYMENT)
         && mConf.getBoolean(PropertyKey.K8S_ENV_DEPLOYMENT);
     try {
-      call(() -> {
-        mMembership.join(joining, k8sDeployment);
-        return null;
-      });
+      join(joining, k8sDeployment);
     } catch (IOException | UnavailableRuntimeException e) {
       // Alluxio's worker logs each of its many tries as an error, with every frame.
       LOG.debug("Failed to join {}", joining.getIdentity(), e);
@@ -82,6 +80,14 @@ abstract class NativeMembershipManager implements MembershipManager {
         thrown.setStackTrace(new StackTraceElement[0]);
       }
       throw e;
+    }
+  }
+
+  private void join(Worker worker, boolean k8sDeployment) throws IOException {
+    try {
+      mMembership.join(worker, k8sDeployment);
+    } catch (MembershipException | InterruptedException e) {
+      throw toAlluxio(e);
     }
   }
 
@@ -103,9 +109,9 @@ abstract class NativeMembershipManager implements MembershipManager {
   @Override
   public String showAllMembers() {
     try {
-      return call(mMembership::showAllMembers);
-    } catch (IOException e) {
-      return "Exception happened:" + e.getMessage();
+      return mMembership.showAllMembers();
+    } catch (MembershipException | InterruptedException e) {
+      return "Exception happened:" + toAlluxio(e).getMessage();
     }
   }
 
@@ -113,23 +119,21 @@ abstract class NativeMembershipManager implements MembershipManager {
   @Override
   public void stopHeartBeat(WorkerInfo worker) throws IOException {
     String identity = worker.getIdentity().toString();
-    call(() -> {
-      try {
-        mMembership.stopHeartBeat(identity);
-      } catch (MembershipException e) {
-        ignoreIfEtcdsFault(e, identity);
-      }
-      return null;
-    });
+    try {
+      mMembership.stopHeartBeat(identity);
+    } catch (MembershipException | InterruptedException e) {
+      throwUnlessEtcdsFault(e, identity);
+    }
   }
 
   @Override
   public void decommission(WorkerInfo worker) throws IOException {
     String identity = worker.getIdentity().toString();
-    call(() -> {
+    try {
       mMembership.decommission(identity);
-      return null;
-    });
+    } catch (MembershipException | InterruptedException e) {
+      throw toAlluxio(e);
+    }
   }
 
   /**
@@ -138,33 +142,24 @@ abstract class NativeMembershipManager implements MembershipManager {
    */
   @Override
   public void close() throws IOException {
-    call(() -> {
-      try {
-        mMembership.close();
-      } catch (MembershipException e) {
-        ignoreIfEtcdsFault(e, "the workers of a closed manager");
-      }
-      return null;
-    });
-  }
-
-  /** Alluxio's worker would make an {@code IOException} of it, for something that is as good as done. */
-  private static void ignoreIfEtcdsFault(MembershipException e, String worker) throws MembershipException {
-    switch (e.getKind()) {
-      case UNAVAILABLE:
-      case UNAUTHENTICATED:
-      case PERMISSION_DENIED:
-      case RESOURCE_EXHAUSTED:
-        LOG.warn("Failed to end the registration of {} in etcd, which lists it as live until its lease ends: {}{}",
-            worker, e.getMessage(), e.getCause() == null ? "" : ": " + e.getCause().getMessage());
-        break;
-      default:
-        throw e;
+    try {
+      mMembership.close();
+    } catch (MembershipException e) {
+      throwUnlessEtcdsFault(e, "the workers of a closed manager");
     }
   }
 
+  /** Alluxio's worker would make an {@code IOException} of it, for something that is as good as done. */
+  private static void throwUnlessEtcdsFault(Exception e, String worker) throws IOException {
+    if (!(e instanceof MembershipException) || !isUnavailable(((MembershipException) e).getKind())) {
+      throw toAlluxio(e);
+    }
+    LOG.warn("Failed to end the registration of {} in etcd, which lists it as live until its lease ends: {}{}",
+        worker, e.getMessage(), e.getCause() == null ? "" : ": " + e.getCause().getMessage());
+  }
+
   private WorkerClusterView members(Filter filter) throws IOException {
-    ClusterView source = call(mMembership::view);
+    ClusterView source = view();
     CachedView cached = mViews.get(filter.ordinal());
     long now = System.nanoTime();
     if (cached == null || cached.mSource != source || now - cached.mBuiltNanos > REUSE_NANOS) {
@@ -174,47 +169,60 @@ abstract class NativeMembershipManager implements MembershipManager {
     return cached.mView;
   }
 
-  /** Makes the native library's exceptions the ones that Alluxio's own classes throw. */
-  private static <T> T call(NativeCall<T> call) throws IOException {
+  private ClusterView view() throws IOException {
     try {
-      return call.run();
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      IOException interrupted = new InterruptedIOException(e.getMessage());
-      interrupted.initCause(e);
-      throw interrupted;
-    } catch (MembershipException e) {
-      switch (e.getKind()) {
-        case INVALID_ARGUMENT:
-          throw new InvalidArgumentException(e.getMessage(), e.getCause());
-        case ALREADY_EXISTS:
-          throw new AlreadyExistsException(e.getMessage(), e.getCause());
-        case CORRUPT:
-        case IO:
-          throw new IOException(e.getMessage(), e.getCause());
-        default:
-          throw unchecked(e);
-      }
+      return mMembership.view();
+    } catch (MembershipException | InterruptedException e) {
+      throw toAlluxio(e);
     }
   }
 
-  private static RuntimeException unchecked(MembershipException e) {
-    switch (e.getKind()) {
-      case UNAVAILABLE:
-      case UNAUTHENTICATED:
-      case PERMISSION_DENIED:
-      case RESOURCE_EXHAUSTED:
-        return new UnavailableRuntimeException(completed(e), e.getCause());
-      case NOT_FOUND:
-        return new NotFoundRuntimeException(e.getMessage());
-      case INVALID_CONFIG:
-      case INVALID_ARGUMENT:
-        return new IllegalArgumentException(e.getMessage(), e.getCause());
-      case IO:
-        return new UncheckedIOException(e.getMessage(), new IOException(e.getMessage(), e.getCause()));
-      default:
-        return new RuntimeException(e.getMessage(), e.getCause());
+  /**
+   * Makes the native library's exceptions the ones that Alluxio's own classes throw. Returns a checked one, and throws any
+   * other.
+   */
+  private static IOException toAlluxio(Exception failure) {
+    if (failure instanceof InterruptedException) {
+      Thread.currentThread().interrupt();
+      IOException interrupted = new InterruptedIOException(failure.getMessage());
+      interrupted.initCause(failure);
+      return interrupted;
     }
+    MembershipException e = (MembershipException) failure;
+    ErrorKind kind = e.getKind();
+    if (kind == ErrorKind.INVALID_ARGUMENT) {
+      return new InvalidArgumentException(e.getMessage(), e.getCause());
+    }
+    if (kind == ErrorKind.ALREADY_EXISTS) {
+      return new AlreadyExistsException(e.getMessage(), e.getCause());
+    }
+    if (kind == ErrorKind.CORRUPT || kind == ErrorKind.IO) {
+      return new IOException(e.getMessage(), e.getCause());
+    }
+    throw unchecked(e);
+  }
+
+  private static RuntimeException unchecked(MembershipException e) {
+    ErrorKind kind = e.getKind();
+    if (isUnavailable(kind)) {
+      return new UnavailableRuntimeException(completed(e), e.getCause());
+    }
+    if (kind == ErrorKind.NOT_FOUND) {
+      return new NotFoundRuntimeException(e.getMessage());
+    }
+    if (kind == ErrorKind.INVALID_CONFIG || kind == ErrorKind.INVALID_ARGUMENT) {
+      return new IllegalArgumentException(e.getMessage(), e.getCause());
+    }
+    if (kind == ErrorKind.IO) {
+      return new UncheckedIOException(e.getMessage(), new IOException(e.getMessage(), e.getCause()));
+    }
+    return new RuntimeException(e.getMessage(), e.getCause());
+  }
+
+  /** Not by a switch, here and above: its table is made when it is first used, and never if memory is short then. */
+  private static boolean isUnavailable(ErrorKind kind) {
+    return kind == ErrorKind.UNAVAILABLE || kind == ErrorKind.UNAUTHENTICATED
+        || kind == ErrorKind.PERMISSION_DENIED || kind == ErrorKind.RESOURCE_EXHAUSTED;
   }
 
   /**
@@ -295,9 +303,5 @@ abstract class NativeMembershipManager implements MembershipManager {
       mView = view;
       mBuiltNanos = builtNanos;
     }
-  }
-
-  private interface NativeCall<T> {
-    T run() throws MembershipException, InterruptedException;
   }
 }

@@ -49,9 +49,10 @@ public final class NativeMembership implements AutoCloseable {
     byte[] request = Wire.opening(NativeLibrary.origin(), properties);
     NativeMembership opening = new NativeMembership(Operation.newId());
     boolean opened = false;
-    try {
-      Operation.runUninterruptibly(
-          operation -> Background.open(id -> Natives.open(id, opening.mId, request), operation));
+    try (Operation operation = new Operation()) {
+      long limit = Natives.open(operation.id(), opening.mId, request);
+      Background.ensureRunning();
+      operation.awaitUninterruptibly(limit);
       opened = true;
       return opening;
     } finally {
@@ -95,7 +96,9 @@ public final class NativeMembership implements AutoCloseable {
 
   private void join(Worker worker, int k8sDeployment) throws MembershipException, InterruptedException {
     byte[] joining = Wire.worker(worker);
-    Operation.run(operation -> Natives.join(operation, mId, joining, k8sDeployment));
+    try (Operation operation = new Operation()) {
+      operation.await(Natives.join(operation.id(), mId, joining, k8sDeployment));
+    }
   }
 
   /**
@@ -111,7 +114,9 @@ public final class NativeMembership implements AutoCloseable {
     if (known != null && known.getVersion() == version) {
       return known;
     }
-    return received(Operation.run(operation -> Natives.view(operation, mId, versionOf(known))), known);
+    try (Operation operation = new Operation()) {
+      return received(operation.await(Natives.view(operation.id(), mId, versionOf(known))), known);
+    }
   }
 
   /**
@@ -127,8 +132,10 @@ public final class NativeMembership implements AutoCloseable {
   public Optional<ClusterView> waitForChange(long version, long timeout, TimeUnit unit)
       throws MembershipException, InterruptedException {
     long millis = unit.toMillis(timeout);
-    Wire.Reader reply = Operation.run(operation -> Natives.waitForChange(operation, mId, version, millis));
-    return reply.isEmpty() ? Optional.empty() : Optional.of(received(reply, null));
+    try (Operation operation = new Operation()) {
+      Wire.Reader reply = operation.await(Natives.waitForChange(operation.id(), mId, version, millis));
+      return reply.isEmpty() ? Optional.empty() : Optional.of(received(reply, null));
+    }
   }
 
   /**
@@ -137,7 +144,9 @@ public final class NativeMembership implements AutoCloseable {
    * @throws InterruptedException if the thread was interrupted
    */
   public String showAllMembers() throws MembershipException, InterruptedException {
-    return Operation.run(operation -> Natives.showAllMembers(operation, mId)).text();
+    try (Operation operation = new Operation()) {
+      return operation.await(Natives.showAllMembers(operation.id(), mId)).text();
+    }
   }
 
   /**
@@ -150,7 +159,9 @@ public final class NativeMembership implements AutoCloseable {
    */
   public void stopHeartBeat(String identity) throws MembershipException, InterruptedException {
     byte[] text = Wire.utf8(identity);
-    Operation.run(operation -> Natives.stopHeartBeat(operation, mId, text));
+    try (Operation operation = new Operation()) {
+      operation.await(Natives.stopHeartBeat(operation.id(), mId, text));
+    }
   }
 
   /**
@@ -162,7 +173,9 @@ public final class NativeMembership implements AutoCloseable {
    */
   public void decommission(String identity) throws MembershipException, InterruptedException {
     byte[] text = Wire.utf8(identity);
-    Operation.run(operation -> Natives.decommission(operation, mId, text));
+    try (Operation operation = new Operation()) {
+      operation.await(Natives.decommission(operation.id(), mId, text));
+    }
   }
 
   /**
@@ -172,7 +185,9 @@ public final class NativeMembership implements AutoCloseable {
    * @throws InterruptedException if the thread was interrupted
    */
   public void leave() throws MembershipException, InterruptedException {
-    Operation.run(operation -> Natives.leave(operation, mId));
+    try (Operation operation = new Operation()) {
+      operation.await(Natives.leave(operation.id(), mId));
+    }
   }
 
   /**
@@ -184,7 +199,9 @@ public final class NativeMembership implements AutoCloseable {
    */
   @Override
   public void close() throws MembershipException {
-    Operation.runOrDetach(operation -> Natives.close(operation, mId));
+    try (Operation operation = new Operation()) {
+      operation.awaitOrDetach(Natives.close(operation.id(), mId));
+    }
   }
 
   private ClusterView received(Wire.Reader reply, ClusterView known) {

@@ -142,7 +142,7 @@ class FullHeapTest {
     TestCluster cluster =
         new TestCluster(ETCD.server(), "ETCD").with("alluxio.worker.failure.detection.timeout", "4s");
     try (ChildJvm jvm = new ChildJvm.Launch(ChildJvm.ourClassPath()).java(javaHome).properties(cluster.properties())
-        .options("-Xmx24m", "-Xcheck:jni").start(Program.class, hosts.toString())) {
+        .options("-Xmx24m", "-XX:+UseSerialGC", "-Xcheck:jni").start(Program.class, hosts.toString())) {
       jvm.awaitLine("the worker", "joined"::equals);
       long lease = leaseIn(cluster);
       jvm.send("");

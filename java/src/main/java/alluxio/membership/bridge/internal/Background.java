@@ -23,27 +23,18 @@ public final class Background {
 
   private Background() {}
 
-  /**
-   * Starts an operation that opens a manager, and the threads if they are not running.
-   *
-   * @param open starts the operation
-   * @param operation the id of the operation
-   * @return what {@code open} returns
-   */
-  public static long open(Operation.Start open, long operation) {
+  /** Starts the threads if they are not running. Called when the library is in use: a thread that finds it unused ends. */
+  public static void ensureRunning() {
     synchronized (LOCK) {
-      // First, so that the library is in use: a thread that finds it unused ends.
-      long limit = open.start(operation);
       if (sPoll == null) {
-        sPoll = started(new Thread(Background::poll, "alluxio-membership-pulse"));
+        sPoll = started(new PollThread());
       }
       if (sLog == null) {
-        sLog = started(new Thread(LogThread::run, "alluxio-membership-log"));
+        sLog = started(new LogThread());
       }
       if (sHook == null) {
         installHook();
       }
-      return limit;
     }
   }
 
@@ -57,7 +48,7 @@ public final class Background {
   }
 
   private static void installHook() {
-    Thread hook = new Thread(ShutdownHook::run, "alluxio-membership-shutdown");
+    Thread hook = new ShutdownHook();
     try {
       Runtime.getRuntime().addShutdownHook(hook);
     } catch (IllegalStateException e) {
@@ -80,29 +71,37 @@ public final class Background {
    * A thread of its own, because a log that cannot be written must cost no lease. It waits in native code, where an
    * interrupt does not reach it.
    */
-  private static void poll() {
-    long[] finished = new long[MOST_FINISHED];
-    while (true) {
-      try {
-        int count = Natives.poll(NativeLibrary.session(), finished, BEAT_MILLIS);
-        for (int i = 0; i < count; i++) {
-          Operation.finished(finished[i]);
+  private static final class PollThread extends Thread {
+    private final long[] mFinished = new long[MOST_FINISHED];
+
+    PollThread() {
+      super("alluxio-membership-pulse");
+    }
+
+    @Override
+    public void run() {
+      while (true) {
+        try {
+          int count = Natives.poll(NativeLibrary.session(), mFinished, BEAT_MILLIS);
+          for (int i = 0; i < count; i++) {
+            Operation.finished(mFinished[i]);
+          }
+          if (count == 0 && endsPoll()) {
+            return;
+          }
+        } catch (RuntimeException | Error e) {
+          // Memory is short, say. A thread that was not woken looks for its reply itself, and the workers of this JVM live.
+          pause();
         }
-        if (count == 0 && endsPoll()) {
-          return;
-        }
-      } catch (RuntimeException | Error e) {
-        // Memory is short, say. A thread that was not woken looks for its reply itself, and the workers of this JVM live.
-        pause();
       }
     }
-  }
 
-  private static void pause() {
-    try {
-      Thread.sleep(BEAT_MILLIS / 10);
-    } catch (InterruptedException e) {
-      // An interrupted beat is a beat.
+    private static void pause() {
+      try {
+        Thread.sleep(BEAT_MILLIS / 10);
+      } catch (InterruptedException e) {
+        // An interrupted beat is a beat.
+      }
     }
   }
 

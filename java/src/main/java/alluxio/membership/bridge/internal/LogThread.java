@@ -7,7 +7,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
 
 /** Takes log records of the library to SLF4J, and the log level to the library. */
-final class LogThread {
+final class LogThread extends Thread {
   /** The loggers are this one and its children, named after the library's modules. */
   private static final String LOGGER = "alluxio.membership.native";
   private static final String RUST_ROOT = "alluxio_membership";
@@ -20,11 +20,14 @@ final class LogThread {
   /** Held while records are taken and written, so that {@link #flush} finds none of them on the way. */
   private static final ReentrantLock WRITING = new ReentrantLock();
 
-  private LogThread() {}
+  private final byte[] mBuffer = new byte[BUFFER_LENGTH];
 
-  /** The body of a daemon thread, which never keeps a JVM from exiting. */
-  static void run() {
-    byte[] buffer = new byte[BUFFER_LENGTH];
+  LogThread() {
+    super("alluxio-membership-log");
+  }
+
+  @Override
+  public void run() {
     int level = -1;
     while (true) {
       try {
@@ -36,7 +39,7 @@ final class LogThread {
         if (Natives.awaitLogRecords(POLL_MILLIS)) {
           WRITING.lock();
           try {
-            write(buffer);
+            write(mBuffer);
           } finally {
             WRITING.unlock();
           }

@@ -1,6 +1,8 @@
 package alluxio.membership.bridge.internal;
 
+import alluxio.membership.bridge.ErrorKind;
 import alluxio.membership.bridge.MembershipException;
+import alluxio.membership.bridge.WorkerState;
 
 import org.slf4j.LoggerFactory;
 
@@ -60,6 +62,9 @@ public final class NativeLibrary {
         sSession = reply.int64();
         sVersion = reply.text();
         LogThread.setLevel();
+        // A class whose initialization lacks memory can never be used. These are needed only later.
+        ErrorKind.values();
+        WorkerState.values();
       } catch (LinkageError | RuntimeException | MembershipException e) {
         // Not as the cause, which would fill a log with stack traces of the JVM's loader.
         LoggerFactory.getLogger(NativeLibrary.class).debug("The native library cannot be used", e);

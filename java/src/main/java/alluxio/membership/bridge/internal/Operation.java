@@ -13,9 +13,10 @@ import java.util.concurrent.locks.LockSupport;
  *
  * <p>The thread waits in Java, so that a virtual thread does not hold its carrier and an interrupt is noticed at once. The
  * poll thread wakes it. Everything that waiting needs is allocated before the operation starts, and the library keeps the
- * reply until it is released, so an {@link OutOfMemoryError} reaches the caller and leaves nothing behind.
+ * reply until it is released, so an {@link OutOfMemoryError} reaches the caller and leaves nothing behind. No lambda is
+ * used on the way: one that is linked while the heap is full fails for ever.
  */
-public final class Operation {
+public final class Operation implements AutoCloseable {
   private static final AtomicLong NEXT = new AtomicLong();
   private static final ConcurrentMap<Long, Operation> RUNNING = new ConcurrentHashMap<>();
 
@@ -32,17 +33,12 @@ public final class Operation {
   private final Thread mCaller = Thread.currentThread();
   private byte[] mReply = new byte[USUAL_LENGTH];
   private int mLength = -1;
+  private boolean mDetached;
   private volatile boolean mFinished;
 
-  private Operation() {}
-
-  /** Starts an operation. */
-  public interface Start {
-    /**
-     * @param operation the id that the operation gets
-     * @return how many milliseconds the operation may take
-     */
-    long start(long operation);
+  /** Prepares an operation of the calling thread. */
+  public Operation() {
+    RUNNING.put(mId, this);
   }
 
   /**
@@ -53,46 +49,44 @@ public final class Operation {
   }
 
   /**
-   * Starts an operation and waits for its end. A thread that is interrupted beforehand gets the result of an operation that
-   * needs no answer of etcd.
-   *
-   * @param start starts the operation
-   * @return its result
-   * @throws MembershipException if it failed
-   * @throws IllegalStateException if the manager is closed
-   * @throws InterruptedException if the thread was interrupted; the operation is then stopped
+   * @return the id under which to start the operation
    */
-  public static Wire.Reader run(Start start) throws MembershipException, InterruptedException {
-    Operation operation = new Operation();
-    try {
-      if (!operation.finishes(operation.started(start))) {
-        Thread.interrupted();
-        throw new InterruptedException("Interrupted while waiting for the membership library");
-      }
-      return operation.result();
-    } finally {
-      operation.release();
-    }
+  public long id() {
+    return mId;
   }
 
   /**
-   * As {@link #run}, but an interrupt does not end the waiting. The thread is still interrupted afterwards.
+   * Waits for the end of the operation. A thread that was interrupted beforehand gets the result of an operation that needs
+   * no answer of etcd.
    *
-   * @param start starts the operation
+   * @param limitMillis how long the operation may take, as the method returned that started it
    * @return its result
    * @throws MembershipException if it failed
+   * @throws IllegalStateException if the manager is closed
+   * @throws InterruptedException if the thread was interrupted
    */
-  public static Wire.Reader runUninterruptibly(Start start) throws MembershipException {
-    Operation operation = new Operation();
+  public Wire.Reader await(long limitMillis) throws MembershipException, InterruptedException {
+    if (!finishes(limitMillis)) {
+      Thread.interrupted();
+      throw new InterruptedException("Interrupted while waiting for the membership library");
+    }
+    return result();
+  }
+
+  /**
+   * As {@link #await}, but an interrupt does not end the waiting. The thread is still interrupted afterwards.
+   *
+   * @param limitMillis how long the operation may take
+   * @throws MembershipException if it failed
+   */
+  public void awaitUninterruptibly(long limitMillis) throws MembershipException {
     boolean interrupted = false;
     try {
-      long limit = operation.started(start);
-      while (!operation.finishes(limit)) {
+      while (!finishes(limitMillis)) {
         interrupted |= Thread.interrupted();
       }
-      return operation.result();
+      result();
     } finally {
-      operation.release();
       if (interrupted) {
         Thread.currentThread().interrupt();
       }
@@ -100,27 +94,27 @@ public final class Operation {
   }
 
   /**
-   * As {@link #run}, but if the thread is interrupted, lets the operation go on alone and returns, with the interrupt flag
-   * set. The library then logs an error of the operation.
+   * As {@link #await}, but if the thread is interrupted, lets the operation go on alone and returns, with the interrupt
+   * flag set. The library then logs an error of the operation.
    *
-   * @param start starts the operation
+   * @param limitMillis how long the operation may take
    * @throws MembershipException if it failed
    */
-  public static void runOrDetach(Start start) throws MembershipException {
-    Operation operation = new Operation();
-    boolean detached = false;
-    try {
-      detached = !operation.finishes(operation.started(start)) && Natives.detach(operation.mId);
-      if (!detached) {
-        operation.mLength = Natives.fetch(operation.mId, operation.mReply);
-        operation.result();
-      }
-    } finally {
-      RUNNING.remove(operation.mId);
-      if (!detached) {
-        Natives.release(operation.mId);
-      }
+  public void awaitOrDetach(long limitMillis) throws MembershipException {
+    mDetached = !finishes(limitMillis) && Natives.detach(mId);
+    if (!mDetached) {
+      mLength = Natives.fetch(mId, mReply);
+      result();
     }
+  }
+
+  /** Forgets the operation, and stops it if it is running and not detached. Allocates nothing. */
+  @Override
+  public void close() {
+    if (!mDetached) {
+      Natives.release(mId);
+    }
+    RUNNING.remove(mId);
   }
 
   /** Wakes the thread that waits for the operation, if there is one. */
@@ -130,17 +124,6 @@ public final class Operation {
       operation.mFinished = true;
       LockSupport.unpark(operation.mCaller);
     }
-  }
-
-  private long started(Start start) {
-    RUNNING.put(mId, this);
-    return start.start(mId);
-  }
-
-  /** Nothing in here allocates. */
-  private void release() {
-    Natives.release(mId);
-    RUNNING.remove(mId);
   }
 
   /**

@@ -8,12 +8,15 @@ import org.slf4j.LoggerFactory;
  * Ends this process's registrations when the JVM ends in an orderly way, so that its workers are listed as lost at once.
  * Managers whose configuration says {@code alluxio.membership.native.leave.on.shutdown=false} are left alone.
  */
-final class ShutdownHook {
-  private ShutdownHook() {}
+final class ShutdownHook extends Thread {
+  ShutdownHook() {
+    super("alluxio-membership-shutdown");
+  }
 
-  static void run() {
-    try {
-      Operation.runUninterruptibly(Natives::leaveOnShutdown);
+  @Override
+  public void run() {
+    try (Operation operation = new Operation()) {
+      operation.awaitUninterruptibly(Natives.leaveOnShutdown(operation.id()));
     } catch (MembershipException | RuntimeException e) {
       LoggerFactory.getLogger(ShutdownHook.class)
           .warn("Not every worker of this process could leave; they are listed until their leases end", e);

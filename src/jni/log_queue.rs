@@ -11,8 +11,6 @@ use super::wire::{put_i32, put_text};
 
 /// A burst longer than this loses its end; how many records were lost is then logged.
 const CAPACITY: usize = 4096;
-/// A longer message loses its end, so that each record fits into Java's buffer.
-const LONGEST_MESSAGE: usize = 8 * 1024;
 
 static QUEUE: LazyLock<Queue> = LazyLock::new(Queue::default);
 
@@ -75,8 +73,14 @@ pub(super) fn next(limit: usize) -> Vec<u8> {
     }
     while let Some(entry) = entries.waiting.front() {
         let length = 3 * size_of::<i32>() + entry.target.len() + entry.message.len();
-        if out.len() + length > limit {
+        if out.len() + length > limit && !out.is_empty() {
             break;
+        }
+        if length > limit {
+            // The library's own messages are never that long.
+            entries.waiting.pop_front();
+            entries.lost += 1;
+            continue;
         }
         put_i32(&mut out, entry.level as i32);
         put_text(&mut out, Some(&entry.target));
@@ -84,18 +88,6 @@ pub(super) fn next(limit: usize) -> Vec<u8> {
         entries.waiting.pop_front();
     }
     out
-}
-
-/// The message, or its beginning and how much of it is missing.
-fn shortened(mut message: String) -> String {
-    if message.len() > LONGEST_MESSAGE {
-        let whole = |&end: &usize| message.is_char_boundary(end);
-        let end = (0..=LONGEST_MESSAGE).rev().find(whole).unwrap_or(0);
-        let missing = message.len() - end;
-        message.truncate(end);
-        message.push_str(&format!("... ({missing} bytes more)"));
-    }
-    message
 }
 
 impl Log for Queue {
@@ -111,7 +103,7 @@ impl Log for Queue {
         let entry = Entry {
             level: record.level(),
             target: record.target().to_string(),
-            message: shortened(record.args().to_string()),
+            message: record.args().to_string(),
         };
         let mut entries = self.entries.lock();
         if entries.waiting.len() < CAPACITY {
@@ -124,18 +116,4 @@ impl Log for Queue {
     }
 
     fn flush(&self) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_message_keeps_its_beginning() {
-        assert_eq!(shortened("short".to_string()), "short");
-        let long = shortened("\u{e4}".repeat(LONGEST_MESSAGE));
-        assert!(long.starts_with("\u{e4}\u{e4}"));
-        assert!(long.ends_with("... (8192 bytes more)"), "{}", &long[8190..]);
-        assert!(long.len() < LONGEST_MESSAGE + 100);
-    }
 }

@@ -32,9 +32,11 @@ struct Entries {
     lost: u64,
 }
 
-/// Makes the queue the logger of this copy of the library. Nothing is recorded before [`set_level`] says so.
+/// Makes the queue the logger of this copy of the library. Nothing is recorded before [`set_level`]
+/// says so.
 pub(super) fn install() {
-    // Refused only if there is a logger already, in a host that logs this library's records its own way.
+    // Refused only if there is a logger already, in a host that logs this library's records its own
+    // way.
     let _ = log::set_logger(&*QUEUE);
 }
 
@@ -91,7 +93,8 @@ pub(super) fn next(limit: usize) -> Vec<u8> {
 }
 
 impl Log for Queue {
-    /// Only this library's own records; the crates below it speak about things that its users do not know.
+    /// Only this library's own records; the crates below it speak about things that its users do
+    /// not know.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
     }

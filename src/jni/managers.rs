@@ -14,7 +14,8 @@ use crate::membership::Membership;
 use crate::runtime::Runtime;
 use crate::view::ClusterView;
 
-/// Read for every listing, without a lock; written when a manager is opened or closed. `None` while it is being opened.
+/// Read for every listing, without a lock; written when a manager is opened or closed. `None` while
+/// it is being opened.
 static MANAGERS: LazyLock<ArcSwap<HashMap<i64, Option<Arc<Manager>>>>> =
     LazyLock::new(ArcSwap::default);
 

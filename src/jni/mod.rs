@@ -1,12 +1,13 @@
 //! The Java bindings: the native methods of `alluxio.membership.bridge.internal.Natives`.
 //!
-//! Java holds ids, never pointers, and chooses them. Everything that can wait is an *operation*: one call starts it, the
-//! caller waits in Java, and Java's poll thread learns which operations have finished. Only the poll thread and the log
-//! thread of Java block in here, so no virtual thread is ever pinned.
+//! Java holds ids, never pointers, and chooses them. Everything that can wait is an *operation*:
+//! one call starts it, the caller waits in Java, and Java's poll thread learns which operations
+//! have finished. Only the poll thread and the log thread of Java block in here, so no virtual
+//! thread is ever pinned.
 //!
-//! Results and expected errors cross as bytes (see [`wire`]), in arrays that Java allocates. Nothing in here allocates
-//! on the Java heap or throws: the `jni` crate does not survive a full heap. No thread of this library ever enters the
-//! JVM.
+//! Results and expected errors cross as bytes (see [`wire`]), in arrays that Java allocates.
+//! Nothing in here allocates on the Java heap or throws: the `jni` crate does not survive a full
+//! heap. No thread of this library ever enters the JVM.
 
 mod log_queue;
 mod managers;
@@ -36,23 +37,27 @@ use crate::worker::WorkerIdentity;
 use managers::Manager;
 use wire::{Reader, Reply};
 
-/// Must equal `Natives.INTERFACE`. Counts up with every change of a native method or of the byte encoding.
+/// Must equal `Natives.INTERFACE`. Counts up with every change of a native method or of the byte
+/// encoding.
 const INTERFACE: jint = 2;
 
-/// An id is the number of a session in the high bits, and a number of Java's below. Must equal `Natives.SESSION_SHIFT`.
+/// An id is the number of a session in the high bits, and a number of Java's below. Must equal
+/// `Natives.SESSION_SHIFT`.
 const SESSION_SHIFT: u32 = 40;
 
-/// A session is one class loader that has bound the natives. A JVM may bind one image of the library for several class
-/// loaders, one after another, whose ids must differ.
+/// A session is one class loader that has bound the natives. A JVM may bind one image of the
+/// library for several class loaders, one after another, whose ids must differ.
 static SESSIONS: AtomicI64 = AtomicI64::new(1);
 
-/// A JVM whose threads no longer run must lose its leases, though this library's threads would go on.
+/// A JVM whose threads no longer run must lose its leases, though this library's threads would go
+/// on.
 static PULSE: LazyLock<(HostPulse, HostLiveness)> = LazyLock::new(HostPulse::new);
 
 /// Set when the JVM begins to shut down. A join then either sees it, or is seen.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// The only exported symbol. It gets the class whose natives it binds, so it works for every class loader.
+/// The only exported symbol. It gets the class whose natives it binds, so it works for every class
+/// loader.
 const _: NativeMethod = native_method! {
     java_type = "alluxio.membership.bridge.internal.Natives",
     error_policy = LogBug,
@@ -99,8 +104,8 @@ fn register<'local>(
         );
         return fill(env, &reply, &wire::error(&error));
     }
-    // SAFETY: `native_method!` made each entry from a function of exactly this signature, and all of them are static,
-    // as they are in the Java class.
+    // SAFETY: `native_method!` made each entry from a function of exactly this signature, and all
+    // of them are static, as they are in the Java class.
     unsafe { env.register_native_methods(&class, NATIVES)? };
     log_queue::install();
     let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
@@ -195,7 +200,8 @@ fn discard<'local>(_env: &mut Env<'local>, _class: JClass<'local>, id: jlong) ->
     Ok(())
 }
 
-/// Called for every listing in Java, so it does without an environment; nothing but a number crosses.
+/// Called for every listing in Java, so it does without an environment; nothing but a number
+/// crosses.
 fn current_version<'local>(
     _env: EnvUnowned<'local>,
     _class: JClass<'local>,
@@ -349,8 +355,8 @@ fn close<'local>(
     Ok(to_millis(limit))
 }
 
-/// Closes every manager that has joined workers, or is joining, if they leave when the process ends. Other managers can
-/// still be used by other shutdown hooks.
+/// Closes every manager that has joined workers, or is joining, if they leave when the process
+/// ends. Other managers can still be used by other shutdown hooks.
 fn leave_on_shutdown<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
@@ -374,7 +380,8 @@ fn leave_on_shutdown<'local>(
     Ok(to_millis(limit))
 }
 
-/// Waits for finished operations, and is a sign of life of the JVM. Returns how many ids it has written.
+/// Waits for finished operations, and is a sign of life of the JVM. Returns how many ids it has
+/// written.
 fn poll<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
@@ -390,8 +397,8 @@ fn poll<'local>(
     Ok(found as jint)
 }
 
-/// Writes the reply of an operation and returns its length, or -1 while the operation is running. Writes nothing if the
-/// array is too short.
+/// Writes the reply of an operation and returns its length, or -1 while the operation is running.
+/// Writes nothing if the array is too short.
 fn fetch<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
@@ -421,7 +428,8 @@ fn detach<'local>(
     Ok(operations::detach(operation))
 }
 
-/// Whether the session has neither a manager nor an operation, and no worker is kept registered in this process.
+/// Whether the session has neither a manager nor an operation, and no worker is kept registered in
+/// this process.
 fn is_unused<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
@@ -458,14 +466,15 @@ fn set_log_level<'local>(
     Ok(())
 }
 
-/// Starts an operation on an open manager; on another id it fails with `Closed`. Returns how many milliseconds it may
-/// take.
+/// Starts an operation on an open manager; on another id it fails with `Closed`. Returns how many
+/// milliseconds it may take.
 fn on_manager<F, Fut>(operation: jlong, id: jlong, work: F) -> jlong
 where
     F: FnOnce(Arc<Manager>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Reply>> + Send + 'static,
 {
-    // Looked up before the operation starts: a close that follows this call must not make it fail to find the manager.
+    // Looked up before the operation starts: a close that follows this call must not make it fail
+    // to find the manager.
     match managers::find(id) {
         Some(manager) => {
             let limit = manager.limit;
@@ -510,8 +519,9 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "The membership manager is closed")
 }
 
-/// For a failed JNI call and a panic on the calling thread. Throwing would need memory of the JVM, so they are logged; an
-/// operation that was not started for that reason does not exist, as its caller is told.
+/// For a failed JNI call and a panic on the calling thread. Throwing would need memory of the JVM,
+/// so they are logged; an operation that was not started for that reason does not exist, as its
+/// caller is told.
 struct LogBug;
 
 impl<T: Default, E: std::error::Error> ErrorPolicy<T, E> for LogBug {

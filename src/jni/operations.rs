@@ -1,7 +1,8 @@
 //! Operations that a Java thread has started, and what became of them.
 //!
-//! Java chooses the ids, waits in Java, and learns from [`poll`] which operations have finished. A reply stays until
-//! Java releases the operation: a Java thread without memory for it may ask again.
+//! Java chooses the ids, waits in Java, and learns from [`poll`] which operations have finished. A
+//! reply stays until Java releases the operation: a Java thread without memory for it may ask
+//! again.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -42,7 +43,8 @@ enum Operation {
     Finished(Reply),
 }
 
-/// Finishes its operation at the latest when it is dropped, as a runtime that ends does with its tasks.
+/// Finishes its operation at the latest when it is dropped, as a runtime that ends does with its
+/// tasks.
 struct Unfinished(i64);
 
 impl Unfinished {
@@ -126,8 +128,8 @@ pub(super) fn fail(id: i64, error: Error) {
     OPERATIONS.finish(id, Err(error));
 }
 
-/// Waits until operations of the session have finished, and writes their ids. Returns how many it wrote: none when the
-/// time is over.
+/// Waits until operations of the session have finished, and writes their ids. Returns how many it
+/// wrote: none when the time is over.
 pub(super) fn poll(session: i64, ids: &mut [i64], timeout: Duration) -> usize {
     let deadline = Instant::now() + timeout;
     let mut table = OPERATIONS.table.lock();
@@ -173,7 +175,8 @@ pub(super) fn release(id: i64) {
     }
 }
 
-/// Lets the operation go on without a caller, and logs its error. Returns false if the operation has finished.
+/// Lets the operation go on without a caller, and logs its error. Returns false if the operation
+/// has finished.
 pub(super) fn detach(id: i64) -> bool {
     let mut table = OPERATIONS.table.lock();
     match table.operations.get_mut(&id) {

@@ -1,13 +1,14 @@
 //! What crosses between Rust and Java as bytes, all of it big-endian.
 //!
-//! - A *text* is an `i32` length and UTF-8 bytes; length -1 stands for null. A *list* is an `i32` count and the items.
-//! - A reply starts with one byte: 0 and the result, or 1 and an error (`i32` kind, `u8` retryable, `u8` timed out, text
-//!   message, text cause or null).
-//! - A view is its version and revision, the list of all distinct members (a worker and the `i32` state), the lists of
-//!   `i32` positions in it of all, live and failed members, and the list of skipped records (two texts each). Most
-//!   members are in two lists; they are written once.
-//! - A worker is its identity's text, host, container host, RPC, data, secure RPC, Netty data and web port, domain
-//!   socket path and HTTP server port.
+//! - A *text* is an `i32` length and UTF-8 bytes; length -1 stands for null. A *list* is an `i32`
+//!   count and the items.
+//! - A reply starts with one byte: 0 and the result, or 1 and an error (`i32` kind, `u8` retryable,
+//!   `u8` timed out, text message, text cause or null).
+//! - A view is its version and revision, the list of all distinct members (a worker and the `i32`
+//!   state), the lists of `i32` positions in it of all, live and failed members, and the list of
+//!   skipped records (two texts each). Most members are in two lists; they are written once.
+//! - A worker is its identity's text, host, container host, RPC, data, secure RPC, Netty data and
+//!   web port, domain socket path and HTTP server port.
 //!
 //! The Java side of this page is `alluxio.membership.bridge.internal.Wire`.
 
@@ -129,7 +130,8 @@ fn put_worker(out: &mut Vec<u8>, worker: &Worker) {
     put_i32(out, address.http_server_port);
 }
 
-/// Reads what Java wrote. A request that cannot be read is a defect: only our own class writes them.
+/// Reads what Java wrote. A request that cannot be read is a defect: only our own class writes
+/// them.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }

@@ -31,13 +31,15 @@ import java.util.concurrent.atomic.AtomicReferenceArray;
 import java.util.function.Function;
 
 /**
- * What the drop-in classes have in common: Alluxio's types and exceptions on one side, {@link NativeMembership} on the
- * other. After {@link #close} every method throws {@link IllegalStateException}.
+ * What the drop-in classes have in common: Alluxio's types and exceptions on one side, {@link
+ * NativeMembership} on the other. After {@link #close} every method throws {@link
+ * IllegalStateException}.
  */
 abstract class NativeMembershipManager implements MembershipManager {
   /**
-   * How long a view is handed out again while nothing changes. {@link WorkerClusterView#getSnapshotTime} is then never
-   * older than this, although nothing is read from etcd.
+   * How long a view is handed out again while nothing changes. {@link
+   * WorkerClusterView#getSnapshotTime} is then never older than this, although nothing is read from
+   * etcd.
    */
   private static final long REUSE_NANOS = TimeUnit.SECONDS.toNanos(1);
 
@@ -56,7 +58,8 @@ abstract class NativeMembershipManager implements MembershipManager {
    * @param type the type whose manager this is, whatever the configuration says
    */
   NativeMembershipManager(AlluxioConfiguration conf, String type) {
-    // Not in a static initializer, after whose failure later uses say no more than that the class cannot be used.
+    // Not in a static initializer, after whose failure later uses say no more than that the class
+    // cannot be used.
     SupportedAlluxio.check();
     mConf = conf;
     try {
@@ -115,7 +118,10 @@ abstract class NativeMembershipManager implements MembershipManager {
     }
   }
 
-  /** Succeeds without etcd too, as with Alluxio's own class: nobody renews the lease any more, so it ends by itself. */
+  /**
+   * Succeeds without etcd too, as with Alluxio's own class: nobody renews the lease any more, so it
+   * ends by itself.
+   */
   @Override
   public void stopHeartBeat(WorkerInfo worker) throws IOException {
     String identity = worker.getIdentity().toString();
@@ -137,8 +143,8 @@ abstract class NativeMembershipManager implements MembershipManager {
   }
 
   /**
-   * Ends the registrations that this manager made, and no others of the process. Closing twice does nothing. Succeeds
-   * without etcd too: what cannot be ended there ends with its lease.
+   * Ends the registrations that this manager made, and no others of the process. Closing twice does
+   * nothing. Succeeds without etcd too: what cannot be ended there ends with its lease.
    */
   @Override
   public void close() throws IOException {
@@ -149,7 +155,10 @@ abstract class NativeMembershipManager implements MembershipManager {
     }
   }
 
-  /** Alluxio's worker would make an {@code IOException} of it, for something that is as good as done. */
+  /**
+   * Alluxio's worker would make an {@code IOException} of it, for something that is as good as
+   * done.
+   */
   private static void throwUnlessEtcdsFault(Exception e, String worker) throws IOException {
     if (!(e instanceof MembershipException) || !isUnavailable(((MembershipException) e).getKind())) {
       throw toAlluxio(e);
@@ -178,8 +187,8 @@ abstract class NativeMembershipManager implements MembershipManager {
   }
 
   /**
-   * Makes the native library's exceptions the ones that Alluxio's own classes throw. Returns a checked one, and throws any
-   * other.
+   * Makes the native library's exceptions the ones that Alluxio's own classes throw. Returns a
+   * checked one, and throws any other.
    */
   private static IOException toAlluxio(Exception failure) {
     if (failure instanceof InterruptedException) {
@@ -219,15 +228,18 @@ abstract class NativeMembershipManager implements MembershipManager {
     return new RuntimeException(e.getMessage(), e.getCause());
   }
 
-  /** Not by a switch, here and above: its table is made when it is first used, and never if memory is short then. */
+  /**
+   * Not by a switch, here and above: its table is made when it is first used, and never if memory
+   * is short then.
+   */
   private static boolean isUnavailable(ErrorKind kind) {
     return kind == ErrorKind.UNAVAILABLE || kind == ErrorKind.UNAUTHENTICATED
         || kind == ErrorKind.PERMISSION_DENIED || kind == ErrorKind.RESOURCE_EXHAUSTED;
   }
 
   /**
-   * Alluxio's text ends with "last exception:" and leaves the exception to the cause, which its commands do not print. Ours
-   * goes on with it.
+   * Alluxio's text ends with "last exception:" and leaves the exception to the cause, which its
+   * commands do not print. Ours goes on with it.
    */
   private static String completed(MembershipException e) {
     String message = e.getMessage();

@@ -135,7 +135,10 @@ class JvmLifeTest {
     }
   }
 
-  /** Alluxio takes every system property of its names into its configuration, also those that are for the JVM alone. */
+  /**
+   * Alluxio takes every system property of its names into its configuration, also those that are
+   * for the JVM alone.
+   */
   @Test
   void theLibraryMayBeNamedByASystemProperty() throws Exception {
     URL built = JvmLifeTest.class.getResource("/META-INF/native/linux-x86_64/liballuxio_membership.so");
@@ -176,7 +179,10 @@ class JvmLifeTest {
     }
   }
 
-  /** Alluxio's log pattern has no logger, but file and line, which are the same for all records of the library. */
+  /**
+   * Alluxio's log pattern has no logger, but file and line, which are the same for all records of
+   * the library.
+   */
   @Test
   void openingIsLoggedInOneLine() throws Exception {
     mCluster.with("alluxio.cluster.name", "logged");

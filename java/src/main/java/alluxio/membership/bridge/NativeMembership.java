@@ -12,16 +12,18 @@ import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Access to the worker membership of one Alluxio cluster, kept in etcd or in a static hosts file, through the native
- * library.
+ * Access to the worker membership of one Alluxio cluster, kept in etcd or in a static hosts file,
+ * through the native library.
  *
- * <p>All methods may be called from any thread, also from virtual threads, which give their carrier away while they
- * wait. An interrupt ends the waiting at once with an {@link InterruptedException}; the interrupted operation may have
- * taken effect or not. A thread that is interrupted before it calls gets a result that needs no answer of etcd.
+ * <p>All methods may be called from any thread, also from virtual threads, which give their carrier
+ * away while they wait. An interrupt ends the waiting at once with an {@link InterruptedException};
+ * the interrupted operation may have taken effect or not. A thread that is interrupted before it
+ * calls gets a result that needs no answer of etcd.
  *
- * <p>After {@link #close()} every method but {@code close} throws {@link IllegalStateException}. Managers of one process
- * share connections and views, so opening several is cheap. The library's Java threads run while there is a manager that
- * is not closed, and keep the class loader of this class.
+ * <p>After {@link #close()} every method but {@code close} throws {@link IllegalStateException}.
+ * Managers of one process share connections and views, so opening several is cheap. The library's
+ * Java threads run while there is a manager that is not closed, and keep the class loader of this
+ * class.
  */
 public final class NativeMembership implements AutoCloseable {
   private static final int CONFIGURED = -1;
@@ -35,13 +37,14 @@ public final class NativeMembership implements AutoCloseable {
   }
 
   /**
-   * Opens a manager. Never waits for the network, and for the files that the configuration names at most for the operation
-   * timeout.
+   * Opens a manager. Never waits for the network, and for the files that the configuration names at
+   * most for the operation timeout.
    *
-   * @param properties Alluxio property names and their values; {@code alluxio.worker.membership.manager.type} says where
-   *        the membership is kept
+   * @param properties Alluxio property names and their values; {@code
+   *        alluxio.worker.membership.manager.type} says where the membership is kept
    * @return the manager, which must be closed
-   * @throws MembershipException if the configuration cannot be used, or a file cannot be read, or not in time
+   * @throws MembershipException if the configuration cannot be used, or a file cannot be read, or
+   *         not in time
    * @throws UnsatisfiedLinkError if the native library cannot be loaded
    */
   public static NativeMembership open(Map<String, String> properties) throws MembershipException {
@@ -71,11 +74,12 @@ public final class NativeMembership implements AutoCloseable {
   }
 
   /**
-   * Registers the worker and keeps it registered until {@link #leave}, {@link #close} or the end of the process. Joining
-   * again with the same worker succeeds.
+   * Registers the worker and keeps it registered until {@link #leave}, {@link #close} or the end of
+   * the process. Joining again with the same worker succeeds.
    *
    * @param worker the worker
-   * @throws MembershipException of kind ALREADY_EXISTS if another worker holds the identity, or of another kind
+   * @throws MembershipException of kind ALREADY_EXISTS if another worker holds the identity, or of
+   *         another kind
    * @throws InterruptedException if the thread was interrupted; the worker may be registered or not
    */
   public void join(Worker worker) throws MembershipException, InterruptedException {
@@ -83,11 +87,14 @@ public final class NativeMembership implements AutoCloseable {
   }
 
   /**
-   * As {@link #join(Worker)}, with another setting for {@code alluxio.k8s.env.deployment} than the configured one.
+   * As {@link #join(Worker)}, with another setting for {@code alluxio.k8s.env.deployment} than the
+   * configured one.
    *
    * @param worker the worker
-   * @param k8sDeployment whether a worker of this identity at another address is replaced instead of refused
-   * @throws MembershipException of kind ALREADY_EXISTS if another worker holds the identity, or of another kind
+   * @param k8sDeployment whether a worker of this identity at another address is replaced instead
+   *         of refused
+   * @throws MembershipException of kind ALREADY_EXISTS if another worker holds the identity, or of
+   *         another kind
    * @throws InterruptedException if the thread was interrupted; the worker may be registered or not
    */
   public void join(Worker worker, boolean k8sDeployment) throws MembershipException, InterruptedException {
@@ -139,7 +146,8 @@ public final class NativeMembership implements AutoCloseable {
   }
 
   /**
-   * @return what {@code alluxio info nodes} prints: a table of the workers, their addresses and whether they are online
+   * @return what {@code alluxio info nodes} prints: a table of the workers, their addresses and
+   *         whether they are online
    * @throws MembershipException if no view as fresh as configured can be had
    * @throws InterruptedException if the thread was interrupted
    */
@@ -150,8 +158,8 @@ public final class NativeMembership implements AutoCloseable {
   }
 
   /**
-   * Ends the registration of a worker that this process registered: it is listed as lost at once. Nothing happens if the
-   * process has not registered it.
+   * Ends the registration of a worker that this process registered: it is listed as lost at once.
+   * Nothing happens if the process has not registered it.
    *
    * @param identity the worker's identity
    * @throws MembershipException if etcd does not answer
@@ -168,7 +176,8 @@ public final class NativeMembership implements AutoCloseable {
    * Removes a lost worker from the cluster.
    *
    * @param identity the worker's identity
-   * @throws MembershipException of kind INVALID_ARGUMENT if the worker is unknown or live, or of another kind
+   * @throws MembershipException of kind INVALID_ARGUMENT if the worker is unknown or live, or of
+   *         another kind
    * @throws InterruptedException if the thread was interrupted
    */
   public void decommission(String identity) throws MembershipException, InterruptedException {
@@ -181,7 +190,8 @@ public final class NativeMembership implements AutoCloseable {
   /**
    * Ends every registration that this manager made.
    *
-   * @throws MembershipException if etcd does not answer; the registrations then end with their leases
+   * @throws MembershipException if etcd does not answer; the registrations then end with their
+   *         leases
    * @throws InterruptedException if the thread was interrupted
    */
   public void leave() throws MembershipException, InterruptedException {
@@ -191,11 +201,12 @@ public final class NativeMembership implements AutoCloseable {
   }
 
   /**
-   * Ends every registration that this manager made, and closes it. Closing twice does nothing. If the thread is
-   * interrupted, this returns with the interrupt flag set, and leaving goes on in the background; its error is logged.
+   * Ends every registration that this manager made, and closes it. Closing twice does nothing. If
+   * the thread is interrupted, this returns with the interrupt flag set, and leaving goes on in the
+   * background; its error is logged.
    *
-   * @throws MembershipException if a registration could not be ended; it then ends with its lease. The manager is closed
-   *         nevertheless
+   * @throws MembershipException if a registration could not be ended; it then ends with its lease.
+   *         The manager is closed nevertheless
    */
   @Override
   public void close() throws MembershipException {

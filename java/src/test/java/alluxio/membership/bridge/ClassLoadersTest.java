@@ -38,12 +38,16 @@ class ClassLoadersTest {
   @RegisterExtension
   static final SharedEtcd ETCD = new SharedEtcd();
 
-  /** Opens, lists and closes in one class loader after another, and waits until all of them are collected. */
+  /**
+   * Opens, lists and closes in one class loader after another, and waits until all of them are
+   * collected.
+   */
   public static final class Program {
     private Program() {}
 
     /**
-     * @param args the class path of the class loaders; the configuration is in the system properties
+     * @param args the class path of the class loaders; the configuration is in the system
+     *         properties
      */
     public static void main(String[] args) throws Exception {
       Map<String, String> properties = new HashMap<>();

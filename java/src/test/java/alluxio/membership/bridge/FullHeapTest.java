@@ -23,7 +23,9 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 
-/** A Java heap that is full to its last bytes costs neither the JVM, nor a worker, nor a manager. */
+/**
+ * A Java heap that is full to its last bytes costs neither the JVM, nor a worker, nor a manager.
+ */
 @Execution(ExecutionMode.CONCURRENT)
 class FullHeapTest {
   private static final String ID = "worker-77777777-7777-7777-7777-777777777777";
@@ -34,9 +36,15 @@ class FullHeapTest {
   @TempDir
   private Path mDirectory;
 
-  /** Joins, fills the heap, lists, stays so for longer than the lease, and lists again with an empty heap. */
+  /**
+   * Joins, fills the heap, lists, stays so for longer than the lease, and lists again with an empty
+   * heap.
+   */
   public static final class Program {
-    /** What is left free, in turn: nothing, and little enough for the error to come somewhere inside a call. */
+    /**
+     * What is left free, in turn: nothing, and little enough for the error to come somewhere inside
+     * a call.
+     */
     private static final int[] FREED_BLOCKS = {0, 4, 32, 128};
     private static final int LEAST_BLOCK = 64;
 

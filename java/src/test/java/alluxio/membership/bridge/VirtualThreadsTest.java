@@ -26,7 +26,10 @@ class VirtualThreadsTest {
   @RegisterExtension
   static final SharedEtcd ETCD = new SharedEtcd();
 
-  /** Lists on more virtual threads than there are carriers, and looks whether another virtual thread gets on. */
+  /**
+   * Lists on more virtual threads than there are carriers, and looks whether another virtual thread
+   * gets on.
+   */
   public static final class Program {
     private Program() {}
 

@@ -24,7 +24,10 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 
-/** A JVM of its own, whose standard output and error are read together, line by line. Killed when closed. */
+/**
+ * A JVM of its own, whose standard output and error are read together, line by line. Killed when
+ * closed.
+ */
 public final class ChildJvm implements AutoCloseable {
   private final Process mProcess;
   private final BufferedWriter mIn;
@@ -157,7 +160,8 @@ public final class ChildJvm implements AutoCloseable {
 
   /**
    * @param atLeast a version of Java
-   * @return the folder of an installed Java of this version or a newer one; the test is skipped if there is none
+   * @return the folder of an installed Java of this version or a newer one; the test is skipped if
+   *         there is none
    */
   public static String javaHome(int atLeast) throws IOException {
     List<Path> homes = new ArrayList<>(Collections.singletonList(Paths.get(System.getProperty("java.home"))));

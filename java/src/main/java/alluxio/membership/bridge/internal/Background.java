@@ -3,14 +3,15 @@ package alluxio.membership.bridge.internal;
 import org.slf4j.LoggerFactory;
 
 /**
- * The Java threads of the library and its shutdown hook. They are there while this class loader has a manager or an
- * operation, or the library keeps a worker registered. After that nothing of the library keeps the class loader.
+ * The Java threads of the library and its shutdown hook. They are there while this class loader has
+ * a manager or an operation, or the library keeps a worker registered. After that nothing of the
+ * library keeps the class loader.
  */
 public final class Background {
   /**
-   * Renewal of leases depends on signs of life of this JVM: the library's own threads would go on in a JVM whose Java
-   * threads do not run any more, where Alluxio's own classes would lose the lease. Must be well below a third of the
-   * shortest lease that etcd grants.
+   * Renewal of leases depends on signs of life of this JVM: the library's own threads would go on
+   * in a JVM whose Java threads do not run any more, where Alluxio's own classes would lose the
+   * lease. Must be well below a third of the shortest lease that etcd grants.
    */
   private static final int BEAT_MILLIS = 200;
   private static final int MOST_FINISHED = 64;
@@ -23,7 +24,10 @@ public final class Background {
 
   private Background() {}
 
-  /** Starts the threads if they are not running. Called when the library is in use: a thread that finds it unused ends. */
+  /**
+   * Starts the threads if they are not running. Called when the library is in use: a thread that
+   * finds it unused ends.
+   */
   public static void ensureRunning() {
     synchronized (LOCK) {
       if (sPoll == null) {
@@ -68,8 +72,8 @@ public final class Background {
   }
 
   /**
-   * A thread of its own, because a log that cannot be written must cost no lease. It waits in native code, where an
-   * interrupt does not reach it.
+   * A thread of its own, because a log that cannot be written must cost no lease. It waits in
+   * native code, where an interrupt does not reach it.
    */
   private static final class PollThread extends Thread {
     private final long[] mFinished = new long[MOST_FINISHED];
@@ -90,7 +94,8 @@ public final class Background {
             return;
           }
         } catch (RuntimeException | Error e) {
-          // Memory is short, say. A thread that was not woken looks for its reply itself, and the workers of this JVM live.
+          // Memory is short, say. A thread that was not woken looks for its reply itself, and the
+          // workers of this JVM live.
           pause();
         }
       }

@@ -46,7 +46,8 @@ final class LibraryCopy {
    */
   static void load(Source source, Path parent, boolean make) throws IOException {
     prepare(parent, make);
-    // Not createTempDirectory, which fails for every directory if java.io.tmpdir is no path in the locale of the JVM.
+    // Not createTempDirectory, which fails for every directory if java.io.tmpdir is no path in the
+    // locale of the JVM.
     Path directory = Files.createDirectory(parent.resolve(PREFIX + UUID.randomUUID()), FOR_THE_OWNER);
     Path file = directory.resolve(NativeLibrary.FILE_NAME);
     UserPrincipal self = ownerOf(directory);
@@ -96,7 +97,10 @@ final class LibraryCopy {
     }
   }
 
-  /** A library that is loaded is none the worse for its file staying, as on NFS, where one in use is only renamed. */
+  /**
+   * A library that is loaded is none the worse for its file staying, as on NFS, where one in use is
+   * only renamed.
+   */
   static void delete(Path file, Path directory) {
     for (Path path : new Path[] {file, directory}) {
       try {

@@ -17,7 +17,9 @@ import java.util.regex.Pattern;
 
 /** Says in a few words why the library could not be loaded. */
 final class LoadFailure {
-  /** What the dynamic linker says of a C library that is too old, with the folder of that library. */
+  /**
+   * What the dynamic linker says of a C library that is too old, with the folder of that library.
+   */
   private static final Pattern TOO_OLD = Pattern.compile("(/\\S*)/lib[^/]+\\.so\\.\\d+: version `GLIBC_[\\d.]+' not found");
   /** The versions that a library needs, as they stand in its table of strings. */
   private static final Pattern NEEDED = Pattern.compile("\0GLIBC_(\\d+)\\.(\\d+)");
@@ -45,7 +47,8 @@ final class LoadFailure {
 
   /**
    * @param failure a failure
-   * @return why it happened, in one line; the exceptions of files often have no more than the path as their message
+   * @return why it happened, in one line; the exceptions of files often have no more than the path
+   *         as their message
    */
   static String reason(Throwable failure) {
     if (isDenied(failure)) {
@@ -69,7 +72,10 @@ final class LoadFailure {
     return line.length() <= LONGEST_REASON ? line : line.substring(0, LONGEST_REASON) + "...";
   }
 
-  /** Of a class that Java 8 does not have, from Java 24 on with {@code --illegal-native-access=deny}. */
+  /**
+   * Of a class that Java 8 does not have, from Java 24 on with {@code
+   * --illegal-native-access=deny}.
+   */
   private static boolean isDenied(Throwable failure) {
     return failure.getClass().getName().equals("java.lang.IllegalCallerException");
   }

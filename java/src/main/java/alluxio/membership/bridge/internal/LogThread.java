@@ -17,7 +17,9 @@ final class LogThread extends Thread {
   private static final int FLUSH_MILLIS = 1000;
   private static final int BUFFER_LENGTH = 64 * 1024;
 
-  /** Held while records are taken and written, so that {@link #flush} finds none of them on the way. */
+  /**
+   * Held while records are taken and written, so that {@link #flush} finds none of them on the way.
+   */
   private static final ReentrantLock WRITING = new ReentrantLock();
 
   private final byte[] mBuffer = new byte[BUFFER_LENGTH];

@@ -24,11 +24,13 @@ import java.util.Set;
  * Finds and loads the native library, once per class loader:
  *
  * <ol>
- * <li>the file named by the system property {@value #PATH_PROPERTY}, and then nothing else; a JVM loads a file for one
- * class loader only, so others load a private copy of it;
- * <li>{@code alluxio_membership-<interface>} on {@code java.library.path}; the number keeps an older file from being taken;
- * <li>the one in this jar, copied to a private directory and deleted as soon as it is loaded. Directories in turn:
- * {@value #DIRECTORY_PROPERTY}, {@code java.io.tmpdir}, {@code ~/.cache}, the working directory.
+ * <li>the file named by the system property {@value #PATH_PROPERTY}, and then nothing else; a JVM
+ * loads a file for one class loader only, so others load a private copy of it;
+ * <li>{@code alluxio_membership-<interface>} on {@code java.library.path}; the number keeps an
+ * older file from being taken;
+ * <li>the one in this jar, copied to a private directory and deleted as soon as it is loaded.
+ * Directories in turn: {@value #DIRECTORY_PROPERTY}, {@code java.io.tmpdir}, {@code ~/.cache}, the
+ * working directory.
  * </ol>
  */
 public final class NativeLibrary {

@@ -1,22 +1,27 @@
 package alluxio.membership.bridge.internal;
 
 /**
- * The native methods, bound by {@code src/jni} of the library. {@link Wire} says how arguments and replies are encoded.
+ * The native methods, bound by {@code src/jni} of the library. {@link Wire} says how arguments and
+ * replies are encoded.
  *
- * <p>Methods with a parameter {@code operation} start an operation under that id, and return how many milliseconds it may
- * take; see {@link Operation}. Only {@link #poll} and {@link #awaitLogRecords} wait. No method allocates or throws.
+ * <p>Methods with a parameter {@code operation} start an operation under that id, and return how
+ * many milliseconds it may take; see {@link Operation}. Only {@link #poll} and {@link
+ * #awaitLogRecords} wait. No method allocates or throws.
  */
 public final class Natives {
   /** Must equal the library's {@code INTERFACE}. */
   static final int INTERFACE = 2;
-  /** An id is the session's number, shifted by this, and a number of our own. Must equal the library's. */
+  /**
+   * An id is the session's number, shifted by this, and a number of our own. Must equal the
+   * library's.
+   */
   static final int SESSION_SHIFT = 40;
 
   private Natives() {}
 
   /**
-   * Binds all other methods of this class if the library has the same interface, and returns the length of the reply. The
-   * reply is the number of a session and the version.
+   * Binds all other methods of this class if the library has the same interface, and returns the
+   * length of the reply. The reply is the number of a session and the version.
    */
   static native int register(int interfaceNumber, byte[] reply);
 
@@ -26,7 +31,9 @@ public final class Natives {
   /** Closes a manager in the background, or gives up opening it. */
   public static native void discard(long manager);
 
-  /** The version of the view that is in memory; 0 if there is none, or none that is fresh enough. */
+  /**
+   * The version of the view that is in memory; 0 if there is none, or none that is fresh enough.
+   */
   public static native long currentVersion(long manager);
 
   /** The result is a view, or empty if its version is the known one. */
@@ -54,24 +61,30 @@ public final class Natives {
   static native long leaveOnShutdown(long operation);
 
   /**
-   * Waits for operations that have finished, and returns how many ids it wrote. Also a sign of life of this JVM, without
-   * which leases are not renewed.
+   * Waits for operations that have finished, and returns how many ids it wrote. Also a sign of life
+   * of this JVM, without which leases are not renewed.
    */
   static native int poll(long session, long[] finished, int millis);
 
   /**
-   * Writes the reply of an operation and returns its length, or -1 while the operation is running. Writes nothing if the
-   * reply is longer than the array.
+   * Writes the reply of an operation and returns its length, or -1 while the operation is running.
+   * Writes nothing if the reply is longer than the array.
    */
   static native int fetch(long operation, byte[] into);
 
   /** Forgets an operation and its reply, and stops it if it is running. */
   static native void release(long operation);
 
-  /** Lets an operation go on without a caller; the library logs its error. Returns false if it has finished already. */
+  /**
+   * Lets an operation go on without a caller; the library logs its error. Returns false if it has
+   * finished already.
+   */
   static native boolean detach(long operation);
 
-  /** Whether the session has neither managers nor operations, and the library keeps no worker registered. */
+  /**
+   * Whether the session has neither managers nor operations, and the library keeps no worker
+   * registered.
+   */
   static native boolean isUnused(long session);
 
   /** Waits for log records. */

@@ -11,16 +11,19 @@ import java.util.concurrent.locks.LockSupport;
 /**
  * A native operation and the thread that waits for it.
  *
- * <p>The thread waits in Java, so that a virtual thread does not hold its carrier and an interrupt is noticed at once. The
- * poll thread wakes it. Everything that waiting needs is allocated before the operation starts, and the library keeps the
- * reply until it is released, so an {@link OutOfMemoryError} reaches the caller and leaves nothing behind. No lambda is
- * used on the way: one that is linked while the heap is full fails for ever.
+ * <p>The thread waits in Java, so that a virtual thread does not hold its carrier and an interrupt
+ * is noticed at once. The poll thread wakes it. Everything that waiting needs is allocated before
+ * the operation starts, and the library keeps the reply until it is released, so an {@link
+ * OutOfMemoryError} reaches the caller and leaves nothing behind. No lambda is used on the way: one
+ * that is linked while the heap is full fails for ever.
  */
 public final class Operation implements AutoCloseable {
   private static final AtomicLong NEXT = new AtomicLong();
   private static final ConcurrentMap<Long, Operation> RUNNING = new ConcurrentHashMap<>();
 
-  /** How often a waiting thread looks for the reply itself, should the poll thread fail to wake it. */
+  /**
+   * How often a waiting thread looks for the reply itself, should the poll thread fail to wake it.
+   */
   private static final long SLICE_MILLIS = 250;
   /** How long a thread that is interrupted already waits for what needs no answer of etcd. */
   private static final long INTERRUPTED_MILLIS = 100;
@@ -56,8 +59,8 @@ public final class Operation implements AutoCloseable {
   }
 
   /**
-   * Waits for the end of the operation. A thread that was interrupted beforehand gets the result of an operation that needs
-   * no answer of etcd.
+   * Waits for the end of the operation. A thread that was interrupted beforehand gets the result of
+   * an operation that needs no answer of etcd.
    *
    * @param limitMillis how long the operation may take, as the method returned that started it
    * @return its result
@@ -74,7 +77,8 @@ public final class Operation implements AutoCloseable {
   }
 
   /**
-   * As {@link #await}, but an interrupt does not end the waiting. The thread is still interrupted afterwards.
+   * As {@link #await}, but an interrupt does not end the waiting. The thread is still interrupted
+   * afterwards.
    *
    * @param limitMillis how long the operation may take
    * @throws MembershipException if it failed
@@ -94,8 +98,8 @@ public final class Operation implements AutoCloseable {
   }
 
   /**
-   * As {@link #await}, but if the thread is interrupted, lets the operation go on alone and returns, with the interrupt
-   * flag set. The library then logs an error of the operation.
+   * As {@link #await}, but if the thread is interrupted, lets the operation go on alone and
+   * returns, with the interrupt flag set. The library then logs an error of the operation.
    *
    * @param limitMillis how long the operation may take
    * @throws MembershipException if it failed

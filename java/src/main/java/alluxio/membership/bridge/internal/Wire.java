@@ -19,7 +19,10 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeoutException;
 
-/** What crosses between Java and Rust as bytes. The format is described in the library's {@code src/jni/wire.rs}. */
+/**
+ * What crosses between Java and Rust as bytes. The format is described in the library's {@code
+ * src/jni/wire.rs}.
+ */
 public final class Wire {
   private static final byte OK = 0;
 

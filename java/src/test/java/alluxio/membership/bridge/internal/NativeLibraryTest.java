@@ -269,7 +269,10 @@ class NativeLibraryTest {
     assertTrue(refused.contains("--enable-native-access=ALL-UNNAMED"), refused);
   }
 
-  /** A library that needs a glibc which no machine has: the version's name and its hash are changed in the file. */
+  /**
+   * A library that needs a glibc which no machine has: the version's name and its hash are changed
+   * in the file.
+   */
   @Test
   void aGlibcThatIsTooOldIsSaidOnce() throws Exception {
     String library = new String(Files.readAllBytes(builtLibrary()), StandardCharsets.ISO_8859_1);

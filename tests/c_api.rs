@@ -331,7 +331,7 @@ fn the_headers_error_codes_are_the_numbers_of_the_kinds() {
 /// What the library offers to the linker is what the header declares, and what JVMs look for: no more, no less.
 #[test]
 fn exported_symbols_are_the_declared_functions() {
-    const FOR_JVMS: &str = "Java_alluxio_membership_bridge_internal_Natives_register__I";
+    const FOR_JVMS: &str = "Java_alluxio_membership_bridge_internal_Natives_register__I_3B";
     let workshop = Workshop::new();
     let output = Command::new("nm")
         .args(["--dynamic", "--defined-only", "--format=posix"])

@@ -19,6 +19,9 @@ CARGO ?= cargo
 # Without the thousand lines of its downloads, and without colours, which would reach logs. A download that fails is tried again.
 MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never -Dmaven.wagon.http.retryHandler.count=5 -Daether.connector.http.retryHandler.count=5 --file java/pom.xml -Dnative.directory=$(CURDIR)/target/release
 
+# Nor the code at its end that resets a terminal's colours.
+export MAVEN_OPTS := $(MAVEN_OPTS) -Djansi.noreset=true
+
 .PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-c test-tsan test-java test-long soak test-install bench bench-tool clean
 
 help: ## Lists the targets.

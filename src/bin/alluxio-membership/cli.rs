@@ -73,6 +73,10 @@ pub enum Command {
     ///
     /// Endpoints are looked at side by side, for half of --timeout at most. Writes no key, but grants a lease for a moment.
     Check(CheckOptions),
+    /// Show the cluster over HTTP: a page, JSON, server-sent events and metrics
+    ///
+    /// Read-only, and without users: whoever reaches the address sees the cluster. Ends with SIGTERM, SIGINT or SIGHUP.
+    Serve(ServeOptions),
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -158,6 +162,16 @@ pub struct IdentityOptions {
     /// A worker_identity file as Alluxio's workers have it; written if it does not exist
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub identity_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeOptions {
+    /// The address and port to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9180")]
+    pub listen: std::net::SocketAddr,
+    /// How many workers get a worker_up metric of their own
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    pub worker_series: usize,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ use alluxio_membership::config::Backend;
 use alluxio_membership::membership::{self, Membership};
 use alluxio_membership::text::Safe;
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
+use sd_notify::NotifyState;
 use tokio::time::Instant;
 
 use crate::Context;
@@ -13,6 +14,7 @@ use crate::cli::JoinOptions;
 use crate::identity_file;
 use crate::output::{self, Failure, Outcome, Stop};
 use crate::signals::Signals;
+use crate::systemd;
 
 /// How long the last line waits for a reader that stalls.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,8 +56,10 @@ pub async fn run(context: &Context, options: &JoinOptions) -> Result<Outcome, St
             log::warn!("{failure}");
         }
     });
+    systemd::notify(&[NotifyState::Ready]);
 
     let name = signals.next().await;
+    systemd::notify(&[NotifyState::Stopping]);
     let leaves = membership.leaves_on_shutdown();
     let last = if leaves {
         leave(membership, &mut signals).await?;

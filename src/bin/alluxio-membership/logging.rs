@@ -31,7 +31,7 @@ enum Message {
 pub fn start(cli: &Cli) -> io::Result<Logging> {
     let lasts = match &cli.command {
         Command::Nodes(options) => options.watch,
-        Command::Join(_) => true,
+        Command::Join(_) | Command::Serve(_) => true,
         _ => false,
     };
     let level = match (cli.config.verbose, lasts) {

@@ -10,7 +10,9 @@ mod manual;
 mod nodes;
 mod output;
 mod remove;
+mod serve;
 mod signals;
+mod systemd;
 mod watch;
 
 use std::path::PathBuf;
@@ -78,6 +80,9 @@ async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
         }
         Command::Check(options) => {
             on_cluster(config, async |context| check::run(context, &options).await).await
+        }
+        Command::Serve(options) => {
+            on_cluster(config, async |context| serve::run(context, &options).await).await
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

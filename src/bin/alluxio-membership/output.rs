@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use alluxio_membership::error::{Error, ErrorKind};
 use alluxio_membership::text::{Safe, is_unsafe};
-use alluxio_membership::view::Member;
+use alluxio_membership::view::{ChangeKind, Member};
 use alluxio_membership::worker::WorkerState;
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
@@ -249,6 +249,17 @@ pub async fn reader_gone() {
 /// The time, in UTC.
 pub fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+/// A change in one word.
+pub fn change_name(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::Added => "added",
+        ChangeKind::Removed => "removed",
+        ChangeKind::Live => "live",
+        ChangeKind::Lost => "lost",
+        ChangeKind::Moved => "moved",
+    }
 }
 
 /// A worker in JSON.

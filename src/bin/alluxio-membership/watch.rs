@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alluxio_membership::view::{Change, ChangeKind, ClusterView};
+use alluxio_membership::view::{Change, ClusterView};
 use serde_json::json;
 
 use crate::Context;
@@ -45,13 +45,7 @@ fn lines(
     let now = output::now();
     let mut text = String::new();
     for Change { kind, member } in changes {
-        let what = what.unwrap_or(match kind {
-            ChangeKind::Added => "added",
-            ChangeKind::Removed => "removed",
-            ChangeKind::Live => "live",
-            ChangeKind::Lost => "lost",
-            ChangeKind::Moved => "moved",
-        });
+        let what = what.unwrap_or_else(|| output::change_name(*kind));
         text.push_str(&if options.json {
             let worker = output::member_json(member);
             let revision = view.revision();

@@ -1,0 +1,10 @@
+//! What systemd is told about a command that runs as a service.
+
+use sd_notify::NotifyState;
+
+/// Does nothing where systemd did not start the program.
+pub fn notify(state: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(state) {
+        log::warn!("Failed to notify systemd: {error}");
+    }
+}

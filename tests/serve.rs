@@ -1,0 +1,548 @@
+//! `alluxio-membership serve` as browsers' scripts, Prometheus, load balancers and systemd meet it.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use alluxio_membership::record;
+use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
+use common::serve::Serve;
+use common::{Etcd, EtcdVersion, eventually, on_every_etcd};
+use serde_json::Value;
+
+/// Only something that will never happen waits for all of it.
+const LIMIT: Duration = Duration::from_secs(60);
+const CLIENTS: usize = 1000;
+
+on_every_etcd!(
+    workers_are_listed_with_entity_tags_and_filters,
+    changes_are_sent_as_they_come_and_again_to_clients_that_come_back,
+    readiness_and_metrics_show_an_etcd_that_is_silent,
+);
+
+/// Writes a worker's keys as a worker does, live or lost.
+async fn put_worker(etcd: &Etcd, number: u64, host: &str, live: bool) -> String {
+    let text = format!("worker-00000000-0000-4000-8000-{number:012}");
+    let worker = Worker {
+        identity: WorkerIdentity::parse(&text).expect("an identity"),
+        address: WorkerNetAddress::new(host),
+    };
+    let value = record::encode(&worker);
+    etcd.put(&format!("/DHT/c/AUTHORIZED/{text}"), value.clone())
+        .await;
+    if live {
+        etcd.put(&format!("/ServiceDiscovery/c/{text}"), value)
+            .await;
+    }
+    text
+}
+
+async fn workers_are_listed_with_entity_tags_and_filters(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    put_worker(&etcd, 1, "live", true).await;
+    put_worker(&etcd, 2, "lost", false).await;
+    etcd.put("/DHT/c/AUTHORIZED/worker-broken", "{").await;
+    let serve = Serve::start(&etcd.endpoint());
+    serve.ready();
+
+    let hosts = |path: &str| -> Vec<String> {
+        let answer = serve.get(path);
+        assert_eq!(answer.status_code, 200, "{path}");
+        let list: Value = answer.json().expect("JSON");
+        assert_eq!(list["leftOut"][0]["key"], "/DHT/c/AUTHORIZED/worker-broken");
+        let workers = list["workers"].as_array().expect("workers").iter();
+        workers
+            .map(|worker| worker["host"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(hosts("/api/v1/workers"), ["live", "lost"]);
+    assert_eq!(hosts("/api/v1/workers?state=all"), ["live", "lost"]);
+    assert_eq!(hosts("/api/v1/workers?state=live"), ["live"]);
+    assert_eq!(hosts("/api/v1/workers?state=lost"), ["lost"]);
+    for path in ["/api/v1/workers?state=dead", "/api/v1/workers?stat=live"] {
+        assert_eq!(serve.get(path).status_code, 400, "{path}");
+    }
+    assert_eq!(serve.get("/nothing").status_code, 404);
+
+    let tag = header(&serve.get("/api/v1/workers"), "etag");
+    let again = |tag: &str| {
+        let request = minreq::get(serve.url("/api/v1/workers")).with_header("if-none-match", tag);
+        request.send().expect("an answer")
+    };
+    let unchanged = again(&format!("\"other\", {tag}"));
+    assert_eq!(
+        (unchanged.status_code, unchanged.as_bytes().len()),
+        (304, 0)
+    );
+    put_worker(&etcd, 3, "new", true).await;
+    eventually("another tag", LIMIT, async || {
+        again(&tag).status_code == 200
+    })
+    .await;
+    assert_eq!(hosts("/api/v1/workers?state=live"), ["live", "new"]);
+
+    let post = minreq::post(serve.url("/api/v1/workers")).send();
+    assert_eq!(post.expect("an answer").status_code, 405, "it is read-only");
+    let page = serve.get("/");
+    let policy = header(&page, "content-security-policy");
+    assert!(policy.contains("default-src 'none'"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(serve.terminate().code(), Some(0));
+}
+
+fn header(answer: &minreq::Response, name: &str) -> String {
+    let header = answer.headers.iter().find(|(known, _)| known == name);
+    header.expect("the header is there").1.clone()
+}
+
+const OPENAPI: &str = include_str!("../docs/openapi.json");
+
+/// Fails where a value is not what `docs/openapi.json` says of it.
+#[track_caller]
+fn conforms(value: &Value, schema: &str) {
+    let description: Value = serde_json::from_str(OPENAPI).expect("JSON");
+    let mut root = description["components"].clone();
+    root["components"] = description["components"].clone();
+    root["$ref"] = format!("#/components/schemas/{schema}").into();
+    let validator = jsonschema::validator_for(&root).expect("a schema");
+    let errors: Vec<String> = validator
+        .iter_errors(value)
+        .map(|it| it.to_string())
+        .collect();
+    assert!(errors.is_empty(), "{schema}: {errors:?}: {value}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answers_are_what_their_description_says() {
+    let etcd = Etcd::start(EtcdVersion::V3_6).await;
+    put_worker(&etcd, 1, "first", true).await;
+    etcd.put("/DHT/c/AUTHORIZED/worker-broken", "{").await;
+    let serve = Serve::start(&etcd.endpoint());
+    serve.ready();
+    let json = |path| serve.get(path).json::<Value>().expect("JSON");
+    conforms(&json("/api/v1/workers"), "WorkerList");
+    conforms(&json("/api/v1/status"), "Status");
+    let mut events = Events::open(&serve, None);
+    conforms(&events.next().data, "WorkerList");
+    put_worker(&etcd, 2, "second", true).await;
+    conforms(&events.next().data, "Change");
+    // The latest list has a time for the worker that came.
+    conforms(&json("/api/v1/workers"), "WorkerList");
+
+    let dead = Serve::start("http://127.0.0.1:1");
+    let answer = dead.get("/api/v1/workers");
+    assert_eq!(answer.status_code, 503);
+    conforms(&answer.json().expect("JSON"), "Error");
+    conforms(&dead.get("/api/v1/status").json().expect("JSON"), "Status");
+
+    let description: Value = serde_json::from_str(OPENAPI).expect("JSON");
+    for path in description["paths"].as_object().expect("paths").keys() {
+        // The changes never end.
+        if path != "/api/v1/changes" {
+            assert_eq!(serve.get(path).status_code, 200, "{path}");
+        }
+    }
+}
+
+/// Reads server-sent events.
+struct Events {
+    reader: BufReader<TcpStream>,
+}
+
+struct Event {
+    name: String,
+    id: String,
+    data: Value,
+}
+
+impl Events {
+    fn open(serve: &Serve, last_id: Option<&str>) -> Events {
+        let mut stream = TcpStream::connect(serve.address()).expect("a connection");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        let last_id = last_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
+        let head = format!("GET /api/v1/changes HTTP/1.0\r\nHost: test\r\n{last_id}\r\n");
+        stream.write_all(head.as_bytes()).expect("a request");
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            assert_ne!(reader.read_line(&mut line).expect("a head"), 0);
+        }
+        Events { reader }
+    }
+
+    /// The next event but those of the status.
+    fn next(&mut self) -> Event {
+        loop {
+            let (mut name, mut id, mut data) = (String::new(), String::new(), Value::Null);
+            loop {
+                let mut line = String::new();
+                assert_ne!(self.reader.read_line(&mut line).expect("an event"), 0);
+                match line.trim_end().split_once(": ") {
+                    Some(("event", text)) => name = text.to_owned(),
+                    Some(("id", text)) => id = text.to_owned(),
+                    Some(("data", text)) => data = serde_json::from_str(text).expect("JSON"),
+                    _ => break,
+                }
+            }
+            if name != "status" {
+                return Event { name, id, data };
+            }
+        }
+    }
+
+    fn change(&mut self) -> (String, String) {
+        let event = self.next();
+        assert_eq!(event.name, "change", "{}", event.data);
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        (
+            text(&event.data["change"]),
+            text(&event.data["worker"]["host"]),
+        )
+    }
+}
+
+fn pair(change: &str, host: &str) -> (String, String) {
+    (change.to_owned(), host.to_owned())
+}
+
+async fn changes_are_sent_as_they_come_and_again_to_clients_that_come_back(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    put_worker(&etcd, 1, "first", true).await;
+    let serve = Serve::start(&etcd.endpoint());
+    serve.ready();
+    let mut events = Events::open(&serve, None);
+    let list = events.next();
+    assert_eq!(
+        (list.name.as_str(), &list.data["workers"][0]["host"]),
+        ("list", &"first".into())
+    );
+
+    let second = put_worker(&etcd, 2, "second", false).await;
+    assert_eq!(events.change(), pair("added", "second"));
+    put_worker(&etcd, 2, "second", true).await;
+    assert_eq!(events.change(), pair("live", "second"));
+    etcd.delete(&format!("/ServiceDiscovery/c/{second}")).await;
+    assert_eq!(events.change(), pair("lost", "second"));
+    drop(events);
+    etcd.delete(&format!("/DHT/c/AUTHORIZED/{second}")).await;
+    let mut other = Events::open(&serve, None);
+    let current = other.next();
+    assert_eq!(current.name, "list");
+
+    // With the id of the list it knows, a client gets each change it missed, in order.
+    let mut returned = Events::open(&serve, Some(&list.id));
+    for change in ["added", "live", "lost", "removed"] {
+        assert_eq!(returned.change(), pair(change, "second"));
+    }
+    // With an id of another process, or none that can be, it gets the whole list.
+    for id in ["0-1", "x", &list.id.replace("-0", "-999")] {
+        let mut stranger = Events::open(&serve, Some(id));
+        assert_eq!(stranger.next().name, "list", "{id}");
+    }
+    // Its end is noticed by clients that are listening.
+    assert_eq!(serve.terminate().code(), Some(0));
+    let mut rest = Vec::new();
+    assert!(other.reader.read_to_end(&mut rest).is_ok());
+}
+
+async fn readiness_and_metrics_show_an_etcd_that_is_silent(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    put_worker(&etcd, 1, "a\"b\\c\nd", true).await;
+    put_worker(&etcd, 2, "lost", false).await;
+    let serve = Serve::start_with(
+        &etcd.endpoint(),
+        &["-D", "alluxio.membership.native.view.max.staleness=3s"],
+        &["--worker-series", "1"],
+    );
+    serve.ready();
+    let metrics = || {
+        let answer = serve.get("/metrics");
+        answer.as_str().expect("text").to_owned()
+    };
+    let text = metrics();
+    for line in [
+        "alluxio_membership_workers{state=\"live\"} 1\n",
+        "alluxio_membership_workers{state=\"lost\"} 1\n",
+        "alluxio_membership_workers_without_series 1\n",
+        "alluxio_membership_worker_up{host=\"a\\\"b\\\\c\\nd\",identity=\"worker-00000000-0000-4000-8000-000000000001\"} 1\n",
+        "alluxio_membership_ready 1\n",
+        "alluxio_membership_listings_total 1\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!text.contains("host=\"lost\""), "{text}");
+    etcd.pause();
+    eventually("not ready", LIMIT, async || {
+        serve.get("/readyz").status_code == 503
+    })
+    .await;
+    assert!(metrics().contains("alluxio_membership_ready 0\n"));
+    assert_eq!(
+        serve.get("/healthz").status_code,
+        200,
+        "it runs all the same"
+    );
+    let status: Value = serve.get("/api/v1/status").json().expect("JSON");
+    assert_eq!(status["ready"], false);
+    assert_eq!(
+        serve.get("/api/v1/workers").status_code,
+        200,
+        "the old list, with its age"
+    );
+    etcd.resume();
+    eventually("ready again", LIMIT, async || {
+        serve.get("/readyz").status_code == 200
+    })
+    .await;
+    assert_eq!(serve.terminate().code(), Some(0));
+}
+
+/// A real Prometheus that scrapes one server every second, with the rules of `docs/alerts.yml`.
+struct Prometheus {
+    server: Child,
+    url: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn start(target: &str) -> Prometheus {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/alerts.yml");
+        let config = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+             rule_files: ['{rules}']\n\
+             scrape_configs:\n\
+             - job_name: alluxio-membership\n  \
+               static_configs: [{{targets: ['{target}']}}]\n"
+        );
+        let file = folder.path().join("prometheus.yml");
+        std::fs::write(&file, config).expect("a file");
+        let port = common::free_ports(1)[0];
+        let server = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus, of Debian's package of this name");
+        Prometheus {
+            server,
+            url: format!("http://127.0.0.1:{port}"),
+            _folder: folder,
+        }
+    }
+
+    /// The answer of its API; nothing while it starts.
+    fn api(&self, path: &str) -> Option<Value> {
+        let request = minreq::get(format!("{}{path}", self.url)).with_timeout(LIMIT.as_secs());
+        request.send().ok()?.json().ok()
+    }
+
+    /// The values of an expression, with their labels.
+    fn query(&self, expression: &str) -> Vec<Value> {
+        let answer = self.api(&format!("/api/v1/query?query={expression}"));
+        let result = answer.map(|answer| answer["data"]["result"].clone());
+        result
+            .and_then(|it| it.as_array().cloned())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prometheus_reads_the_metrics_and_the_alerts() {
+    let etcd = Etcd::start(EtcdVersion::V3_6).await;
+    let hostile = "a\"b\\c\nd";
+    put_worker(&etcd, 1, hostile, true).await;
+    let serve = Serve::start(&etcd.endpoint());
+    serve.ready();
+    let prometheus = Prometheus::start(serve.address());
+    eventually("a scrape", LIMIT, async || {
+        let workers = prometheus.query("alluxio_membership_worker_up");
+        workers.len() == 1 && workers[0]["metric"]["host"] == hostile
+    })
+    .await;
+    for (expression, value) in [
+        ("up", "1"),
+        ("alluxio_membership_ready", "1"),
+        ("alluxio_membership_workers{state=\"live\"}", "1"),
+        ("alluxio_membership_listings_total", "1"),
+        ("alluxio_membership_endpoint_up", "1"),
+    ] {
+        let found = prometheus.query(expression);
+        assert_eq!(found.len(), 1, "{expression}");
+        assert_eq!(found[0]["value"][1], value, "{expression}");
+    }
+    let rules = prometheus.api("/api/v1/rules").expect("rules");
+    let rules = rules["data"]["groups"][0]["rules"]
+        .as_array()
+        .expect("rules")
+        .clone();
+    assert!(rules.len() >= 7, "{rules:?}");
+    eventually("every rule is evaluated", LIMIT, async || {
+        let rules = prometheus.api("/api/v1/rules").unwrap_or_default();
+        let rules = rules["data"]["groups"][0]["rules"].as_array().cloned();
+        rules.is_some_and(|rules| rules.iter().all(|rule| rule["health"] == "ok"))
+    })
+    .await;
+}
+
+/// Every metric that a file names is one that `serve` has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alerts_and_dashboard_name_metrics_that_are_there() {
+    let etcd = Etcd::start(EtcdVersion::V3_6).await;
+    put_worker(&etcd, 1, "host", true).await;
+    let serve = Serve::start(&etcd.endpoint());
+    serve.ready();
+    let metrics = serve.get("/metrics");
+    let metrics = metrics.as_str().expect("text");
+    for file in ["docs/alerts.yml", "packaging/grafana/alluxio-workers.json"] {
+        let path = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).expect(file);
+        let names = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names: Vec<_> = names
+            .filter(|it| it.starts_with("alluxio_membership_"))
+            .collect();
+        assert!(names.len() > 5, "{file}");
+        for name in names {
+            let sample = |line: &str| line.starts_with(name) && !line.starts_with('#');
+            assert!(metrics.lines().any(sample), "{file}: {name}");
+        }
+    }
+}
+
+#[test]
+fn the_systemd_units_are_valid() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let packaging = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd");
+    for unit in [
+        "alluxio-membership-serve.service",
+        "alluxio-membership-join@.service",
+    ] {
+        let text = std::fs::read_to_string(format!("{packaging}/{unit}.in")).expect(unit);
+        let binaries = std::path::Path::new(common::serve::TOOL)
+            .parent()
+            .expect("a folder");
+        let text = text.replace("@BINDIR@", &binaries.display().to_string());
+        let instance = unit.replace("@.", "@host1.");
+        let file = folder.path().join(instance);
+        std::fs::write(&file, text).expect("a file");
+        let mut verify = Command::new("systemd-analyze");
+        let output = verify.args(["verify", "--man=no"]).arg(&file).output();
+        let output = output.expect("systemd-analyze, of Debian's package systemd");
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && complaints.is_empty(),
+            "{unit}: {complaints}"
+        );
+    }
+}
+
+#[test]
+fn the_alerts_fire_when_they_should() {
+    let tests = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/monitoring/alerts.test.yml"
+    );
+    let output = Command::new("promtool")
+        .args(["test", "rules", tests])
+        .output();
+    let output = output.expect("promtool, of Debian's package prometheus");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_clients_get_a_change() {
+    common::serve::raise_file_limit();
+    let etcd = Etcd::start(EtcdVersion::V3_6).await;
+    let serve = Serve::start(&etcd.endpoint());
+    serve.ready();
+    let mut clients: Vec<Events> = (0..CLIENTS).map(|_| Events::open(&serve, None)).collect();
+    for client in &mut clients {
+        assert_eq!(client.next().name, "list");
+    }
+    put_worker(&etcd, 1, "new", true).await;
+    for client in &mut clients {
+        assert_eq!(client.change(), pair("added", "new"));
+    }
+    let start = Instant::now();
+    assert_eq!(serve.terminate().code(), Some(0));
+    assert!(start.elapsed() < LIMIT / 6, "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_read_is_dropped() {
+    let etcd = Etcd::start(EtcdVersion::V3_6).await;
+    let serve = Serve::start(&etcd.endpoint());
+    serve.ready();
+    let mut reader = Events::open(&serve, None);
+    assert_eq!(reader.next().name, "list");
+    let before = serve.connections();
+    let stalled = Events::open(&serve, None);
+    eventually("one more client", LIMIT, async || {
+        serve.connections() == before + 1
+    })
+    .await;
+    // More than the buffers of a connection hold.
+    let host = "h".repeat(1_000_000);
+    for number in 0..30 {
+        put_worker(&etcd, number, &host, false).await;
+        assert_eq!(reader.change().1, host);
+    }
+    eventually("the stalled client is dropped", LIMIT, async || {
+        serve.connections() == before
+    })
+    .await;
+    put_worker(&etcd, 90, "after", true).await;
+    assert_eq!(reader.change(), pair("added", "after"));
+    drop(stalled);
+    assert_eq!(serve.terminate().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn systemd_is_notified_when_it_serves_and_when_it_stops() {
+    let etcd = Etcd::start(EtcdVersion::V3_6).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let received = || {
+        let mut message = [0; 256];
+        let length = socket.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..length])
+            .trim()
+            .to_owned()
+    };
+    let mut command = common::serve::command(&etcd.endpoint(), &[], &[]);
+    let serve = Serve::spawn(command.env("NOTIFY_SOCKET", &path));
+    assert_eq!(received(), "READY=1");
+    assert_eq!(serve.terminate().code(), Some(0));
+    assert_eq!(received(), "STOPPING=1");
+}
+
+#[test]
+fn an_address_that_is_taken_is_an_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let mut command = common::serve::command("http://127.0.0.1:1", &[], &[]);
+    let output = command.args(["--listen", &address]).output();
+    let output = output.expect("the tool runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(
+        error.contains(&format!("cannot listen on {address}: ")),
+        "{error}"
+    );
+}

@@ -29,6 +29,9 @@ pub struct Member {
     pub state: WorkerState,
 }
 
+/// The skipped records that a view carries at most. It counts the others.
+pub(crate) const MAX_SKIPPED: usize = 100;
+
 /// A key under the cluster's prefixes that is not listed, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SkippedRecord {
@@ -47,6 +50,8 @@ pub struct ClusterView {
     pub(crate) live: Vec<Member>,
     pub(crate) failed: Vec<Member>,
     pub(crate) skipped: Vec<SkippedRecord>,
+    /// Records that are not listed, beyond those in `skipped`.
+    pub(crate) skipped_more: usize,
     pub(crate) confirmed: Confirmed,
 }
 
@@ -140,9 +145,14 @@ impl ClusterView {
             .any(|member| member.worker.identity == *identity)
     }
 
-    /// Records that are not listed.
+    /// Records that are not listed, the first hundred of them.
     pub fn skipped(&self) -> &[SkippedRecord] {
         &self.skipped
+    }
+
+    /// How many records are not listed.
+    pub fn skipped_count(&self) -> usize {
+        self.skipped.len() + self.skipped_more
     }
 
     /// Returns the text of `showAllMembers` for a cluster in etcd: what `alluxio info nodes` prints. A record whose

@@ -1175,7 +1175,11 @@ fn the_configuration_comes_from_where_alluxio_has_it() {
     let eight = ok(tool()
         .args(["nodes", "--live", "-D", "alluxio.worker.rpc.port=8", "-c"])
         .arg(&site));
-    assert!(eight.ends_with("\thost1:8\tONLINE\n"), "{eight}");
+    assert!(eight.ends_with("\thost1:8\tN/A\n"), "{eight}");
+
+    let spaced = ["nodes", "-D", " alluxio.worker.rpc.port = 9 ", "-c"];
+    let nine = ok(tool().args(spaced).arg(&site));
+    assert!(nine.ends_with("\thost1:9\tN/A\n"), "{nine}");
 
     let nowhere = folder.path().join("nowhere");
     let mut command = tool();
@@ -1219,7 +1223,8 @@ fn the_configuration_comes_from_where_alluxio_has_it() {
         2,
         "Unrecognized worker identity string: me",
     );
-    for wrong in ["--host=", "--host= ", "--rpc-port=0"] {
+    fails(tool().args(["nodes", "--timeout", "2"]), 2, "such as 5s");
+    for wrong in ["--host=", "--host= ", "--host=h:29999", "--rpc-port=0"] {
         let mut command = tool();
         command.args(["join", "--id", ID1, wrong]);
         let other = match wrong {
@@ -1245,6 +1250,142 @@ fn the_configuration_comes_from_where_alluxio_has_it() {
         )
     );
     assert_eq!(on_static(&["nodes", "--wide"]).0, Some(0));
+}
+
+/// Whatever the form: one identity and one state of a worker, and `remove` reads that identity.
+#[test]
+fn a_worker_of_a_hosts_file_has_one_identity_and_one_state() {
+    let folder = tempfile::tempdir().expect("a folder");
+    static_site(folder.path());
+    let site = folder.path().join("conf/alluxio-site.properties");
+    let nodes =
+        |arguments: &[&str]| ok(tool().args(["nodes", "--conf"]).arg(&site).args(arguments));
+    let json: Value = serde_json::from_str(&nodes(&["--json"])).expect("JSON");
+    let id = json["workers"][0]["id"].as_str().expect("an id");
+    assert_eq!(id, WorkerIdentity::of_static_host("host1").to_string());
+    assert_eq!(json["workers"][0]["status"], "N/A");
+    let row = format!("{HEADER}{id}\thost1:7\tN/A\n");
+    assert_eq!(nodes(&[]), row);
+    assert_eq!(nodes(&["--live"]), row);
+    let wide = nodes(&["--wide"]);
+    assert!(wide.contains(id) && wide.contains("N/A"), "{wide}");
+    let mut remove = tool();
+    remove.args(["remove", id, "--conf"]).arg(&site);
+    fails(&mut remove, 1, "There is nothing to remove");
+}
+
+#[test]
+fn a_hosts_file_is_sought_beside_the_configuration() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let site = folder.path().join("alluxio-site.properties");
+    fs::write(&site, "alluxio.worker.membership.manager.type=STATIC\n").expect("a file");
+    fs::write(folder.path().join("workers"), "beside\n").expect("a file");
+    let list = |command: &mut Command| ok(command.args(["nodes", "--conf"]).arg(&site));
+    assert!(list(&mut tool()).contains("\tbeside:29999\t"));
+    // The path may be relative.
+    let mut relative = tool();
+    relative
+        .current_dir(folder.path())
+        .args(["nodes", "--conf", "alluxio-site.properties"]);
+    assert!(ok(&mut relative).contains("\tbeside:29999\t"));
+
+    // A property names another folder.
+    let other = folder.path().join("other");
+    fs::create_dir(&other).expect("a folder");
+    fs::write(other.join("workers"), "elsewhere\n").expect("a file");
+    let by_option = format!("alluxio.conf.dir={}", other.display());
+    assert!(list(tool().args(["-D", &by_option])).contains("\telsewhere:29999\t"));
+
+    // Without a file there, the default home counts.
+    fs::remove_file(folder.path().join("workers")).expect("remove");
+    let mut default = tool();
+    default
+        .args(["nodes", "--conf"])
+        .arg(&site)
+        .env("ALLUXIO_CONF_DIR", &other);
+    assert!(ok(&mut default).contains("\telsewhere:29999\t"));
+}
+
+#[test]
+fn lines_that_cannot_be_hosts_are_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    static_site(folder.path());
+    let site = folder.path().join("conf/alluxio-site.properties");
+    let text = "\u{feff}host1\nhost2:29999\n# comment\nhost3 # here\nhost4,host5\n";
+    fs::write(folder.path().join("workers"), text).expect("a file");
+    let (status, output, error) = run(tool().args(["nodes", "--conf"]).arg(&site));
+    assert_eq!(status, Some(0));
+    assert!(output.contains("\thost1:7\t"), "{output}");
+    for (line, host) in [(2, "host2:29999"), (4, "host3 # here"), (5, "host4,host5")] {
+        let warning = format!("workers, line {line}: \"{host}\" cannot be a host name");
+        assert!(error.contains(&warning), "{error}");
+    }
+    assert_eq!(error.lines().count(), 3, "{error}");
+}
+
+#[test]
+fn unknown_properties_are_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    static_site(folder.path());
+    let site = folder.path().join("conf/alluxio-site.properties");
+    let mut text = fs::read_to_string(&site).expect("a file");
+    text.push_str("alluxio.etcd.endpoint=http://h\nalluxio.worker.identity.uuid=x\n");
+    fs::write(&site, text).expect("a file");
+    let mut nodes = tool();
+    nodes.args(["-D", "alluxio.clustername=other", "nodes", "--conf"]);
+    let (status, _, error) = run(nodes.arg(&site));
+    assert_eq!(status, Some(0));
+    for (name, known) in [
+        ("alluxio.etcd.endpoint", "alluxio.etcd.endpoints"),
+        ("alluxio.clustername", "alluxio.cluster.name"),
+    ] {
+        let warning = format!("{name} is unknown and has no effect. Did you mean {known}?");
+        assert!(error.contains(&warning), "{error}");
+    }
+    assert_eq!(error.lines().count(), 2, "{error}");
+}
+
+/// A person waits for two seconds, not for the whole operation timeout of a minute, where nothing listens.
+#[test]
+fn endpoints_that_refuse_are_reported_early() {
+    let ports = common::free_ports(2);
+    let endpoints = format!(
+        "http://127.0.0.1:{},http://127.0.0.1:{}",
+        ports[0], ports[1]
+    );
+    for arguments in [&["nodes"][..], &["remove", ID1]] {
+        let began = std::time::Instant::now();
+        let mut command = on_etcd(&endpoints);
+        fails(command.args(arguments), 4, "fails at once");
+        assert!(began.elapsed() < Duration::from_secs(30), "{arguments:?}");
+    }
+}
+
+/// A million lines took 2.4 GB.
+#[test]
+fn a_long_list_as_json_needs_little_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    static_site(folder.path());
+    let site = folder.path().join("conf/alluxio-site.properties");
+    let hosts: String = (0..100_000).map(|host| format!("host{host}\n")).collect();
+    fs::write(folder.path().join("workers"), hosts).expect("a file");
+    let mut nodes = tool();
+    nodes.args(["nodes", "--json", "--conf"]).arg(&site);
+    // SAFETY: between fork and exec the closure makes one system call and nothing else.
+    unsafe {
+        nodes.pre_exec(|| {
+            let limit = libc::rlimit {
+                rlim_cur: 150 << 20,
+                rlim_max: 150 << 20,
+            };
+            match libc::setrlimit(libc::RLIMIT_DATA, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let json: Value = serde_json::from_str(&ok(&mut nodes)).expect("JSON");
+    assert_eq!(json["workers"].as_array().map(Vec::len), Some(100_000));
 }
 
 #[tokio::test]

@@ -152,6 +152,7 @@ impl Config {
     /// be used. The error names the property, its value and what would be accepted.
     pub fn from_properties(properties: &Properties) -> Result<Config> {
         properties.check_names()?;
+        properties.warn_about_unknown_names();
         let leave_on_shutdown = properties.boolean(names::LEAVE_ON_SHUTDOWN)?;
         let backend = match membership_type(properties)? {
             MembershipType::Static => Backend::Static(static_config(properties)?),

@@ -230,10 +230,64 @@ pub fn find(name: &str) -> Option<&'static Property> {
         .find(|property| property.name == name || property.alias == Some(name))
 }
 
+/// The names that only a property of the membership begins with. Every property of Alluxio 308 to 313 that begins so is
+/// one of [`PROPERTIES`]; `names_and_defaults_are_alluxios` compares them.
+const PREFIXES: [&str; 4] = [
+    "alluxio.etcd",
+    "alluxio.cluster",
+    "alluxio.worker.membership",
+    "alluxio.worker.static",
+];
+
+/// Whether a name looks like one of these properties and is none.
+pub(super) fn is_unknown(name: &str) -> bool {
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && find(name).is_none()
+}
+
+/// The property whose name is most like this one, if any is like it.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    PROPERTIES
+        .iter()
+        .map(|property| (strsim::jaro_winkler(property.name, name), property.name))
+        .filter(|(similarity, _)| *similarity > 0.9)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::golden::vectors;
+
+    #[test]
+    fn misspelt_names_have_a_nearest_one() {
+        for (name, known) in [
+            ("alluxio.etcd.tls.enable", Some(ETCD_TLS_ENABLED)),
+            ("alluxio.etcd.endpoint", Some(ETCD_ENDPOINTS)),
+            ("alluxio.etcd.user", Some(ETCD_USERNAME)),
+            ("alluxio.clustername", Some(CLUSTER_NAME)),
+            ("alluxio.worker.membership.type", Some(MEMBERSHIP_TYPE)),
+            (
+                "alluxio.worker.static.config",
+                Some(STATIC_CONFIG_FILE_DOCUMENTED),
+            ),
+        ] {
+            assert!(is_unknown(name), "{name}");
+            assert_eq!(nearest(name), known, "{name}");
+        }
+        assert!(is_unknown("alluxio.etcdx"));
+        for property in PROPERTIES {
+            assert!(!is_unknown(property.name), "{}", property.name);
+        }
+        // Properties of Alluxio that this library does not read.
+        for name in [
+            "alluxio.worker.rpc.port.x",
+            "alluxio.worker.identity.uuid",
+            "alluxio.user.x",
+        ] {
+            assert!(!is_unknown(name), "{name}");
+        }
+    }
 
     #[test]
     fn names_and_defaults_are_alluxios() {

@@ -11,9 +11,15 @@ use crate::config::names::{self, NATIVE_PREFIX, PROPERTIES};
 use crate::config::secret::append;
 use crate::config::site_file;
 use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::log;
+use crate::text::Quote;
 
 /// More references than any configuration needs in one value; ends those that multiply.
 const MAX_REFERENCES: usize = 1000;
+/// The bytes that the references of one value may stand for, more than any configuration needs.
+const MAX_RESOLVED: usize = 1 << 20;
+/// Unknown names that are logged one by one.
+const MAX_UNKNOWN_NAMES: usize = 20;
 
 /// Alluxio property names and their texts, not yet checked.
 ///
@@ -117,6 +123,24 @@ impl Properties {
         }
     }
 
+    /// Warns about names that look like properties of this library but are unknown, which would have no effect.
+    pub(super) fn warn_about_unknown_names(&self) {
+        let mut unknown = self.values.keys().filter(|name| names::is_unknown(name));
+        for name in unknown.by_ref().take(MAX_UNKNOWN_NAMES) {
+            match names::nearest(name) {
+                Some(known) => log::warn!(
+                    "The property {} is unknown and has no effect. Did you mean {known}?",
+                    Quote(name)
+                ),
+                None => log::warn!("The property {} is unknown and has no effect.", Quote(name)),
+            }
+        }
+        let more = unknown.count();
+        if more > 0 {
+            log::warn!("{more} more properties are unknown and have no effect.");
+        }
+    }
+
     /// The resolved text of a property that has no value only if nobody set one.
     ///
     /// `None` also if it refers to a property without a value, as in Alluxio.
@@ -161,6 +185,7 @@ impl Properties {
             property: name,
             within: Vec::new(),
             references: 0,
+            resolved: 0,
         }
         .resolve(text)
     }
@@ -180,6 +205,8 @@ struct Resolution<'a> {
     /// The references that are being resolved.
     within: Vec<String>,
     references: usize,
+    /// The bytes that the references stood for so far.
+    resolved: usize,
 }
 
 impl Resolution<'_> {
@@ -220,6 +247,12 @@ impl Resolution<'_> {
                 None => self.error(format!("Invalid property key {reference}")),
             });
         };
+        self.resolved += text.len();
+        if self.resolved > MAX_RESOLVED {
+            return Err(self.error(format!(
+                "References to other properties that stand for more than {MAX_RESOLVED} bytes"
+            )));
+        }
         self.within.push(reference.to_owned());
         let resolved = self.resolve(&text)?;
         self.within.pop();
@@ -329,6 +362,18 @@ mod tests {
         let error = properties.required("q0").unwrap_err();
         assert!(error.message().contains("1000"), "{error}");
         assert!(error.to_string().contains("q0"), "{error}");
+    }
+
+    #[test]
+    fn references_to_long_values_end() {
+        let mut properties = Properties::new();
+        properties.set("long", "x".repeat(1_000_000));
+        properties.set("once", "${long}");
+        assert_eq!(properties.required("once").unwrap().len(), 1_000_000);
+        properties.set("often", "${long}".repeat(990));
+        let error = properties.required("often").unwrap_err();
+        assert!(error.message().contains("1048576 bytes"), "{error}");
+        assert!(error.to_string().contains("often"), "{error}");
     }
 
     #[test]

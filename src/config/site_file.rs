@@ -32,10 +32,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Property>, Problem> {
             continue;
         }
         let mut logical = Zeroizing::new(start.to_owned());
-        while is_continued(&logical) {
+        let mut latest = start;
+        while is_continued(latest) {
             logical.pop();
             let Some((next, _)) = lines.next() else { break };
-            append(&mut logical, next.trim_start_matches(SPACE));
+            latest = next.trim_start_matches(SPACE);
+            append(&mut logical, latest);
         }
         // Nothing but a backslash and empty lines.
         if logical.is_empty() && lines.clone().next().is_some() {
@@ -53,7 +55,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Property>, Problem> {
 
 const SPACE: [char; 3] = [' ', '\t', '\x0c'];
 
-/// An odd number of backslashes at the end.
+/// Whether a line ends in an odd number of backslashes. The lines before it need no second look: a continued line
+/// leaves an even number.
 fn is_continued(line: &str) -> bool {
     (line.len() - line.trim_end_matches('\\').len()) % 2 == 1
 }
@@ -131,6 +134,17 @@ mod tests {
                 Err(_) => assert!(row["error"].is_string(), "{row}"),
             }
         }
+    }
+
+    /// Reading it takes milliseconds. Looking at the whole value once per line took minutes.
+    #[test]
+    fn a_long_continued_line_is_read_in_linear_time() {
+        let lines = 200_000;
+        let text = format!("a=x{}y", "\\\\\\\n".repeat(lines));
+        let began = std::time::Instant::now();
+        let properties = parse(text.as_bytes()).unwrap();
+        assert_eq!(properties[0].1.len(), lines + 2);
+        assert!(began.elapsed() < std::time::Duration::from_secs(10));
     }
 
     #[test]

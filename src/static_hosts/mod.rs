@@ -4,6 +4,7 @@ mod probes;
 
 use std::collections::HashSet;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,8 +16,12 @@ use self::probes::Probes;
 use crate::config::{StaticConfig, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log;
+use crate::text::{Quote, is_unsafe};
 use crate::view::{self, ClusterView, Member, MemberFilter};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
+
+/// Lines of a hosts file that are warned of one by one.
+const MAX_WARNINGS: usize = 100;
 
 /// The members named by a hosts file, read once. All of them count as live, unless their ports are probed.
 pub struct StaticHosts {
@@ -35,8 +40,9 @@ enum Status {
 }
 
 impl StaticHosts {
-    /// Reads the hosts file: a host on each line, taken as it is without the space around it. Empty lines and lines
-    /// that start with `#` are skipped, repeated hosts are listed once. Starts the probes, if there are to be any: then
+    /// Reads the hosts file: a host on each line, taken as it is without the space around it. Empty lines, lines that
+    /// start with `#` and a byte order mark are skipped, repeated hosts are listed once. A line that cannot be a host is
+    /// listed too, as Alluxio's class lists it, with a warning. Starts the probes, if there are to be any: then
     /// it must be called within a Tokio runtime.
     ///
     /// # Errors
@@ -57,12 +63,32 @@ impl StaticHosts {
             })?;
         let mut seen = HashSet::new();
         let mut workers = Vec::new();
-        for host in hosts(&text) {
-            if seen.insert(host) {
+        let mut warnings = 0_usize;
+        for (host, line) in hosts(&text) {
+            let is_new = seen.insert(host);
+            if is_new {
                 workers.push(Arc::new(worker(host, config)));
-            } else {
-                log::warn!("Duplicate node hostname {host} found in {path}");
             }
+            if is_new && is_host(host) {
+                continue;
+            }
+            warnings += 1;
+            if warnings > MAX_WARNINGS {
+                continue;
+            }
+            match is_new {
+                true => log::warn!(
+                    "{path}, line {line}: \"{}\" cannot be a host name or an IP address. A line holds one host and no \
+                     port, comment or comma.",
+                    Quote(host)
+                ),
+                false => log::warn!("Duplicate node hostname {} found in {path}", Quote(host)),
+            }
+        }
+        if let Some(more) = warnings.checked_sub(MAX_WARNINGS)
+            && more > 0
+        {
+            log::warn!("{path}: {more} more lines are duplicate or cannot be hosts.");
         }
         Ok(match config.probe_interval {
             None => StaticHosts {
@@ -158,11 +184,21 @@ fn all_live(workers: Vec<Arc<Worker>>) -> ClusterView {
     }
 }
 
-/// The hosts of a file. `\r` alone also ends a line.
-fn hosts(text: &str) -> impl Iterator<Item = &str> {
-    text.split(['\n', '\r'])
+/// Returns the hosts of a file with the numbers of their lines. `\r` alone also ends a line.
+fn hosts(text: &str) -> impl Iterator<Item = (&str, usize)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.split('\n')
+        .flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
         .map(|line| line.trim_matches(|c| c <= ' '))
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .zip(1..)
+        .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// Whether clients could connect to a host of this name: an IP address, or a text without what separates hosts, ports
+/// and comments.
+fn is_host(host: &str) -> bool {
+    let is_foreign = |c: char| c.is_whitespace() || is_unsafe(c) || "/:@[],;#".contains(c);
+    host.parse::<IpAddr>().is_ok() || !host.contains(is_foreign)
 }
 
 fn worker(host: &str, config: &StaticConfig) -> Worker {
@@ -252,6 +288,27 @@ mod tests {
                 .all(|m| m.state == WorkerState::Live)
         );
         assert!(view.is_live(&WorkerIdentity::of_static_host("worker1")));
+    }
+
+    #[test]
+    fn lines_that_cannot_be_hosts_are_known() {
+        let text = "\u{feff}h1\r\n\r# x\nh2 # x\rh3:1\r\n::1";
+        let found: Vec<_> = hosts(text).collect();
+        assert_eq!(found, [("h1", 1), ("h2 # x", 4), ("h3:1", 5), ("::1", 6)]);
+        for good in ["h1", "::1", "127.0.0.1", "w\u{f6}rker", "my_host.x"] {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in [
+            "h2 # x",
+            "h3:1",
+            "a,b",
+            "a b",
+            "[::1]",
+            "http://h",
+            "\u{200b}h",
+        ] {
+            assert!(!is_host(bad), "{bad}");
+        }
     }
 
     #[test]

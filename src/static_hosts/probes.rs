@@ -1,8 +1,10 @@
 //! Which workers of a hosts file accept connections: TCP probes of their RPC ports.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::aside;
+use crate::error::Error;
 use crate::jitter::jittered;
 use crate::log;
 use crate::view::{ClusterView, Member};
@@ -30,9 +33,23 @@ const ADDRESSES_OF_A_HOST: u32 = 16;
 /// A view has all workers, so changes that follow each other closely share one.
 const PAUSE_BETWEEN_VIEWS: Duration = Duration::from_millis(20);
 
-/// Lookups of the whole process that are under way at once. Each holds a thread for as long as the name service lets it,
-/// and etcd's names and files need such threads too: the runtime of the doors has 16.
+/// How long the first view waits for workers that have not been tried.
+const FIRST_VIEW: Duration = LOOKUP_TIMEOUT.saturating_add(PROBE_TIMEOUT);
+/// A lookup that takes longer is slow.
+const SLOW_LOOKUP: Duration = Duration::from_millis(250);
+
+/// Lookups of the whole process that are under way at once. Each holds a thread for as long as the name service takes.
+/// Slow lookups have permits of their own, so that names without an answer do not hold up the others.
 static LOOKUPS: Semaphore = Semaphore::const_new(8);
+static SLOW_LOOKUPS: Semaphore = Semaphore::const_new(56);
+
+/// Asks the name service for the addresses of a host. Blocks.
+type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
+fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = (host, port).to_socket_addrs()?;
+    Ok(found.take(ADDRESSES_OF_A_HOST as usize).collect())
+}
 
 /// Probes every worker again and again; ends when dropped.
 pub(super) struct Probes {
@@ -45,10 +62,13 @@ struct Shared {
     results: Mutex<Vec<Health>>,
     /// A worker was probed for the first time, became live or lost.
     changed: Notify,
-    /// For hosts that wait for the name service, apart from those that are connected to.
-    lookups: Semaphore,
     connections: Semaphore,
-    /// `None` before each worker has been probed once.
+    /// For hosts that did not answer the last time, so that they do not hold up the others.
+    silent_connections: Semaphore,
+    resolve: Resolve,
+    /// When the first view stops waiting for workers that have not been tried.
+    first_view: Instant,
+    /// `None` before the first view.
     view: watch::Sender<Option<Arc<ClusterView>>>,
 }
 
@@ -56,17 +76,30 @@ struct Shared {
 struct Addresses {
     /// The last ones that are known.
     known: Vec<SocketAddr>,
-    /// What asks the name service. It cannot be stopped, and so is asked nothing else before it has answered.
-    lookup: JoinSet<io::Result<Vec<SocketAddr>>>,
-    /// Until when that is waited for.
-    until: Instant,
+    /// The lookup under way. It cannot be stopped, and no other one starts before it has ended.
+    lookup: JoinSet<Lookup>,
+    /// When the lookup under way got its thread.
+    asked: Arc<OnceLock<Instant>>,
+    /// The last lookup was slow.
+    slow: bool,
+    /// The host did not answer the last probe.
+    silent: bool,
+}
+
+enum Lookup {
+    Answer(io::Result<Vec<SocketAddr>>),
+    /// There is no thread for it.
+    NotAsked(Error),
 }
 
 /// What the probes of a worker say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Health {
+    /// It has not been tried.
     Unknown,
-    Live { failures: u32 },
+    Live {
+        failures: u32,
+    },
     Lost,
 }
 
@@ -97,7 +130,11 @@ impl Health {
 impl Probes {
     /// Must be called within a Tokio runtime.
     pub(super) fn start(workers: Vec<Arc<Worker>>, interval: Duration) -> Self {
-        let shared = Arc::new(Shared::new(workers));
+        Self::start_with(workers, interval, ask_system)
+    }
+
+    fn start_with(workers: Vec<Arc<Worker>>, interval: Duration, resolve: Resolve) -> Self {
+        let shared = Arc::new(Shared::new(workers, resolve));
         let mut tasks: JoinSet<()> = (0..shared.workers.len())
             .map(|place| shared.clone().probe(place, interval))
             .collect();
@@ -117,12 +154,14 @@ impl Probes {
 }
 
 impl Shared {
-    fn new(workers: Vec<Arc<Worker>>) -> Self {
+    fn new(workers: Vec<Arc<Worker>>, resolve: Resolve) -> Self {
         Shared {
             results: Mutex::new(vec![Health::Unknown; workers.len()]),
             changed: Notify::new(),
-            lookups: Semaphore::new(PROBES_AT_ONCE as usize),
             connections: Semaphore::new(PROBES_AT_ONCE as usize),
+            silent_connections: Semaphore::new(PROBES_AT_ONCE as usize),
+            resolve,
+            first_view: Instant::now() + FIRST_VIEW,
             view: watch::Sender::new(None),
             workers,
         }
@@ -135,51 +174,78 @@ impl Shared {
         let mut addresses = Addresses::unknown();
         loop {
             let began = Instant::now();
-            self.look_up(host, port, &mut addresses).await;
-            let accepted = self.accepts(host, &addresses.known).await;
-            let pause = self.note(place, accepted).pause(interval);
+            let pause = match self.look_up(host, port, &mut addresses).await {
+                true => {
+                    let accepted = self.accepts(host, &mut addresses).await;
+                    self.note(place, accepted).pause(interval)
+                }
+                false => interval,
+            };
             tokio::time::sleep_until(began + jittered(pause)).await;
         }
     }
 
-    /// Asks where the host is now, unless it is still being asked.
-    async fn look_up(&self, host: &str, port: u16, addresses: &mut Addresses) {
+    /// Asks where the host is now, unless it is still being asked. Returns whether the host can be tried: an address is
+    /// known, or the name service has had its time.
+    async fn look_up(&self, host: &str, port: u16, addresses: &mut Addresses) -> bool {
         if let Ok(ip) = host.parse::<IpAddr>() {
             addresses.known = vec![(ip, port).into()];
-            return;
+            return true;
         }
-        let _permit = if addresses.lookup.is_empty() {
-            let permit = self.lookups.acquire().await;
-            addresses.start_lookup(host, port);
-            permit.ok()
-        } else {
-            None
-        };
-        match timeout_at(addresses.until, addresses.lookup.join_next()).await {
-            Ok(Some(Ok(Ok(found)))) => addresses.known = found,
-            Ok(Some(Ok(Err(error)))) => {
-                log::debug!("The address of {host} cannot be looked up: {error}");
+        if addresses.lookup.is_empty() {
+            addresses.start_lookup(host, port, self.resolve);
+        }
+        // A lookup that waits for a thread has not begun to use up its time.
+        let asked = addresses.asked.get().copied();
+        let until = asked.unwrap_or_else(Instant::now) + LOOKUP_TIMEOUT;
+        match timeout_at(until, addresses.lookup.join_next()).await {
+            Ok(Some(Ok(Lookup::Answer(answer)))) => {
+                let asked = addresses.asked.get();
+                addresses.slow = asked.is_some_and(|asked| asked.elapsed() > SLOW_LOOKUP);
+                match answer {
+                    Ok(found) => addresses.known = found,
+                    Err(error) => {
+                        log::debug!("The address of {host} cannot be looked up: {error}");
+                    }
+                }
+                return true;
+            }
+            Ok(Some(Ok(Lookup::NotAsked(error)))) => {
+                log::debug!("The address of {host} is not looked up: {error}");
             }
             Ok(Some(Err(error))) => log::warn!("The lookup of {host} ended early: {error}"),
             Ok(None) => {}
-            Err(_) => log::debug!("The address of {host} is not found within {LOOKUP_TIMEOUT:?}"),
+            Err(_) if addresses.asked.get().is_some() => {
+                addresses.slow = true;
+                log::debug!("The address of {host} is not found within {LOOKUP_TIMEOUT:?}");
+                return true;
+            }
+            Err(_) => log::debug!("The lookup of {host} waits for others"),
         }
+        !addresses.known.is_empty()
     }
 
-    async fn accepts(&self, host: &str, addresses: &[SocketAddr]) -> bool {
-        let sockets = u32::try_from(addresses.len()).unwrap_or(PROBES_AT_ONCE);
-        let Ok(_permits) = self.connections.acquire_many(sockets).await else {
+    async fn accepts(&self, host: &str, addresses: &mut Addresses) -> bool {
+        let permits = match addresses.silent {
+            true => &self.silent_connections,
+            false => &self.connections,
+        };
+        let known = &addresses.known;
+        let sockets = u32::try_from(known.len()).unwrap_or(PROBES_AT_ONCE);
+        let Ok(_permits) = permits.acquire_many(sockets).await else {
             return false;
         };
-        match timeout(PROBE_TIMEOUT, connect(addresses)).await {
+        let connected = timeout(PROBE_TIMEOUT, connect(known)).await;
+        addresses.silent = connected.is_err();
+        match connected {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                log::debug!("{host} {addresses:?} does not accept a connection: {error}");
+                log::debug!("{host} {known:?} does not accept a connection: {error}");
                 false
             }
             Err(_) => {
                 log::debug!(
-                    "{host} {addresses:?} does not accept a connection within {PROBE_TIMEOUT:?}"
+                    "{host} {known:?} does not accept a connection within {PROBE_TIMEOUT:?}"
                 );
                 false
             }
@@ -199,16 +265,21 @@ impl Shared {
 
     async fn publish_changes(self: Arc<Self>) {
         loop {
-            self.changed.notified().await;
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep_until(self.first_view), if self.view.borrow().is_none() => {}
+            }
             self.publish();
             tokio::time::sleep(PAUSE_BETWEEN_VIEWS).await;
         }
     }
 
-    /// Makes a view of the results, if it says anything new.
+    /// Makes a view of the results, if it says anything new. A worker that has not been tried is not lost: it counts as
+    /// live, as all do without probes.
     fn publish(&self) {
         let results = self.results.lock().clone();
-        if results.contains(&Health::Unknown) {
+        let waits = self.view.borrow().is_none() && Instant::now() < self.first_view;
+        if waits && results.contains(&Health::Unknown) {
             return;
         }
         let all: Vec<Member> = self
@@ -217,9 +288,9 @@ impl Shared {
             .zip(results)
             .map(|(worker, health)| Member {
                 worker: worker.clone(),
-                state: match health.is_live() {
-                    true => WorkerState::Live,
-                    false => WorkerState::Lost,
+                state: match health {
+                    Health::Unknown | Health::Live { .. } => WorkerState::Live,
+                    Health::Lost => WorkerState::Lost,
                 },
             })
             .collect();
@@ -243,22 +314,45 @@ impl Addresses {
         Addresses {
             known: Vec::new(),
             lookup: JoinSet::new(),
-            until: Instant::now(),
+            asked: Arc::default(),
+            slow: false,
+            silent: false,
         }
     }
 
-    fn start_lookup(&mut self, host: &str, port: u16) {
+    fn start_lookup(&mut self, host: &str, port: u16, resolve: Resolve) {
         let host = host.to_owned();
-        self.until = Instant::now() + LOOKUP_TIMEOUT;
+        let slow = self.slow;
+        self.asked = Arc::default();
+        let asked = self.asked.clone();
         self.lookup.spawn(async move {
-            let permit = LOOKUPS.acquire().await.map_err(io::Error::other)?;
+            let permits = if slow { &SLOW_LOOKUPS } else { &LOOKUPS };
+            // The thread holds the permit: it goes on when nobody waits for it any more.
+            let permit = Arc::new(Mutex::new(permits.acquire().await.ok()));
+            let held = Arc::downgrade(&permit);
+            let _ = asked.set(Instant::now());
             let lookup = aside::start("looking up a name", move || {
                 let _permit = permit;
-                let found = (host.as_str(), port).to_socket_addrs()?;
-                Ok(found.take(ADDRESSES_OF_A_HOST as usize).collect())
+                resolve(&host, port)
             });
-            let found = lookup.map_err(io::Error::other)?.end().await;
-            found.map_err(io::Error::other)?
+            let answer = match lookup {
+                Ok(lookup) => lookup.end(),
+                Err(error) => return Lookup::NotAsked(error),
+            };
+            let make_room = async {
+                if !slow {
+                    tokio::time::sleep(SLOW_LOOKUP).await;
+                    let permit = SLOW_LOOKUPS.acquire().await.ok();
+                    if let Some(held) = held.upgrade() {
+                        *held.lock() = permit;
+                    }
+                }
+                pending::<Infallible>().await
+            };
+            tokio::select! {
+                answer = answer => Lookup::Answer(answer.map_err(io::Error::other).flatten()),
+                never = make_room => match never {},
+            }
         });
     }
 }
@@ -324,10 +418,77 @@ mod tests {
         }
         let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = good.local_addr().unwrap();
-        let shared = Shared::new(Vec::new());
-        assert!(!shared.accepts("h", &[silent]).await);
-        assert!(shared.accepts("h", &[silent, good]).await);
-        assert!(!shared.accepts("h", &[]).await);
+        let shared = Shared::new(Vec::new(), ask_system);
+        let mut addresses = Addresses::unknown();
+        for (known, accepted) in [
+            (vec![silent], false),
+            (vec![silent, good], true),
+            (vec![], false),
+        ] {
+            addresses.known = known;
+            assert_eq!(shared.accepts("h", &mut addresses).await, accepted);
+        }
+    }
+
+    /// Names whose lookup does not end for as long as the lock is held.
+    static NAME_SERVICE: std::sync::RwLock<()> = std::sync::RwLock::new(());
+
+    fn answer_good_names(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match host.strip_prefix("good-") {
+            Some(address) => ask_system(address, port),
+            None => {
+                drop(NAME_SERVICE.read());
+                Err(io::Error::other("dead"))
+            }
+        }
+    }
+
+    #[tokio::test]
+    #[expect(
+        clippy::await_holding_lock,
+        reason = "the name service hangs meanwhile"
+    )]
+    async fn names_without_an_answer_hold_up_no_good_host() {
+        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = good.local_addr().unwrap().port();
+        let (before, after) = (0..10, 40..50);
+        let worker = |place| {
+            let host = match before.contains(&place) || after.contains(&place) {
+                true => "good-127.0.0.1".to_owned(),
+                false => format!("dead-{place}"),
+            };
+            Arc::new(Worker {
+                identity: WorkerIdentity::V0(place),
+                address: WorkerNetAddress {
+                    rpc_port: port.into(),
+                    ..WorkerNetAddress::new(host)
+                },
+            })
+        };
+        let workers: Vec<_> = (0..50).map(worker).collect();
+        let hanging = NAME_SERVICE.write().unwrap();
+        let began = Instant::now();
+        let interval = Duration::from_secs(10);
+        let probes = Probes::start_with(workers, interval, answer_good_names);
+        let is_live = |place: i64| probes.shared.results.lock()[place as usize].is_live();
+        while !(before.clone().all(is_live) && after.clone().all(is_live)) {
+            assert!(began.elapsed() < interval, "good hosts wait for dead ones");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Whatever is not known yet: no good host is lost in the first view.
+        let mut views = probes.view();
+        let first = views
+            .wait_for(Option::is_some)
+            .await
+            .unwrap()
+            .clone()
+            .unwrap();
+        assert_eq!(first.members(MemberFilter::All).len(), 50);
+        assert!(first.members(MemberFilter::Live).len() >= 20);
+        for place in before.chain(after) {
+            assert!(first.is_live(&WorkerIdentity::V0(place)), "{place}");
+        }
+        drop(hanging);
     }
 
     #[tokio::test(start_paused = true)]
@@ -338,7 +499,7 @@ mod tests {
                 address: WorkerNetAddress::new(host),
             })
         });
-        let shared = Arc::new(Shared::new(workers.to_vec()));
+        let shared = Arc::new(Shared::new(workers.to_vec(), ask_system));
         let mut view = shared.view.subscribe();
         let publisher = tokio::spawn(shared.clone().publish_changes());
         shared.note(0, true);

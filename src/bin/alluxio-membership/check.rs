@@ -393,6 +393,14 @@ fn records(findings: &mut Findings, view: Result<std::sync::Arc<ClusterView>>) -
             format!("left out: {}", record.reason),
         );
     }
+    let more = view.skipped_count() - view.skipped().len();
+    if more > 0 {
+        findings.add(
+            Verdict::Look,
+            "records",
+            format!("{more} more records are left out"),
+        );
+    }
     for member in view.members(MemberFilter::Live) {
         let identity = &member.worker.identity;
         if view.find(identity).is_none() {

@@ -1,8 +1,10 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use alluxio_membership::config::{Properties, names};
+use alluxio_membership::text::is_unsafe;
 use alluxio_membership::worker::WorkerIdentity;
 use clap::{Args, Parser, Subcommand};
 
@@ -46,9 +48,13 @@ pub struct ConfigOptions {
     #[arg(short, long, value_name = "FILE", global = true, value_hint = clap::ValueHint::FilePath)]
     pub conf: Option<PathBuf>,
     /// Set a property; may be repeated
+    ///
+    /// Space around the key and the value belongs to neither, as in a file.
     #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = property, global = true)]
     pub properties: Vec<(String, String)>,
     /// How long one operation may take, such as 500ms or 5s
+    ///
+    /// Without this option "nodes" and "remove" end as soon as every endpoint of etcd has failed at once for 2 s.
     #[arg(long, value_name = "TIME", value_parser = timeout, global = true)]
     pub timeout: Option<String>,
     /// Say more on standard error; twice: much more
@@ -183,18 +189,22 @@ pub struct CheckOptions {
 
 fn property(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.to_owned(), value.to_owned())),
+        // As in a file: space around a name and a value belongs to neither.
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        }
         _ => Err("expected KEY=VALUE".to_owned()),
     }
 }
 
-/// Read as the property that it sets.
+/// Reads a duration as the property that it sets. A number without a unit would be milliseconds there, which a person
+/// who types it hardly means.
 fn timeout(text: &str) -> Result<String, String> {
     let mut properties = Properties::new();
     properties.set(names::OPERATION_TIMEOUT, text);
     match properties.positive_duration(names::OPERATION_TIMEOUT) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("expected a whole number and ms, s, min or h".to_owned()),
+        Ok(_) if text.contains(|c: char| c.is_ascii_alphabetic()) => Ok(text.to_owned()),
+        _ => Err("expected a whole number and ms, s, min or h, such as 5s".to_owned()),
     }
 }
 
@@ -202,18 +212,45 @@ fn identity(text: &str) -> Result<WorkerIdentity, String> {
     WorkerIdentity::parse(text.trim()).map_err(|error| error.to_string())
 }
 
-/// Whoever lists the workers could not reach one without a host.
+/// Reads a host that clients can connect to.
 fn host(text: &str) -> Result<String, String> {
-    match text.trim() {
-        "" => Err("expected a host name or an IP address".to_owned()),
-        host => Ok(host.to_owned()),
+    let host = text.trim();
+    let is_foreign = |c: char| c.is_whitespace() || is_unsafe(c) || "/:@[],#".contains(c);
+    if host.parse::<IpAddr>().is_ok() || (!host.is_empty() && !host.contains(is_foreign)) {
+        return Ok(host.to_owned());
     }
+    let mut expected = "expected a host name or an IP address".to_owned();
+    if host.contains([':', '[']) {
+        expected += " alone; --rpc-port takes the port";
+    }
+    Err(expected)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn hosts_are_hosts_only() {
+        for good in [
+            "h",
+            " host-1.x ",
+            "127.0.0.1",
+            "::1",
+            "fe80::1",
+            "w\u{f6}rker",
+            "my_host",
+        ] {
+            assert_eq!(host(good).unwrap(), good.trim());
+        }
+        for bad in ["h:29999", "[::1]:29999", "[::1]", "127.0.0.1:1"] {
+            assert!(host(bad).unwrap_err().contains("--rpc-port"), "{bad}");
+        }
+        for bad in ["", " ", "a b", "http//h", "h\u{202e}", "a,b", "h#c"] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

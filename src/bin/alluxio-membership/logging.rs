@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use alluxio_membership::text::Safe;
+use log::LevelFilter::{self, Warn};
 
 use crate::cli::{self, Cli, Command};
 use crate::output;
@@ -35,15 +36,18 @@ pub fn start(cli: &Cli) -> io::Result<Logging> {
         _ => false,
     };
     let level = match (cli.config.verbose, lasts) {
-        (0, false) => log::LevelFilter::Error,
-        (0, true) => log::LevelFilter::Warn,
-        (1, _) => log::LevelFilter::Info,
-        (_, _) => log::LevelFilter::Debug,
+        (0, false) => LevelFilter::Error,
+        (0, true) => Warn,
+        (1, _) => LevelFilter::Info,
+        (_, _) => LevelFilter::Debug,
     };
     let logging = Logging::start()?;
     let queue = Queue(logging.messages.clone());
     env_logger::Builder::new()
         .filter_module("alluxio_membership", level)
+        // A mistake in the configuration matters to every command.
+        .filter_module("alluxio_membership::config", level.max(Warn))
+        .filter_module("alluxio_membership::static_hosts", level.max(Warn))
         .target(env_logger::Target::Pipe(Box::new(queue)))
         .format(move |line, record| {
             let level = record.level().as_str().to_ascii_lowercase();
@@ -81,7 +85,7 @@ impl Logging {
 
     /// Writes what waits, unless its reader stalls. Nothing is said from here on.
     pub fn end(self) {
-        log::set_max_level(log::LevelFilter::Off);
+        log::set_max_level(LevelFilter::Off);
         if self.messages.try_send(Message::End).is_ok() {
             let _ = self.ended.recv_timeout(PATIENCE);
         }

@@ -15,15 +15,19 @@ mod signals;
 mod systemd;
 mod watch;
 
-use std::path::PathBuf;
+use std::future::pending;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use alluxio_membership::config::{Config, Properties, names};
+use alluxio_membership::config::{Backend, Config, Properties, names};
 use alluxio_membership::error::{Error, ErrorKind, Result};
-use alluxio_membership::etcd::Clusters;
+use alluxio_membership::etcd::{Clusters, EndpointHealth};
 use alluxio_membership::membership::Membership;
 use clap::{CommandFactory, Parser};
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 use cli::{Cli, Command, ConfigOptions};
 use logging::Logging;
@@ -70,10 +74,20 @@ async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
             on_cluster(config, async |context| watch::run(context, &options).await).await
         }
         Command::Nodes(options) => {
-            on_cluster(config, async |context| nodes::run(context, &options).await).await
+            let patient = config.timeout.is_some();
+            on_cluster(config, async |context| {
+                let listing = nodes::run(context, &options);
+                unless_refused(context, patient, listing).await
+            })
+            .await
         }
         Command::Remove(options) => {
-            on_cluster(config, async |context| remove::run(context, &options).await).await
+            let patient = config.timeout.is_some();
+            on_cluster(config, async |context| {
+                let removal = remove::run(context, &options);
+                unless_refused(context, patient, removal).await
+            })
+            .await
         }
         Command::Join(options) => {
             on_cluster(config, async |context| join::run(context, &options).await).await
@@ -112,6 +126,42 @@ async fn on_cluster(
     result.map_err(|stop| context.explained(stop))
 }
 
+/// When a command may find that every endpoint fails at once. Later on, endpoints that stay silent have failed twice too.
+const REFUSED: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_millis(3500);
+
+/// Runs a command, and ends it early if every endpoint keeps failing at once: a person waits for the answer. An
+/// endpoint that stays silent has its time. Someone who names a timeout (`patient`) means it.
+async fn unless_refused<T>(
+    context: &Context,
+    patient: bool,
+    command: impl Future<Output = std::result::Result<T, Stop>>,
+) -> std::result::Result<T, Stop> {
+    let began = Instant::now();
+    let refused = async {
+        let mut looks =
+            tokio::time::interval_at(began + *REFUSED.start(), Duration::from_millis(100));
+        loop {
+            looks.tick().await;
+            if !REFUSED.contains(&began.elapsed()) {
+                return pending().await;
+            }
+            let endpoints = context.membership.status().map(|status| status.endpoints);
+            let endpoints = endpoints.unwrap_or_default();
+            let fails = |it: &EndpointHealth| !it.healthy && it.answered == 0 && it.failed > 1;
+            if !endpoints.is_empty() && endpoints.iter().all(fails) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        result = command => result,
+        () = refused, if !patient => {
+            let text = format!("every endpoint of {} fails at once", names::ETCD_ENDPOINTS);
+            Err(Failure::new(Outcome::Unavailable, text).into())
+        }
+    }
+}
+
 /// What every command but a few works on.
 struct Context {
     config: Config,
@@ -122,8 +172,7 @@ impl Context {
     fn open(options: ConfigOptions) -> std::result::Result<Context, Stop> {
         let mut properties = Properties::new();
         for (name, value) in &options.properties {
-            // As Alluxio does with the properties of a JVM's command line.
-            properties.set(name, value.trim());
+            properties.set(name, value);
         }
         if let Some(timeout) = &options.timeout {
             properties.set(names::OPERATION_TIMEOUT, timeout);
@@ -133,6 +182,9 @@ impl Context {
             let set_by_options = properties;
             properties = Properties::from_site_file(&file)?;
             properties.merge(set_by_options);
+            if options.conf.is_some() {
+                look_beside(&file, &mut properties);
+            }
         }
         let context = Config::from_properties(&properties).and_then(|config| {
             Ok(Context {
@@ -156,6 +208,14 @@ impl Context {
 }
 
 impl Context {
+    /// Whether the state of a worker is known. Nothing tells the workers of a hosts file apart that are not probed.
+    fn knows_states(&self) -> bool {
+        match &self.config.backend {
+            Backend::Static(config) => config.probe_interval.is_some(),
+            Backend::Etcd(_) => true,
+        }
+    }
+
     /// Where etcd does not answer: what is wrong with each endpoint, and what to do.
     fn explained(&self, stop: Stop) -> Stop {
         let Stop::Failed(mut failure) = stop else {
@@ -176,6 +236,20 @@ impl Context {
             ));
         }
         failure.into()
+    }
+}
+
+/// Makes the folder of a configuration file Alluxio's configuration folder, if a hosts file is there and no property
+/// names another folder: Alluxio finds both files in one folder.
+fn look_beside(file: &Path, properties: &mut Properties) {
+    let Ok(file) = std::path::absolute(file) else {
+        return;
+    };
+    if let Some(folder) = file.parent().and_then(Path::to_str)
+        && properties.get(names::CONF_DIR).is_none()
+        && Path::new(folder).join("workers").exists()
+    {
+        properties.set(names::CONF_DIR, folder);
     }
 }
 

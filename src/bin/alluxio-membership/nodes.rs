@@ -7,6 +7,7 @@ use alluxio_membership::etcd::LeaseTime;
 use alluxio_membership::text::Safe;
 use alluxio_membership::view::{ClusterView, Member, MemberFilter};
 use alluxio_membership::worker::{WorkerIdentity, WorkerState};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
 
 use crate::Context;
@@ -28,18 +29,22 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
         true => Some(membership.leases().await?.into_iter().collect()),
         false => None,
     };
+    let known = context.knows_states();
     if options.json {
-        print_json(&view, filter, leases.as_ref())?;
+        output::print_json(&Listing {
+            view: &view,
+            filter,
+            leases: leases.as_ref(),
+            known,
+        })?;
         return Ok(Outcome::Done);
     }
     if let Some(leases) = &leases {
         print_wide(context, &view, filter, leases)?;
-    } else if filter == MemberFilter::All {
-        output::print_table(&membership.show_all_members().await?)?;
     } else {
-        output::print_table(&view.table_of(filter))?;
+        output::print(output::table(view.members(filter), known))?;
     }
-    let skipped = view.skipped().len();
+    let skipped = view.skipped_count();
     if skipped > 0 {
         output::complain(format_args!(
             "{skipped} {} left out, see {} check",
@@ -50,34 +55,54 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
     Ok(Outcome::Done)
 }
 
-fn print_json(
-    view: &ClusterView,
+/// The JSON object of a view. A worker becomes JSON when it is written, so that a long list needs little memory.
+struct Listing<'a> {
+    view: &'a ClusterView,
     filter: MemberFilter,
-    leases: Option<&Leases>,
-) -> Result<(), Stop> {
-    let members = view.members(filter);
-    let worker = |member: &Member| {
-        let mut worker = output::member_json(member);
-        if let Some(leases) = leases {
-            let lease = lease_of(member, leases).flatten();
-            worker["lease"] = json!(lease.map(|lease| json!({
-                "leftSeconds": lease.left.as_secs(),
-                "grantedSeconds": lease.granted.as_secs(),
-            })));
-        }
-        worker
-    };
-    let skipped: Vec<_> = view
-        .skipped()
-        .iter()
-        .map(|record| json!({"key": record.key, "reason": record.reason}))
-        .collect();
-    output::print_json(&json!({
-        "revision": view.revision(),
-        "ageMs": u64::try_from(view.age().as_millis()).unwrap_or(u64::MAX),
-        "workers": members.iter().map(worker).collect::<Vec<_>>(),
-        "leftOut": skipped,
-    }))
+    leases: Option<&'a Leases>,
+    known: bool,
+}
+
+impl Serialize for Listing<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let age = u64::try_from(self.view.age().as_millis()).unwrap_or(u64::MAX);
+        let mut object = serializer.serialize_map(None)?;
+        object.serialize_entry("revision", &self.view.revision())?;
+        object.serialize_entry("ageMs", &age)?;
+        object.serialize_entry("workers", &Workers(self))?;
+        object.serialize_entry("leftOut", &LeftOut(self.view))?;
+        object.serialize_entry("leftOutCount", &self.view.skipped_count())?;
+        object.end()
+    }
+}
+
+struct Workers<'a>(&'a Listing<'a>);
+
+impl Serialize for Workers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let listing = self.0;
+        serializer.collect_seq(listing.view.members(listing.filter).iter().map(|member| {
+            let mut worker = output::member_json(member, listing.known);
+            if let Some(leases) = listing.leases {
+                let lease = lease_of(member, leases).flatten();
+                worker["lease"] = json!(lease.map(|lease| json!({
+                    "leftSeconds": lease.left.as_secs(),
+                    "grantedSeconds": lease.granted.as_secs(),
+                })));
+            }
+            worker
+        }))
+    }
+}
+
+struct LeftOut<'a>(&'a ClusterView);
+
+impl Serialize for LeftOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let skipped = self.0.skipped().iter();
+        serializer
+            .collect_seq(skipped.map(|record| json!({"key": record.key, "reason": record.reason})))
+    }
 }
 
 fn print_wide(
@@ -103,7 +128,7 @@ fn print_wide(
     rows.extend(
         view.members(filter)
             .iter()
-            .map(|member| wide_row(member, lease_of(member, leases))),
+            .map(|member| wide_row(member, lease_of(member, leases), context.knows_states())),
     );
     let mut text = output::aligned(&rows);
     let live = view.members(MemberFilter::Live).len();
@@ -125,7 +150,7 @@ fn lease_of(member: &Member, leases: &Leases) -> Option<Option<LeaseTime>> {
     }
 }
 
-fn wide_row(member: &Member, lease: Option<Option<LeaseTime>>) -> Vec<String> {
+fn wide_row(member: &Member, lease: Option<Option<LeaseTime>>, known: bool) -> Vec<String> {
     let address = &member.worker.address;
     let port = |port: i32| match port {
         0 => "-".to_owned(),
@@ -143,7 +168,7 @@ fn wide_row(member: &Member, lease: Option<Option<LeaseTime>>) -> Vec<String> {
     vec![
         member.worker.identity.to_string(),
         output::address(member),
-        output::status(member.state),
+        output::status(member, known),
         lease,
         port(address.data_port),
         port(address.netty_data_port),

@@ -1,7 +1,7 @@
 //! What is printed where, and what the program ends with.
 
 use std::fmt::{self, Display};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::time::SystemTime;
 
 use alluxio_membership::error::{Error, ErrorKind};
@@ -11,6 +11,8 @@ use alluxio_membership::worker::WorkerState;
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
 use serde_json::{Value, json};
 
 use crate::aside::aside;
@@ -138,9 +140,15 @@ impl From<Failure> for Stop {
 /// Writes to standard output, at once.
 pub fn print(bytes: impl AsRef<[u8]>) -> Result<(), Stop> {
     let mut stdout = io::stdout().lock();
-    let written = stdout
-        .write_all(bytes.as_ref())
-        .and_then(|()| stdout.flush());
+    written(
+        stdout
+            .write_all(bytes.as_ref())
+            .and_then(|()| stdout.flush()),
+    )
+}
+
+/// What a write to standard output means for the command.
+fn written(written: io::Result<()>) -> Result<(), Stop> {
     written.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Stop::NobodyReads,
         _ => Failure::new(Outcome::Failed, format!("standard output: {error}")).into(),
@@ -159,56 +167,72 @@ pub async fn print_aside(text: String) -> Result<(), Stop> {
 }
 
 /// Prints a JSON value in a line of its own.
-pub fn print_json(value: &Value) -> Result<(), Stop> {
-    print(format!("{}\n", json_text(value)))
+pub fn print_json(value: &impl Serialize) -> Result<(), Stop> {
+    let stdout = BufWriter::new(io::stdout().lock());
+    written(write_json(stdout, value))
 }
 
-/// A JSON value as text. Texts are whole, but what could act on a terminal is escaped as JSON escapes it.
-pub fn json_text(value: &Value) -> String {
-    let text = value.to_string();
-    if !text.contains(is_unsafe) {
-        return text;
-    }
-    // Outside of strings JSON has no such character, and serde_json escapes those below U+0020 itself.
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match is_unsafe(c) {
-            true => {
-                let units = c.encode_utf16(&mut [0; 2]).to_vec();
-                escaped.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+/// Writes a JSON value while it is made: a list need not be in memory as JSON.
+fn write_json(mut out: impl Write, value: &impl Serialize) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(&mut out, SafeJson))?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// Writes texts whole, but escapes what could act on a terminal as JSON escapes it.
+struct SafeJson;
+
+impl Formatter for SafeJson {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + Write,
+    {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+            writer.write_all(&rest.as_bytes()[..at])?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
             }
-            false => escaped.push(c),
+            rest = &rest[at + c.len_utf8()..];
         }
+        writer.write_all(rest.as_bytes())
     }
-    escaped
 }
 
-/// Prints Alluxio's own table: as it is to programs, and in colours to terminals.
-pub fn print_table(table: &str) -> Result<(), Stop> {
-    if !io::stdout().is_terminal() {
-        return print(table);
+/// Returns a JSON value in a line of its own.
+pub fn json_line(value: &Value) -> String {
+    let mut line = Vec::new();
+    // Memory takes everything.
+    let _ = write_json(&mut line, value);
+    String::from_utf8_lossy(&line).into_owned()
+}
+
+/// Returns the table of "alluxio info nodes": separated by tabs, and in colours on terminals.
+pub fn table(members: &[Member], known: bool) -> String {
+    let mut text = String::from("WorkerId\tAddress\tStatus\n");
+    for member in members {
+        let (id, address) = (member.worker.identity, address(member));
+        text.push_str(&format!("{id}\t{address}\t{}\n", status(member, known)));
     }
-    let mut text = String::new();
-    for line in table.lines() {
-        let shown = [WorkerState::Live, WorkerState::Lost]
-            .into_iter()
-            .find_map(|state| Some((line.strip_suffix(state.status())?, state)))
-            .filter(|(rest, _)| rest.ends_with('\t'));
-        match shown {
-            Some((rest, state)) => text.push_str(&format!("{rest}{}\n", status(state))),
-            None => text.push_str(&format!("{line}\n")),
-        }
+    text
+}
+
+/// A worker's status. `known`: the list says which workers are live.
+pub fn status_word(member: &Member, known: bool) -> &'static str {
+    match known {
+        true => member.state.status(),
+        false => "N/A",
     }
-    print(text)
 }
 
 /// A worker's status, in its colour.
-pub fn status(state: WorkerState) -> String {
-    let colour = match state {
-        WorkerState::Live => AnsiColor::Green,
-        WorkerState::Lost => AnsiColor::Red,
-    };
-    in_colour(state.status(), colour)
+pub fn status(member: &Member, known: bool) -> String {
+    let word = status_word(member, known);
+    match (known, member.state) {
+        (false, _) => word.to_owned(),
+        (true, WorkerState::Live) => in_colour(word, AnsiColor::Green),
+        (true, WorkerState::Lost) => in_colour(word, AnsiColor::Red),
+    }
 }
 
 /// A word for standard output: in a colour if that is a terminal that shows colours, and if they are wanted.
@@ -263,11 +287,11 @@ pub fn change_name(kind: ChangeKind) -> &'static str {
 }
 
 /// A worker in JSON.
-pub fn member_json(member: &Member) -> Value {
+pub fn member_json(member: &Member, known: bool) -> Value {
     let address = &member.worker.address;
     json!({
         "id": member.worker.identity.to_string(),
-        "status": member.state.status(),
+        "status": status_word(member, known),
         "host": address.host,
         "containerHost": address.container_host,
         "rpcPort": address.rpc_port,
@@ -317,8 +341,9 @@ mod tests {
     #[test]
     fn json_is_whole_and_safe() {
         let value = json!({"host": "a\tb\u{1b}\u{9b}\u{202e}\u{e0041}ü"});
-        let text = json_text(&value);
-        assert_eq!(text, r#"{"host":"a\tb\u001b\u009b\u202e\udb40\udc41ü"}"#);
+        let text = json_line(&value);
+        let escaped = r#"{"host":"a\tb\u001b\u009b\u202e\udb40\udc41ü"}"#;
+        assert_eq!(text, format!("{escaped}\n"));
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 

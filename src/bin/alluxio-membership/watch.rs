@@ -16,7 +16,7 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
     let watching = async {
         let mut view = membership.view().await?;
         let present = view.changes_since(&ClusterView::default());
-        output::print_aside(lines(&present, &view, Some("present"), options)).await?;
+        output::print_aside(lines(context, &present, &view, Some("present"), options)).await?;
         loop {
             let newer = membership
                 .wait_for_change(view.version(), Duration::MAX)
@@ -24,7 +24,7 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
             if let Some(newer) = newer {
                 // A reader that is slow gets the changes of the meantime at once.
                 let changes = newer.changes_since(&view);
-                output::print_aside(lines(&changes, &newer, None, options)).await?;
+                output::print_aside(lines(context, &changes, &newer, None, options)).await?;
                 view = newer;
             }
         }
@@ -37,28 +37,29 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
 }
 
 fn lines(
+    context: &Context,
     changes: &[Change],
     view: &ClusterView,
     what: Option<&str>,
     options: &NodesOptions,
 ) -> String {
     let now = output::now();
+    let known = context.knows_states();
     let mut text = String::new();
     for Change { kind, member } in changes {
         let what = what.unwrap_or_else(|| output::change_name(*kind));
         text.push_str(&if options.json {
-            let worker = output::member_json(member);
+            let worker = output::member_json(member, known);
             let revision = view.revision();
-            output::json_text(
+            output::json_line(
                 &json!({"time": now, "change": what, "revision": revision, "worker": worker}),
             )
         } else {
             let identity = member.worker.identity;
             let address = output::address(member);
-            let status = output::status(member.state);
-            format!("{now}\t{what}\t{identity}\t{address}\t{status}")
+            let status = output::status(member, known);
+            format!("{now}\t{what}\t{identity}\t{address}\t{status}\n")
         });
-        text.push('\n');
     }
     text
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::record;
-use crate::view::{ClusterView, Member, SkippedRecord};
+use crate::view::{ClusterView, MAX_SKIPPED, Member, SkippedRecord};
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
 
 /// One of the two key ranges.
@@ -387,6 +387,8 @@ impl Tables {
                 (all, failed)
             }
         };
+        let skipped_more = skipped.len().saturating_sub(MAX_SKIPPED);
+        skipped.truncate(MAX_SKIPPED);
         ClusterView {
             version,
             revision,
@@ -394,6 +396,7 @@ impl Tables {
             live,
             failed,
             skipped,
+            skipped_more,
             ..ClusterView::default()
         }
     }

@@ -466,6 +466,36 @@ async fn stored_texts_forge_nothing() {
     assert_eq!(json["leftOut"][0]["key"], key);
 }
 
+/// Broken records are quoted in short, and counted beyond a hundred.
+#[tokio::test]
+async fn many_large_broken_records_stay_small() {
+    let etcd = Etcd::start(EtcdVersion::V3_4).await;
+    let broken = format!(
+        "{{WorkerNetAddress:{{RpcPort:'{}'}}}}",
+        "\u{1b}".repeat(20_000)
+    );
+    for record in 0..105 {
+        let key = format!("/DHT/c/AUTHORIZED/worker-{record}");
+        etcd.put(&key, broken.as_bytes()).await;
+    }
+    let endpoint = etcd.endpoint();
+    let (status, output, error) = run(on_etcd(&endpoint).args(["nodes", "--json"]));
+    assert_eq!((status, error.as_str()), (Some(0), ""));
+    let json: Value = serde_json::from_str(&output).expect("JSON");
+    assert_eq!(json["leftOut"].as_array().map(Vec::len), Some(100));
+    assert_eq!(json["leftOutCount"], 105);
+    assert!(output.len() < 50_000, "{}", output.len());
+    let (_, _, error) = run(on_etcd(&endpoint).args(["nodes"]));
+    assert!(error.contains("105 records were left out"), "{error}");
+    let (_, output, error) = run(on_etcd(&endpoint).args(["check", "-v"]));
+    assert!(output.contains("5 more records are left out"), "{output}");
+    assert!(
+        output.len() + error.len() < 100_000,
+        "{}",
+        output.len() + error.len()
+    );
+}
+
 /// Runs the tool on a terminal of its own and types this.
 fn on_terminal(command: &Command, input: &str) -> (Option<i32>, String) {
     line_on_terminal(&line_of(command), input)

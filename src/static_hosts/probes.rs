@@ -431,13 +431,13 @@ mod tests {
     }
 
     /// Names whose lookup does not end for as long as the lock is held.
-    static NAME_SERVICE: std::sync::RwLock<()> = std::sync::RwLock::new(());
+    static NAME_SERVICE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
     fn answer_good_names(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         match host.strip_prefix("good-") {
             Some(address) => ask_system(address, port),
             None => {
-                drop(NAME_SERVICE.read());
+                drop(NAME_SERVICE.lock());
                 Err(io::Error::other("dead"))
             }
         }
@@ -466,7 +466,7 @@ mod tests {
             })
         };
         let workers: Vec<_> = (0..50).map(worker).collect();
-        let hanging = NAME_SERVICE.write().unwrap();
+        let hanging = NAME_SERVICE.lock().unwrap();
         let began = Instant::now();
         let interval = Duration::from_secs(10);
         let probes = Probes::start_with(workers, interval, answer_good_names);

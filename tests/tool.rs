@@ -1375,7 +1375,8 @@ fn unknown_properties_are_warned_of() {
     assert_eq!(error.lines().count(), 2, "{error}");
 }
 
-/// A person waits for two seconds, not for the whole operation timeout of a minute, where nothing listens.
+/// A person waits for two seconds, not for the whole operation timeout of a minute, where nothing
+/// listens.
 #[test]
 fn endpoints_that_refuse_are_reported_early() {
     let ports = common::free_ports(2);

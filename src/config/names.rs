@@ -230,8 +230,8 @@ pub fn find(name: &str) -> Option<&'static Property> {
         .find(|property| property.name == name || property.alias == Some(name))
 }
 
-/// The names that only a property of the membership begins with. Every property of Alluxio 308 to 313 that begins so is
-/// one of [`PROPERTIES`]; `names_and_defaults_are_alluxios` compares them.
+/// The names that only a property of the membership begins with. Every property of Alluxio 308 to
+/// 313 that begins so is one of [`PROPERTIES`]; `names_and_defaults_are_alluxios` compares them.
 const PREFIXES: [&str; 4] = [
     "alluxio.etcd",
     "alluxio.cluster",

@@ -123,7 +123,8 @@ impl Properties {
         }
     }
 
-    /// Warns about names that look like properties of this library but are unknown, which would have no effect.
+    /// Warns about names that look like properties of this library but are unknown, which would
+    /// have no effect.
     pub(super) fn warn_about_unknown_names(&self) {
         let mut unknown = self.values.keys().filter(|name| names::is_unknown(name));
         for name in unknown.by_ref().take(MAX_UNKNOWN_NAMES) {

@@ -55,8 +55,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Property>, Problem> {
 
 const SPACE: [char; 3] = [' ', '\t', '\x0c'];
 
-/// Whether a line ends in an odd number of backslashes. The lines before it need no second look: a continued line
-/// leaves an even number.
+/// Whether a line ends in an odd number of backslashes. The lines before it need no second look: a
+/// continued line leaves an even number.
 fn is_continued(line: &str) -> bool {
     (line.len() - line.trim_end_matches('\\').len()) % 2 == 1
 }

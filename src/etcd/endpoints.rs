@@ -17,6 +17,7 @@ use super::tls::Tls;
 use crate::config::EtcdConfig;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::log;
+use crate::text::Safe;
 
 /// How long one endpoint may take to answer a small request before another one is asked.
 pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -355,7 +356,7 @@ impl Endpoint {
             failed: health.failed,
             last_error: quarantined
                 .or(health.last_error.as_deref())
-                .map(str::to_owned),
+                .map(|error| Safe(error).to_string()),
         }
     }
 

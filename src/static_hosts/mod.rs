@@ -40,10 +40,11 @@ enum Status {
 }
 
 impl StaticHosts {
-    /// Reads the hosts file: a host on each line, taken as it is without the space around it. Empty lines, lines that
-    /// start with `#` and a byte order mark are skipped, repeated hosts are listed once. A line that cannot be a host is
-    /// listed too, as Alluxio's class lists it, with a warning. Starts the probes, if there are to be any: then
-    /// it must be called within a Tokio runtime.
+    /// Reads the hosts file: a host on each line, taken as it is without the space around it. Empty
+    /// lines, lines that start with `#` and a byte order mark are skipped, repeated hosts are
+    /// listed once. A line that cannot be a host is listed too, as Alluxio's class lists it, with a
+    /// warning. Starts the probes, if there are to be any: then it must be called within a Tokio
+    /// runtime.
     ///
     /// # Errors
     ///
@@ -78,8 +79,8 @@ impl StaticHosts {
             }
             match is_new {
                 true => log::warn!(
-                    "{path}, line {line}: \"{}\" cannot be a host name or an IP address. A line holds one host and no \
-                     port, comment or comma.",
+                    "{path}, line {line}: \"{}\" cannot be a host name or an IP address. A line \
+                     holds one host and no port, comment or comma.",
                     Quote(host)
                 ),
                 false => log::warn!("Duplicate node hostname {} found in {path}", Quote(host)),
@@ -194,8 +195,8 @@ fn hosts(text: &str) -> impl Iterator<Item = (&str, usize)> {
         .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// Whether clients could connect to a host of this name: an IP address, or a text without what separates hosts, ports
-/// and comments.
+/// Whether clients could connect to a host of this name: an IP address, or a text without what
+/// separates hosts, ports and comments.
 fn is_host(host: &str) -> bool {
     let is_foreign = |c: char| c.is_whitespace() || is_unsafe(c) || "/:@[],;#".contains(c);
     host.parse::<IpAddr>().is_ok() || !host.contains(is_foreign)

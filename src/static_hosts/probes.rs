@@ -38,8 +38,9 @@ const FIRST_VIEW: Duration = LOOKUP_TIMEOUT.saturating_add(PROBE_TIMEOUT);
 /// A lookup that takes longer is slow.
 const SLOW_LOOKUP: Duration = Duration::from_millis(250);
 
-/// Lookups of the whole process that are under way at once. Each holds a thread for as long as the name service takes.
-/// Slow lookups have permits of their own, so that names without an answer do not hold up the others.
+/// Lookups of the whole process that are under way at once. Each holds a thread for as long as the
+/// name service takes. Slow lookups have permits of their own, so that names without an answer do
+/// not hold up the others.
 static LOOKUPS: Semaphore = Semaphore::const_new(8);
 static SLOW_LOOKUPS: Semaphore = Semaphore::const_new(56);
 
@@ -185,8 +186,8 @@ impl Shared {
         }
     }
 
-    /// Asks where the host is now, unless it is still being asked. Returns whether the host can be tried: an address is
-    /// known, or the name service has had its time.
+    /// Asks where the host is now, unless it is still being asked. Returns whether the host can be
+    /// tried: an address is known, or the name service has had its time.
     async fn look_up(&self, host: &str, port: u16, addresses: &mut Addresses) -> bool {
         if let Ok(ip) = host.parse::<IpAddr>() {
             addresses.known = vec![(ip, port).into()];
@@ -274,8 +275,8 @@ impl Shared {
         }
     }
 
-    /// Makes a view of the results, if it says anything new. A worker that has not been tried is not lost: it counts as
-    /// live, as all do without probes.
+    /// Makes a view of the results, if it says anything new. A worker that has not been tried is
+    /// not lost: it counts as live, as all do without probes.
     fn publish(&self) {
         let results = self.results.lock().clone();
         let waits = self.view.borrow().is_none() && Instant::now() < self.first_view;

@@ -54,7 +54,8 @@ pub struct ConfigOptions {
     pub properties: Vec<(String, String)>,
     /// How long one operation may take, such as 500ms or 5s
     ///
-    /// Without this option "nodes" and "remove" end as soon as every endpoint of etcd has failed at once for 2 s.
+    /// Without this option "nodes" and "remove" end as soon as every endpoint of etcd has failed at
+    /// once for 2 s.
     #[arg(long, value_name = "TIME", value_parser = timeout, global = true)]
     pub timeout: Option<String>,
     /// Say more on standard error; twice: much more
@@ -197,8 +198,8 @@ fn property(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads a duration as the property that it sets. A number without a unit would be milliseconds there, which a person
-/// who types it hardly means.
+/// Reads a duration as the property that it sets. A number without a unit would be milliseconds
+/// there, which a person who types it hardly means.
 fn timeout(text: &str) -> Result<String, String> {
     let mut properties = Properties::new();
     properties.set(names::OPERATION_TIMEOUT, text);

@@ -126,11 +126,13 @@ async fn on_cluster(
     result.map_err(|stop| context.explained(stop))
 }
 
-/// When a command may find that every endpoint fails at once. Later on, endpoints that stay silent have failed twice too.
+/// When a command may find that every endpoint fails at once. Later on, endpoints that stay silent
+/// have failed twice too.
 const REFUSED: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_millis(3500);
 
-/// Runs a command, and ends it early if every endpoint keeps failing at once: a person waits for the answer. An
-/// endpoint that stays silent has its time. Someone who names a timeout (`patient`) means it.
+/// Runs a command, and ends it early if every endpoint keeps failing at once: a person waits for
+/// the answer. An endpoint that stays silent has its time. Someone who names a timeout (`patient`)
+/// means it.
 async fn unless_refused<T>(
     context: &Context,
     patient: bool,
@@ -208,7 +210,8 @@ impl Context {
 }
 
 impl Context {
-    /// Whether the state of a worker is known. Nothing tells the workers of a hosts file apart that are not probed.
+    /// Whether the state of a worker is known. Nothing tells the workers of a hosts file apart that
+    /// are not probed.
     fn knows_states(&self) -> bool {
         match &self.config.backend {
             Backend::Static(config) => config.probe_interval.is_some(),
@@ -239,8 +242,8 @@ impl Context {
     }
 }
 
-/// Makes the folder of a configuration file Alluxio's configuration folder, if a hosts file is there and no property
-/// names another folder: Alluxio finds both files in one folder.
+/// Makes the folder of a configuration file Alluxio's configuration folder, if a hosts file is
+/// there and no property names another folder: Alluxio finds both files in one folder.
 fn look_beside(file: &Path, properties: &mut Properties) {
     let Ok(file) = std::path::absolute(file) else {
         return;

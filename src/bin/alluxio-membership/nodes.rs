@@ -55,7 +55,8 @@ pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, S
     Ok(Outcome::Done)
 }
 
-/// The JSON object of a view. A worker becomes JSON when it is written, so that a long list needs little memory.
+/// The JSON object of a view. A worker becomes JSON when it is written, so that a long list needs
+/// little memory.
 struct Listing<'a> {
     view: &'a ClusterView,
     filter: MemberFilter,

@@ -251,7 +251,7 @@ impl Feed {
 
     fn change_json(&self, change: &Change, view: &ClusterView, now: SystemTime) -> Value {
         let Change { kind, member } = change;
-        let mut worker = output::member_json(member);
+        let mut worker = output::member_json(member, true);
         worker["since"] = json!(time(now));
         json!({
             "time": time(now),
@@ -315,7 +315,7 @@ impl Shown {
         };
         let encode = || {
             let workers = self.view.members(filter).iter().map(|member| {
-                let mut worker = output::member_json(member);
+                let mut worker = output::member_json(member, true);
                 let since = self.since.get(&member.worker.identity);
                 worker["since"] = json!(since.map(|since| time(*since)));
                 worker

@@ -3,7 +3,7 @@
 // Some of it is still unused: the roster and the registration are being moved to this clock.
 #![allow(dead_code)]
 
-use std::ops::{Add, Sub};
+use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
 /// How long a timer may run before the clock is read again: Tokio's timers stand still during a suspension.
@@ -43,6 +43,12 @@ impl Add<Duration> for BootTime {
 
     fn add(self, duration: Duration) -> BootTime {
         BootTime(self.0.saturating_add(duration))
+    }
+}
+
+impl AddAssign<Duration> for BootTime {
+    fn add_assign(&mut self, duration: Duration) {
+        *self = *self + duration;
     }
 }
 

@@ -1,23 +1,20 @@
 //! What callers do: join a cluster, list it, leave it.
 
-use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::aside;
 use crate::config::{Backend, Config, EtcdConfig, ReadMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
     Cluster, Clusters, EndpointHealth, HostLiveness, Inspection, Join, LeaseTime, ManagerId,
-    RegistrationState, RegistrationStatus, ViewCounters, side_by_side,
+    RegistrationState, RegistrationStatus, ViewCounters,
 };
-use crate::log;
 use crate::static_hosts::StaticHosts;
 use crate::view::ClusterView;
 use crate::worker::{Worker, WorkerIdentity};
@@ -37,8 +34,7 @@ pub struct Membership {
 struct Inner {
     members: Members,
     leave_on_shutdown: bool,
-    closed: AtomicBool,
-    closing: Notify,
+    closed: CancellationToken,
 }
 
 enum Members {
@@ -55,10 +51,6 @@ struct EtcdMembers {
     id: ManagerId,
     config: EtcdConfig,
     cluster: Arc<Cluster>,
-    /// The workers this manager joined.
-    joined: Arc<Mutex<HashSet<WorkerIdentity>>>,
-    /// Where to leave when this is dropped without being closed.
-    runtime: tokio::runtime::Handle,
 }
 
 /// What a join may be told beside the worker.
@@ -100,20 +92,21 @@ impl Membership {
                     operation_timeout: config.operation_timeout,
                 })
             }
-            Backend::Etcd(config) => Members::Etcd(Box::new(EtcdMembers {
-                id: rand::random(),
-                config: config.clone(),
-                cluster: clusters.get(config)?,
-                joined: Arc::default(),
-                runtime: current_runtime()?,
-            })),
+            Backend::Etcd(config) => {
+                // For the roster and the registrations.
+                current_runtime()?;
+                Members::Etcd(Box::new(EtcdMembers {
+                    id: rand::random(),
+                    config: config.clone(),
+                    cluster: clusters.get(config)?,
+                }))
+            }
         };
         Ok(Membership {
             inner: Arc::new(Inner {
                 members,
                 leave_on_shutdown: config.leave_on_shutdown,
-                closed: AtomicBool::new(false),
-                closing: Notify::new(),
+                closed: CancellationToken::new(),
             }),
         })
     }
@@ -121,7 +114,7 @@ impl Membership {
     /// The same for threads that must not wait for a file system: reads the files on another one, and fails if that takes
     /// longer than the operation timeout.
     pub(crate) async fn open_aside(config: Config, clusters: Arc<Clusters>) -> Result<Membership> {
-        let files = config.files();
+        let files = shown(&config);
         if files.is_empty() {
             return Membership::open(&config, &clusters);
         }
@@ -155,25 +148,17 @@ impl Membership {
         match self.members()? {
             Members::Static(_) => Ok(()),
             Members::Etcd(etcd) => {
-                // Before the join: a manager that is closed meanwhile ends what the join has begun.
-                etcd.joined.lock().insert(worker.identity);
                 let join = Join {
                     manager: etcd.id,
+                    closed: &self.inner.closed,
+                    leaves_on_shutdown: self.inner.leave_on_shutdown,
                     worker,
                     overwrite: options.k8s_deployment.unwrap_or(etcd.config.k8s_deployment),
                     ttl: etcd.config.lease_ttl,
                     host: options.host.clone(),
                 };
-                let join = etcd.cluster.join(join, etcd.deadline());
-                self.unless_closed(join).await?;
-                // Again: a leave at the same time may have found nothing to leave yet.
-                etcd.joined.lock().insert(worker.identity);
-                if let Err(closed) = self.members() {
-                    // And so may a close.
-                    self.let_go(etcd).await?;
-                    return Err(closed);
-                }
-                Ok(())
+                self.unless_closed(etcd.cluster.join(join, etcd.deadline()))
+                    .await
             }
         }
     }
@@ -326,10 +311,7 @@ impl Membership {
     pub async fn stop_heartbeat(&self, identity: &WorkerIdentity) -> Result<()> {
         match self.members()? {
             Members::Static(_) => Ok(()),
-            Members::Etcd(etcd) => {
-                etcd.joined.lock().remove(identity);
-                etcd.cluster.stop_heartbeat(identity, etcd.deadline()).await
-            }
+            Members::Etcd(etcd) => etcd.cluster.stop_heartbeat(identity, etcd.deadline()).await,
         }
     }
 
@@ -349,7 +331,7 @@ impl Membership {
     pub async fn leave(&self) -> Result<()> {
         match self.members()? {
             Members::Static(_) => Ok(()),
-            Members::Etcd(etcd) => etcd.leave_all().await,
+            Members::Etcd(etcd) => etcd.cluster.leave(etcd.id, etcd.deadline()).await,
         }
     }
 
@@ -361,12 +343,14 @@ impl Membership {
     /// Closes the manager: every later call fails with kind `Closed`, and closing again does nothing. Leaves too, unless
     /// `alluxio.membership.native.leave.on.shutdown` is false: then the registrations it made go on until the process
     /// ends, as with Alluxio's own class. An error says that a lease could not be revoked; the manager is closed all the
-    /// same. The cluster is followed on until the last clone is dropped, and for a while after that.
+    /// same. The library follows the cluster until the last clone is dropped, and for 30 s after that: a manager that is
+    /// opened again meanwhile lists at once.
     pub async fn close(&self) -> Result<()> {
-        if self.inner.closed.swap(true, Ordering::AcqRel) {
+        if self.inner.closed.is_cancelled() {
             return Ok(());
         }
-        self.inner.closing.notify_waiters();
+        // First: a join that looks later is refused, and one under way has its owner in the cluster.
+        self.inner.closed.cancel();
         match &self.inner.members {
             Members::Static(fixed) => {
                 fixed.hosts.stop();
@@ -374,21 +358,13 @@ impl Membership {
             }
             Members::Etcd(etcd) => {
                 etcd.cluster.clone().linger();
-                self.let_go(etcd).await
+                if self.inner.leave_on_shutdown {
+                    return etcd.cluster.leave(etcd.id, etcd.deadline()).await;
+                }
+                etcd.cluster.keep_until_exit(etcd.id);
+                Ok(())
             }
         }
-    }
-
-    /// What becomes of the workers that a closed manager has joined.
-    async fn let_go(&self, etcd: &EtcdMembers) -> Result<()> {
-        if self.inner.leave_on_shutdown {
-            return etcd.leave_all().await;
-        }
-        if !std::mem::take(&mut *etcd.joined.lock()).is_empty() {
-            // The registrations end with the runtime, and so must the cluster.
-            etcd.cluster.clone().keep();
-        }
-        Ok(())
     }
 
     /// Ends a call early when the manager is closed meanwhile. Boxed, since calls are large and threads' stacks may be
@@ -398,20 +374,13 @@ impl Membership {
         call: impl Future<Output = Result<T>> + Send + 'a,
     ) -> Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>> {
         Box::pin(async move {
-            let closing = self.inner.closing.notified();
-            // A close before `notified` was called is seen here, a later one there.
-            self.members()?;
-            tokio::select! {
-                // First, so that no call begins anything after the close.
-                biased;
-                () = closing => Err(closed()),
-                result = call => result,
-            }
+            let call = self.inner.closed.run_until_cancelled(call);
+            call.await.unwrap_or_else(|| Err(closed()))
         })
     }
 
     fn members(&self) -> Result<&Members> {
-        if self.inner.closed.load(Ordering::Acquire) {
+        if self.inner.closed.is_cancelled() {
             Err(closed())
         } else {
             Ok(&self.inner.members)
@@ -430,42 +399,29 @@ impl EtcdMembers {
     fn deadline(&self) -> Instant {
         Instant::now() + self.config.operation_timeout
     }
+}
 
-    async fn leave_all(&self) -> Result<()> {
-        side_by_side(self.leaves()).await
-    }
-
-    /// One for each worker that this manager joined. Who was not left, because the caller went away, is left later.
-    fn leaves(
-        &self,
-    ) -> impl Iterator<Item = impl Future<Output = Result<()>> + Send + use<>> + use<> {
-        let joined: Vec<WorkerIdentity> = self.joined.lock().iter().copied().collect();
-        let (id, deadline) = (self.id, self.deadline());
-        let (cluster, still_joined) = (self.cluster.clone(), self.joined.clone());
-        joined.into_iter().map(move |identity| {
-            let (cluster, still_joined) = (cluster.clone(), still_joined.clone());
-            async move {
-                let left = cluster.leave(id, &identity, deadline).await;
-                still_joined.lock().remove(&identity);
-                left
-            }
-        })
+impl Drop for Inner {
+    /// Not closed: the registrations end all the same, in the background.
+    fn drop(&mut self) {
+        if let Members::Etcd(etcd) = &self.members
+            && !self.closed.is_cancelled()
+        {
+            etcd.cluster.abandon(etcd.id, etcd.deadline());
+        }
     }
 }
 
-/// Not closed: the registrations end all the same, in the background.
-impl Drop for EtcdMembers {
-    fn drop(&mut self) {
-        let leaves = self.leaves();
-        if self.joined.lock().is_empty() {
-            return;
-        }
-        self.runtime.spawn(async move {
-            if let Err(error) = side_by_side(leaves).await {
-                log::warn!("{error}");
-            }
-        });
+/// What opening reads, in words.
+fn shown(config: &Config) -> Vec<String> {
+    let files = config.files();
+    let mut shown: Vec<String> = files.iter().map(|it| it.display().to_string()).collect();
+    if let Backend::Etcd(config) = &config.backend
+        && config.tls.as_ref().is_some_and(|tls| tls.ca_file.is_none())
+    {
+        shown.insert(0, "the authorities that this system trusts".into());
     }
+    shown
 }
 
 fn current_runtime() -> Result<tokio::runtime::Handle> {

@@ -92,6 +92,8 @@ async fn a_worker_joins_is_listed_and_leaves(version: EtcdVersion) {
     assert_eq!(live.value(), ring.value());
     assert_eq!(ring.lease(), 0);
     assert_ne!(live.lease(), 0);
+    // One transaction: no reader saw one without the other.
+    assert_eq!(live.mod_revision(), ring.mod_revision());
     assert_eq!(etcd.keys("/").await.len(), 4);
 
     eventually("both are live", LONG, || async {

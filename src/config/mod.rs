@@ -174,18 +174,13 @@ impl Config {
     }
 
     /// What a manager reads when it is opened.
-    pub(crate) fn files(&self) -> Vec<String> {
-        let text = |file: &PathBuf| file.display().to_string();
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         match &self.backend {
-            Backend::Static(config) => vec![text(&config.hosts_file)],
+            Backend::Static(config) => vec![config.hosts_file.clone()],
             Backend::Etcd(config) => config.tls.as_ref().map_or_else(Vec::new, |tls| {
-                let authorities = match &tls.ca_file {
-                    Some(file) => text(file),
-                    None => "the authorities that this system trusts".to_owned(),
-                };
                 let own = tls.client_certificate.iter();
-                let own = own.flat_map(|own| [text(&own.certificate_file), text(&own.key_file)]);
-                std::iter::once(authorities).chain(own).collect()
+                let own = own.flat_map(|own| [own.certificate_file.clone(), own.key_file.clone()]);
+                tls.ca_file.iter().cloned().chain(own).collect()
             }),
         }
     }

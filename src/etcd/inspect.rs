@@ -314,8 +314,9 @@ impl Cluster {
 
     /// Grants a lease as a join would, and revokes it.
     async fn granted_ttl(&self, ttl: Duration, deadline: Instant) -> Result<Duration> {
-        let id = lease::new_id();
-        let granted = lease::grant(&self.endpoints, id, ttl, deadline).await?;
+        let call = Call::new(lease::granting(ttl), deadline);
+        let id = self.lease_ids.next();
+        let granted = lease::grant(&self.endpoints, &call, id, ttl).await?;
         lease::revoke(&self.endpoints, id, deadline).await?;
         Ok(granted)
     }

@@ -17,33 +17,40 @@ mod status;
 mod tls;
 mod transport;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 pub use self::endpoints::EndpointHealth;
 use self::endpoints::Endpoints;
 pub use self::inspect::{FoundCluster, Inspection, LeaseTime, MemberReport, MemberStatus, Reading};
 use self::keys::Keys;
+use self::lease::LeaseIds;
+use self::registration::{BoundedLog, Registrar, Registration, busy, ended};
 pub use self::registration::{HostLiveness, HostPulse, RegistrationState};
-use self::registration::{Leases, OwnLeases, Registrar, Registration, Standing, busy};
 pub use self::roster::ViewCounters;
 use self::roster::{Range, Roster};
 pub use self::tls::{CertificateInfo, TlsSession};
+use crate::boottime::BootTime;
 use crate::config::EtcdConfig;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
 
-/// How long a cluster that no manager uses any more is kept: Alluxio's client closes and reopens its manager on every
+/// How long a cluster is kept after its last manager was closed: Alluxio's client closes and reopens its manager on every
 /// refresh of its configuration.
 const LINGER: Duration = Duration::from_secs(30);
-/// How many registrations are ended side by side.
-const LEAVES_AT_ONCE: usize = 16;
+/// How much later than its deadline the end of a registration may answer.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The clusters whose registrations go on after their managers were closed, until the process ends.
+static KEPT: Mutex<Vec<Arc<Cluster>>> = Mutex::new(Vec::new());
 
 /// The clusters a process is connected to. Managers opened on the same `Clusters` share connections, views and
 /// registrations where their configuration names the same etcd and the same cluster.
@@ -52,6 +59,7 @@ pub struct Clusters {
     etcds: Mutex<HashMap<EtcdKey, Weak<Endpoints>>>,
     clusters: Mutex<HashMap<ClusterKey, Weak<Cluster>>>,
     hasher: RandomState,
+    process_ends: CancellationToken,
 }
 
 /// Tells one way to reach an etcd from another, without keeping passwords.
@@ -70,21 +78,41 @@ struct ClusterKey {
 }
 
 impl Clusters {
-    /// Ends every registration, whichever manager made it.
+    /// The process ends now: ends the registrations, also those whose join is under way, refuses later joins, and keeps
+    /// no cluster without a manager. Registrations of managers with `alluxio.membership.native.leave.on.shutdown=false`
+    /// stay in etcd until their lease ends.
+    ///
+    /// # Errors
+    ///
+    /// A lease could not be revoked before the deadline: the text says how long its worker stays listed.
+    pub(crate) async fn process_ends(&self, deadline: Instant) -> Result<()> {
+        self.end(deadline, |owner| owner.leaves_on_shutdown).await
+    }
+
+    /// The same for every registration.
     pub(crate) async fn leave_all(&self, deadline: Instant) -> Result<()> {
+        self.end(deadline, |_| true).await
+    }
+
+    async fn end(&self, deadline: Instant, leaves: impl Fn(&Owner) -> bool) -> Result<()> {
+        // First: a join that looks later is refused, and the owner of an earlier one is found below.
+        self.process_ends.cancel();
         let clusters: Vec<Arc<Cluster>> = {
             let clusters = self.clusters.lock();
             clusters.values().filter_map(Weak::upgrade).collect()
         };
-        let leaves = clusters.into_iter().flat_map(|cluster| {
-            let joined: Vec<WorkerIdentity> =
-                cluster.registrations.lock().keys().copied().collect();
-            joined.into_iter().map(move |identity| {
-                let cluster = cluster.clone();
-                async move { cluster.stop_heartbeat(&identity, deadline).await }
+        let leaving: Vec<(Arc<Cluster>, Vec<Leaving>)> = clusters
+            .into_iter()
+            .map(|cluster| {
+                let leaving = cluster.start_leaving(None, deadline, &leaves);
+                (cluster, leaving)
             })
-        });
-        side_by_side(leaves).await
+            .collect();
+        let mut result = Ok(());
+        for (cluster, leaving) in leaving {
+            result = result.and(cluster.finish_leaving(leaving, deadline).await);
+        }
+        result
     }
 
     /// Whether a manager or the background still holds a cluster, or its connections.
@@ -118,32 +146,11 @@ impl Clusters {
                 has_ring: !config.service_registry,
                 roster: OnceLock::new(),
                 registrations: Mutex::default(),
+                lease_ids: Arc::new(LeaseIds::new()),
+                process_ends: self.process_ends.clone(),
             })
         })
     }
-}
-
-/// Runs these, some side by side. Returns the first error there was.
-pub(crate) async fn side_by_side<F>(leaves: impl Iterator<Item = F>) -> Result<()>
-where
-    F: Future<Output = Result<()>> + Send + 'static,
-{
-    let mut running = JoinSet::new();
-    let mut result = Ok(());
-    for leave in leaves {
-        if running.len() >= LEAVES_AT_ONCE
-            && let Some(Ok(left)) = running.join_next().await
-        {
-            result = result.and(left);
-        }
-        running.spawn(leave);
-    }
-    while let Some(left) = running.join_next().await {
-        if let Ok(left) = left {
-            result = result.and(left);
-        }
-    }
-    result
 }
 
 /// The live value of this key, or a new one. That is made without the lock, since it may have to read files. Dead ones are
@@ -182,45 +189,64 @@ pub(crate) struct Cluster {
     has_ring: bool,
     /// Started by the first listing.
     roster: OnceLock<Roster>,
-    registrations: Mutex<HashMap<WorkerIdentity, Arc<Slot>>>,
+    /// The workers that this process registers, and for which managers.
+    registrations: Mutex<HashMap<WorkerIdentity, Joined>>,
+    lease_ids: Arc<LeaseIds>,
+    process_ends: CancellationToken,
 }
 
-/// A worker's registration by this process.
-#[derive(Default)]
-struct Slot {
-    /// Locked while one call changes it.
-    kept: tokio::sync::Mutex<Kept>,
-    /// How it stands, without that lock.
-    standing: Mutex<Option<Standing>>,
-    /// Of all its registrations: what an earlier one had begun may end late.
-    leases: Arc<OwnLeases>,
+/// A worker that this process registers.
+struct Joined {
+    registration: Arc<Registration>,
+    /// It is ended when the last one goes.
+    owners: Vec<Owner>,
 }
 
-#[derive(Default)]
-struct Kept {
-    registration: Option<Registration>,
-    /// The managers that joined; the last one to leave ends the registration.
-    joined_by: HashSet<ManagerId>,
+/// A call that joined, or is about to.
+struct Owner {
+    manager: ManagerId,
+    call: u64,
+    has_joined: bool,
+    leaves_on_shutdown: bool,
 }
 
-impl Kept {
-    /// The registration, unless it has ended by itself.
-    fn running(&self) -> Option<&Registration> {
-        self.registration
-            .as_ref()
-            .filter(|registration| !registration.is_over())
-    }
+/// A registration that was asked to end.
+struct Leaving {
+    identity: WorkerIdentity,
+    registration: Arc<Registration>,
+    answer: oneshot::Receiver<Result<i64>>,
 }
 
-/// A registration while a manager joins. Nobody's in the end, because the join failed or its caller went away: it ends.
-struct Joining<'a>(tokio::sync::MutexGuard<'a, Kept>);
+/// A join under way. If it fails, or its caller goes away, it owns nothing any more.
+struct Joining<'a> {
+    cluster: &'a Cluster,
+    identity: WorkerIdentity,
+    call: u64,
+    has_joined: bool,
+}
 
 impl Drop for Joining<'_> {
     fn drop(&mut self) {
-        if self.0.joined_by.is_empty()
-            && let Some(registration) = self.0.running()
-        {
-            registration.abandon();
+        let mut registrations = self.cluster.registrations.lock();
+        let Some(joined) = registrations.get_mut(&self.identity) else {
+            return;
+        };
+        let is_this = |owner: &Owner| owner.call == self.call;
+        let Some(this) = joined.owners.iter().position(is_this) else {
+            return;
+        };
+        if self.has_joined {
+            joined.owners[this].has_joined = true;
+            let manager = joined.owners[this].manager;
+            // One is enough for each manager.
+            joined.owners.retain(|owner| {
+                owner.call == self.call || owner.manager != manager || !owner.has_joined
+            });
+        } else {
+            joined.owners.remove(this);
+            if joined.owners.is_empty() {
+                joined.registration.abandon();
+            }
         }
     }
 }
@@ -228,9 +254,9 @@ impl Drop for Joining<'_> {
 /// A registration of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistrationStatus {
-    /// Whose.
+    /// The worker.
     pub identity: WorkerIdentity,
-    /// Where it stands.
+    /// Where the registration stands.
     pub state: RegistrationState,
     /// The id of its lease; 0 while there is none.
     pub lease: i64,
@@ -246,6 +272,9 @@ pub struct RegistrationStatus {
 /// What a join needs beside the worker.
 pub(crate) struct Join<'a> {
     pub(crate) manager: ManagerId,
+    /// Cancelled when that manager is closed.
+    pub(crate) closed: &'a CancellationToken,
+    pub(crate) leaves_on_shutdown: bool,
     pub(crate) worker: &'a Worker,
     /// Replace a record of this identity under another address, as on Kubernetes.
     pub(crate) overwrite: bool,
@@ -264,135 +293,201 @@ impl Cluster {
         self.roster.get()
     }
 
-    /// Keeps the cluster for a while after its last manager is closed.
+    /// Keeps the cluster for a while after a manager was closed, unless the process ends.
     pub(crate) fn linger(self: Arc<Self>) {
         tokio::spawn(async move {
-            tokio::time::sleep(LINGER).await;
-            drop(self);
-        });
-    }
-
-    /// Keeps the cluster, with its registrations, for as long as the runtime goes on.
-    pub(crate) fn keep(self: Arc<Self>) {
-        tokio::spawn(async move {
-            std::future::pending::<()>().await;
+            let process_ends = self.process_ends.clone();
+            let _ = tokio::time::timeout(LINGER, process_ends.cancelled()).await;
             drop(self);
         });
     }
 
     pub(crate) async fn join(&self, join: Join<'_>, deadline: Instant) -> Result<()> {
-        let Join {
-            manager,
-            worker,
-            overwrite,
-            ttl,
-            host,
-        } = join;
-        let slot = self
-            .registrations
-            .lock()
-            .entry(worker.identity)
-            .or_default()
-            .clone();
-        let kept = timeout_at(deadline, slot.kept.lock());
-        let mut kept = Joining(kept.await.map_err(|_| busy(&worker.identity))?);
+        static CALLS: AtomicU64 = AtomicU64::new(0);
+
+        let identity = join.worker.identity;
+        let mut joining = Joining {
+            cluster: self,
+            identity,
+            call: CALLS.fetch_add(1, Ordering::Relaxed),
+            has_joined: false,
+        };
+        let mut is_owner = false;
         let revisions = loop {
-            let is_new = kept.0.running().is_none();
-            if is_new {
-                kept.0.registration = None;
-            }
-            let registration = kept.0.registration.get_or_insert_with(|| {
-                Registration::start(
-                    Registrar {
-                        endpoints: self.endpoints.clone(),
-                        keys: self.keys.clone(),
-                        identity: worker.identity,
-                        has_ring: self.has_ring,
-                        ttl,
-                        leases: Leases::new(slot.leases.clone()),
-                    },
-                    host.clone(),
-                )
-            });
-            *slot.standing.lock() = Some(registration.standing());
-            match registration.join(worker, overwrite, deadline).await {
-                // It was about to end: an earlier join failed or was given up. That is no answer to this one.
-                Err(error) if !is_new && error.kind() == ErrorKind::Closed => {}
+            let registration = self.own(&join, joining.call, is_owner)?;
+            is_owner = true;
+            match registration
+                .join(join.worker, join.overwrite, deadline)
+                .await
+            {
+                // Another call's failed join ended it, or an earlier leave. That is no answer to this one.
+                Err(error) if error.kind() == ErrorKind::Closed => {
+                    let ended = timeout_at(deadline, registration.ended()).await;
+                    ended.map_err(|_| busy(&identity))?;
+                }
                 joined => break joined?,
             }
         };
-        kept.0.joined_by.insert(manager);
-        drop(kept);
+        joining.has_joined = true;
+        drop(joining);
         if let Some(roster) = self.roster.get() {
             if self.has_ring {
                 roster
-                    .saw(Range::Ring, &worker.identity, revisions.ring, deadline)
+                    .saw(Range::Ring, &identity, revisions.ring, deadline)
                     .await;
             }
             roster
-                .saw(Range::Live, &worker.identity, revisions.live, deadline)
+                .saw(Range::Live, &identity, revisions.live, deadline)
                 .await;
         }
         Ok(())
     }
 
-    /// Ends the registration if no other manager has joined this worker.
-    pub(crate) async fn leave(
-        &self,
-        manager: ManagerId,
-        identity: &WorkerIdentity,
-        deadline: Instant,
-    ) -> Result<()> {
-        self.end(identity, deadline, |kept| {
-            kept.joined_by.remove(&manager);
-            kept.joined_by.is_empty()
-        })
-        .await
+    /// Makes the call an owner of the worker's registration, which is started if there is none. Fails if the manager is
+    /// closed, if the process ends, or if the call was an owner before and its registration was ended on purpose.
+    fn own(&self, join: &Join<'_>, call: u64, was_owner: bool) -> Result<Arc<Registration>> {
+        let identity = join.worker.identity;
+        // Checked under the lock: a leave that begins later finds this owner.
+        let mut registrations = self.registrations.lock();
+        if join.closed.is_cancelled() {
+            return Err(ended());
+        }
+        if self.process_ends.is_cancelled() {
+            return Err(Error::new(
+                ErrorKind::Closed,
+                format!("{identity} cannot join: its process is about to end"),
+            ));
+        }
+        let start = || {
+            let registrar = Registrar {
+                endpoints: self.endpoints.clone(),
+                keys: self.keys.clone(),
+                identity,
+                has_ring: self.has_ring,
+                ttl: join.ttl,
+                lease_ids: self.lease_ids.clone(),
+                log: BoundedLog::default(),
+            };
+            Arc::new(Registration::start(registrar, join.host.clone()))
+        };
+        let joined = registrations.entry(identity).or_insert_with(|| Joined {
+            registration: start(),
+            owners: Vec::new(),
+        });
+        let is_owner = joined.owners.iter().any(|owner| owner.call == call);
+        if was_owner && !is_owner {
+            return Err(ended());
+        }
+        if !is_owner {
+            joined.owners.push(Owner {
+                manager: join.manager,
+                call,
+                has_joined: false,
+                leaves_on_shutdown: join.leaves_on_shutdown,
+            });
+        }
+        if joined.registration.has_ended() {
+            joined.registration = start();
+        }
+        Ok(joined.registration.clone())
     }
 
-    /// Ends the registration, whoever joined.
+    /// Ends the registrations that this manager joined and no other manager shares.
+    pub(crate) async fn leave(&self, manager: ManagerId, deadline: Instant) -> Result<()> {
+        let leaving = self.start_leave(manager, deadline);
+        self.finish_leaving(leaving, deadline).await
+    }
+
+    /// The same without waiting for the end.
+    pub(crate) fn abandon(&self, manager: ManagerId, deadline: Instant) {
+        drop(self.start_leave(manager, deadline));
+    }
+
+    /// Ends the registration of this worker, whichever managers joined.
     pub(crate) async fn stop_heartbeat(
         &self,
         identity: &WorkerIdentity,
         deadline: Instant,
     ) -> Result<()> {
-        self.end(identity, deadline, |kept| {
-            kept.joined_by.clear();
-            true
-        })
-        .await
+        let leaving = self.start_leaving(Some(identity), deadline, |_| true);
+        self.finish_leaving(leaving, deadline).await
     }
 
-    async fn end(
+    fn start_leave(&self, manager: ManagerId, deadline: Instant) -> Vec<Leaving> {
+        self.start_leaving(None, deadline, |owner| owner.manager == manager)
+    }
+
+    /// Asks the registrations to end whose last owner leaves. Once asked, they end whether or not anyone waits for it.
+    fn start_leaving(
         &self,
-        identity: &WorkerIdentity,
+        only: Option<&WorkerIdentity>,
         deadline: Instant,
-        ends: impl FnOnce(&mut Kept) -> bool,
-    ) -> Result<()> {
-        let Some(slot) = self.registrations.lock().get(identity).cloned() else {
-            return Ok(());
-        };
-        let kept = timeout_at(deadline, slot.kept.lock());
-        let mut kept = kept.await.map_err(|_| busy(identity))?;
-        if !ends(&mut kept) {
-            return Ok(());
+        leaves: impl Fn(&Owner) -> bool,
+    ) -> Vec<Leaving> {
+        let mut leaving = Vec::new();
+        for (identity, joined) in self.registrations.lock().iter_mut() {
+            if only.is_some_and(|only| only != identity) {
+                continue;
+            }
+            let had_owners = !joined.owners.is_empty();
+            joined.owners.retain(|owner| !leaves(owner));
+            // Without owners it ends already: who stops one worker waits for that.
+            if joined.owners.is_empty() && (had_owners || only.is_some()) {
+                leaving.push(Leaving {
+                    identity: *identity,
+                    registration: joined.registration.clone(),
+                    answer: joined.registration.leave(deadline),
+                });
+            }
         }
-        let Some(registration) = kept.registration.take() else {
-            return Ok(());
-        };
-        let left = registration.leave(deadline).await;
-        drop(kept);
-        drop(slot);
+        leaving
+    }
+
+    /// Waits for the ends, and until the view shows them. Returns the first error there was.
+    async fn finish_leaving(&self, leaving: Vec<Leaving>, deadline: Instant) -> Result<()> {
+        let mut result = Ok(());
+        for Leaving {
+            identity,
+            registration,
+            answer,
+        } in leaving
+        {
+            let end = async {
+                // Without an answer another call ends it.
+                let left = answer.await.unwrap_or(Ok(0));
+                registration.ended().await;
+                left
+            };
+            let left = timeout_at(deadline + LAST_WORDS, end).await;
+            let left = left.unwrap_or_else(|_| Err(busy(&identity)));
+            if let (Ok(revision), Some(roster)) = (&left, self.roster.get()) {
+                roster
+                    .saw_gone(Range::Live, &identity, *revision, deadline)
+                    .await;
+            }
+            result = result.and(left.map(drop));
+        }
         self.registrations
             .lock()
-            .retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.is_empty());
-        let revision = left?;
-        if let Some(roster) = self.roster.get() {
-            roster
-                .saw_gone(Range::Live, identity, revision, deadline)
-                .await;
+            .retain(|_, joined| !joined.owners.is_empty() || !joined.registration.has_ended());
+        KEPT.lock()
+            .retain(|cluster| !cluster.registrations.lock().is_empty());
+        result
+    }
+
+    /// Lets the registrations of this manager, which is closed, go on until the process ends.
+    pub(crate) fn keep_until_exit(self: &Arc<Self>, manager: ManagerId) {
+        let is_joined = |joined: &Joined| {
+            let mut owners = joined.owners.iter();
+            owners.any(|owner| owner.manager == manager && owner.has_joined)
+        };
+        if !self.registrations.lock().values().any(is_joined) {
+            return;
         }
-        Ok(())
+        let mut kept = KEPT.lock();
+        if !kept.iter().any(|cluster| Arc::ptr_eq(cluster, self)) {
+            kept.push(self.clone());
+        }
     }
 
     /// Takes a lost worker off the ring.
@@ -426,13 +521,12 @@ impl Cluster {
 
     /// Every registration of this process, in the order of the identities.
     pub(crate) fn registrations(&self) -> Vec<RegistrationStatus> {
-        let mut statuses: Vec<RegistrationStatus> = {
-            let slots = self.registrations.lock();
-            let slots = slots.iter();
-            slots
-                .filter_map(|(identity, slot)| slot.status(*identity))
-                .collect()
-        };
+        let registrations = self.registrations.lock();
+        let mut statuses: Vec<RegistrationStatus> = registrations
+            .iter()
+            .filter_map(|(identity, joined)| joined.status(*identity))
+            .collect();
+        drop(registrations);
         statuses.sort_by_key(|status| status.identity);
         statuses
     }
@@ -442,33 +536,24 @@ impl Cluster {
         &self,
         identity: &WorkerIdentity,
     ) -> Option<RegistrationState> {
-        let slots = self.registrations.lock();
-        let standing = slots.get(identity)?.standing.lock();
-        standing.as_ref()?.state()
+        let registrations = self.registrations.lock();
+        let standing = registrations.get(identity)?.registration.standing()?;
+        Some(standing.state)
     }
 }
 
-impl Slot {
+impl Joined {
     fn status(&self, identity: WorkerIdentity) -> Option<RegistrationStatus> {
-        let standing = self.standing.lock();
-        let standing = standing.as_ref()?;
-        let state = standing.state()?;
-        let lease = standing.lease();
-        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        let standing = self.registration.standing()?;
+        let left = |at: BootTime| at - BootTime::now();
         Some(RegistrationStatus {
             identity,
-            state,
-            lease: lease.id,
-            lease_left: lease.ends_at.map_or(Duration::ZERO, left),
-            leases: lease.count,
-            displaced_by: lease.displaced_by,
+            state: standing.state,
+            lease: standing.lease,
+            lease_left: standing.lease_ends_at.map_or(Duration::ZERO, left),
+            leases: standing.leases,
+            displaced_by: standing.displaced_by,
         })
-    }
-
-    /// A locked one is in use.
-    fn is_empty(&self) -> bool {
-        let kept = self.kept.try_lock();
-        kept.is_ok_and(|kept| kept.running().is_none())
     }
 }
 
@@ -494,5 +579,42 @@ mod tests {
         let again = cluster("http://b:1,http://a:1,http://b:1");
         assert!(Arc::ptr_eq(&cluster_of_both, &again));
         assert!(!Arc::ptr_eq(&cluster_of_both, &cluster("http://a:1")));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_process_ends_a_join_under_way_and_refuses_later_ones() {
+        use crate::membership::{JoinOptions, Membership};
+        use crate::worker::WorkerNetAddress;
+
+        let mut properties = Properties::new();
+        properties.set("alluxio.worker.membership.manager.type", "ETCD");
+        // Nobody answers there.
+        properties.set("alluxio.etcd.endpoints", "http://127.0.0.1:1");
+        let config = Config::from_properties(&properties).unwrap();
+        let clusters = Clusters::default();
+        let membership = Membership::open(&config, &clusters).unwrap();
+        let worker = Worker {
+            identity: WorkerIdentity::V0(1),
+            address: WorkerNetAddress::new("host"),
+        };
+        let (joining, joined) = (membership.clone(), worker.clone());
+        let joining =
+            tokio::spawn(async move { joining.join(&joined, &JoinOptions::default()).await });
+        while membership.status().unwrap().registrations.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let began = Instant::now();
+        let deadline = began + Duration::from_millis(400);
+        let left = clusters.process_ends(deadline).await;
+        assert!(left.is_ok(), "nothing was registered: {left:?}");
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            began.elapsed()
+        );
+        let error = joining.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        let error = membership.join(&worker, &JoinOptions::default()).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Closed);
     }
 }

@@ -30,66 +30,8 @@ pub(crate) fn term_of(header: Option<&etcd_client::ResponseHeader>) -> u64 {
     header.map_or(0, |header| header.raft_term())
 }
 
-/// Puts the worker on the ring, or finds that it is there already.
-///
-/// On Kubernetes (`overwrite`) the record of an earlier pod is replaced, since a pod comes back under another address.
-/// Elsewhere a record that differs in more than optional fields belongs to another worker.
-pub(crate) async fn register(
-    endpoints: &Endpoints,
-    keys: &Keys,
-    worker: &Worker,
-    overwrite: bool,
-    deadline: Instant,
-) -> Result<i64> {
-    let key = keys.ring_key(&worker.identity);
-    let value = record::encode(worker);
-    let call = Call::new(
-        format!("Create for path:{key}, value bytes len:{}", value.len()),
-        deadline,
-    );
-    loop {
-        let txn = Txn::new()
-            .when([Compare::version(key.as_str(), CompareOp::Equal, 0)])
-            .and_then([TxnOp::put(key.as_str(), value.clone(), None)])
-            .or_else([if overwrite {
-                TxnOp::put(key.as_str(), value.clone(), None)
-            } else {
-                TxnOp::get(key.as_str(), None)
-            }]);
-        let response = commit(endpoints, &call, txn).await?;
-        let revision = revision_of(response.header());
-        if response.succeeded() || overwrite {
-            return Ok(revision);
-        }
-        let Some(existing) = response
-            .op_responses()
-            .into_iter()
-            .next()
-            .and_then(first_key)
-        else {
-            continue;
-        };
-        if existing.value() == value {
-            return Ok(existing.mod_revision());
-        }
-        check_same_worker(&key, existing.value(), worker)?;
-        // Only optional fields differ. Replace what was read and nothing newer.
-        let update = Txn::new()
-            .when([Compare::mod_revision(
-                key.as_str(),
-                CompareOp::Equal,
-                existing.mod_revision(),
-            )])
-            .and_then([TxnOp::put(key.as_str(), value.clone(), None)]);
-        let response = commit(endpoints, &call, update).await?;
-        if response.succeeded() {
-            return Ok(revision_of(response.header()));
-        }
-    }
-}
-
-/// Whether the record under the worker's ring key is the worker's own.
-fn check_same_worker(key: &str, existing: &[u8], worker: &Worker) -> Result<()> {
+/// Fails unless the record under the worker's ring key differs from the worker's own in optional fields only.
+pub(crate) fn check_same_worker(key: &str, existing: &[u8], worker: &Worker) -> Result<()> {
     let StoredRecord {
         identity,
         address,

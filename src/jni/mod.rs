@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 use crate::aside::{bug, panic_text};
 use crate::config::{Backend, Config, Properties};
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::{HostLiveness, HostPulse, side_by_side};
+use crate::etcd::{HostLiveness, HostPulse};
 use crate::log;
 use crate::membership::{JoinOptions, Membership};
 use crate::runtime::runtime;
@@ -370,11 +370,11 @@ fn leave_on_shutdown<'local>(
     let limits = leaving.iter().map(|manager| manager.limit);
     let limit = limits.max().unwrap_or_default();
     operations::start(operation, async move {
-        // Closing, unlike leaving, also ends joins that are under way, and refuses later ones.
-        let closes = leaving
-            .into_iter()
-            .map(|manager| async move { manager.membership.close().await });
-        side_by_side(closes).await?;
+        // Without a manager there may be no runtime, and none is to be started.
+        if !leaving.is_empty() {
+            let deadline = tokio::time::Instant::now() + limit;
+            runtime()?.clusters().process_ends(deadline).await?;
+        }
         Ok(wire::nothing())
     });
     Ok(to_millis(limit))

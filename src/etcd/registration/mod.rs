@@ -1,5 +1,6 @@
 //! Keeps one worker registered: its ring key, its live key and the lease below it.
 
+mod bounded_log;
 mod own_keys;
 mod registrar;
 mod renewal;
@@ -9,73 +10,54 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::log::Level;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-use self::own_keys::{OwnKeyEvent, OwnKeys};
-pub(crate) use self::registrar::{KeyRevisions, Leases, OwnLeases, Registrar};
-use self::registrar::{Registered, Unfinished};
-use self::renewal::{Renewal, RenewalStream, Sent};
+pub(crate) use self::bounded_log::BoundedLog;
+use self::own_keys::OwnKeys;
+use self::registrar::Attempt;
+pub(crate) use self::registrar::{KeyRevisions, Registrar};
+use self::renewal::Renewals;
 pub use self::session::RegistrationState;
-use self::session::{Action, Event, Lease, Session};
-use super::endpoints::Endpoints;
+use self::session::{Action, Blame, Event, Lease, Session};
+use super::endpoints::{Endpoints, Purpose};
+use crate::boottime::BootTime;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::log;
 use crate::record;
-use crate::suspend::Sleeps;
 use crate::worker::{Worker, WorkerIdentity};
 
 /// How long the keys of a registration that is being repaired may take to write.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long ending a registration may take whose owner is gone.
+/// How long ending a registration without an owner may take.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How much later than the deadline of a join its answer may come: it says more than that the time is over.
+/// How much later than its deadline an operation may answer: the answer says more than that the time is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How often to look whether the machine was suspended.
-const SLEEP_CHECK: Duration = Duration::from_secs(1);
 
 /// The registration of one worker, kept by a task of its own until [`leave`](Self::leave) or until this is dropped.
 pub(crate) struct Registration {
-    commands: mpsc::Sender<Command>,
-    standing: Standing,
+    commands: mpsc::UnboundedSender<Command>,
+    standing: watch::Receiver<Standing>,
     endpoints: Arc<Endpoints>,
 }
 
-/// Where a registration stands, for whoever looks.
-#[derive(Clone)]
+/// Where a registration stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
-    state: watch::Receiver<RegistrationState>,
-    lease: watch::Receiver<LeaseInfo>,
-}
-
-impl Standing {
-    /// `None` once the registration is ended.
-    pub(crate) fn state(&self) -> Option<RegistrationState> {
-        let is_over = self.state.has_changed().is_err();
-        let state = *self.state.borrow();
-        (!is_over && state != RegistrationState::Left).then_some(state)
-    }
-
-    /// Its lease.
-    pub(crate) fn lease(&self) -> LeaseInfo {
-        *self.lease.borrow()
-    }
-}
-
-/// The lease of a registration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct LeaseInfo {
-    /// 0 for none.
-    pub(crate) id: i64,
-    pub(crate) ends_at: Option<Instant>,
+    pub(crate) state: RegistrationState,
+    /// The id of its lease; 0 for none.
+    pub(crate) lease: i64,
+    pub(crate) lease_ends_at: Option<BootTime>,
     /// How many leases there have been.
-    pub(crate) count: u64,
+    pub(crate) leases: u64,
     /// The lease of another process that holds the live key instead, 0 for a key without a lease.
     pub(crate) displaced_by: Option<i64>,
 }
 
-/// What a worker asks for that joins.
+/// What a worker that joins asks for.
 struct JoinRequest {
     worker: Worker,
     /// Replace a ring record of this identity under another address.
@@ -94,17 +76,17 @@ enum Command {
 
 /// Signs of life of the program that a worker belongs to.
 #[derive(Debug)]
-pub struct HostPulse(watch::Sender<Instant>);
+pub struct HostPulse(watch::Sender<BootTime>);
 
 /// What a registration knows of its program's life. See [`HostPulse`].
 #[derive(Debug, Clone)]
-pub struct HostLiveness(watch::Receiver<Instant>);
+pub struct HostLiveness(watch::Receiver<BootTime>);
 
 impl HostPulse {
-    /// A pulse and what to give to [`JoinOptions`](crate::membership::JoinOptions). A registration that was given it is
+    /// Returns a pulse, and what to give to [`JoinOptions`](crate::membership::JoinOptions). A registration with it is
     /// renewed only while [`beat`](Self::beat) is called more often than every third of the TTL.
     pub fn new() -> (HostPulse, HostLiveness) {
-        let (sender, receiver) = watch::channel(Instant::now());
+        let (sender, receiver) = watch::channel(BootTime::now());
         (HostPulse(sender), HostLiveness(receiver))
     }
 
@@ -113,29 +95,28 @@ impl HostPulse {
         self.0.receiver_count()
     }
 
-    /// The program is alive.
+    /// Gives a sign of life.
     pub fn beat(&self) {
-        self.0.send_replace(Instant::now());
+        self.0.send_replace(BootTime::now());
     }
 }
 
 impl Registration {
     /// Starts the task; nothing is registered before [`join`](Self::join).
     pub(crate) fn start(registrar: Registrar, host: Option<HostLiveness>) -> Self {
-        let (commands, receiver) = mpsc::channel(8);
-        let (state_sender, state) = watch::channel(RegistrationState::Joining);
-        let (lease_sender, lease) = watch::channel(LeaseInfo::default());
+        let (commands, receiver) = mpsc::unbounded_channel();
         let endpoints = registrar.endpoints.clone();
-        let task = Task::new(registrar, host.as_ref(), state_sender, lease_sender);
-        tokio::spawn(task.run(receiver, host));
+        let (task, standing) = Task::new(registrar, host.as_ref());
+        // Boxed, as are others below: threads' stacks may be small.
+        tokio::spawn(Box::pin(task.run(receiver, host)));
         Registration {
             commands,
-            standing: Standing { state, lease },
+            standing,
             endpoints,
         }
     }
 
-    /// Writes both keys and keeps them. The live key is taken over from whoever holds it; the ring key, unless
+    /// Writes both keys and keeps them. The live key is taken over from any other process; the ring key, unless
     /// `overwrite` says so, is not.
     pub(crate) async fn join(
         &self,
@@ -150,17 +131,15 @@ impl Registration {
             deadline,
             reply,
         };
-        let exchange = async {
-            self.send(Command::Join(request)).await?;
-            Ok(answer.await)
-        };
-        match timeout_at(deadline + LAST_WORDS, exchange).await {
-            Ok(Ok(Ok(answer))) => answer,
-            Ok(Err(ended)) => Err(ended),
-            Ok(Ok(Err(_))) if self.is_over() => Err(ended()),
-            Ok(Ok(Err(_))) => Err(Error::new(
+        if self.commands.send(Command::Join(request)).is_err() {
+            return Err(ended());
+        }
+        match timeout_at(deadline + LAST_WORDS, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) if self.is_ending() => Err(ended()),
+            Ok(Err(_)) => Err(Error::new(
                 ErrorKind::Internal,
-                format!("A defect ended the joining of {}", worker.identity),
+                format!("A bug ended the joining of {}", worker.identity),
             )),
             Err(_) => Err(Error::with_cause(
                 ErrorKind::Unavailable,
@@ -170,47 +149,53 @@ impl Registration {
         }
     }
 
-    /// Revokes the lease: the worker is lost at once for everyone. Then the task ends. Returns a revision at which the
-    /// live key is gone; 0 if it is another process's, or nobody can tell.
-    pub(crate) async fn leave(&self, deadline: Instant) -> Result<i64> {
+    /// Asks the task to revoke the lease, so that everyone sees the worker as lost at once, and then to end. The answer
+    /// is a revision at which the live key is gone: 0 if it is another process's, or unknown. Without an answer the
+    /// registration has ended, or is about to.
+    pub(crate) fn leave(&self, deadline: Instant) -> oneshot::Receiver<Result<i64>> {
         let (reply, answer) = oneshot::channel();
-        if self.send(Command::Leave { deadline, reply }).await.is_err() {
-            return Ok(0);
-        }
-        answer.await.unwrap_or(Ok(0))
+        // It fails if the registration is ending.
+        let _ = self.commands.send(Command::Leave { deadline, reply });
+        answer
     }
 
-    /// Leaves in the background. A later join finds this registration ended.
+    /// Leaves in the background.
     pub(crate) fn abandon(&self) {
-        let (reply, _) = oneshot::channel();
-        let deadline = Instant::now() + ORPHAN_TIMEOUT;
-        // Full or closed: others have asked for the end already.
-        let _ = self.commands.try_send(Command::Leave { deadline, reply });
+        drop(self.leave(Instant::now() + ORPHAN_TIMEOUT));
     }
 
-    /// Where the registration stands, also after this is dropped.
-    pub(crate) fn standing(&self) -> Standing {
-        self.standing.clone()
+    /// Where the registration stands; `None` once it ends.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        let standing = *self.standing.borrow();
+        let is_over = self.is_ending() || standing.state == RegistrationState::Left;
+        (!is_over).then_some(standing)
     }
 
-    /// Whether the task has ended: a failed first join ends it.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Whether the task takes no more joins: it leaves, or has left. A failed first join does that too.
+    pub(crate) fn is_ending(&self) -> bool {
         self.commands.is_closed()
     }
 
-    async fn send(&self, command: Command) -> Result<()> {
-        self.commands.send(command).await.map_err(|_| ended())
+    /// Waits for the end of the task.
+    pub(crate) async fn ended(&self) {
+        let mut standing = self.standing.clone();
+        while standing.changed().await.is_ok() {}
+    }
+
+    /// Whether the task has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.standing.has_changed().is_err()
     }
 }
 
-fn ended() -> Error {
+pub(crate) fn ended() -> Error {
     Error::new(
         ErrorKind::Closed,
         "The registration was ended while the worker was joining",
     )
 }
 
-/// The time of a call is over while another one has the registration of this worker to itself.
+/// The error of an operation whose time is over while an earlier one of the same worker goes on.
 pub(crate) fn busy(identity: &WorkerIdentity) -> Error {
     Error::with_cause(
         ErrorKind::Unavailable,
@@ -224,18 +209,27 @@ pub(crate) fn busy(identity: &WorkerIdentity) -> Error {
     )
 }
 
-/// What a piece of work of the task ended with.
-enum Done {
-    Renewal {
-        lease: i64,
-        sent: Sent,
-    },
-    Repair(Registered),
-    Join {
-        outcome: std::result::Result<(Lease, KeyRevisions), Unfinished>,
-        value: Vec<u8>,
-        reply: oneshot::Sender<Result<KeyRevisions>>,
-    },
+/// What a piece of work ended with.
+struct Done {
+    event: Event,
+    /// For a join: what its caller is waiting for.
+    joined: Option<Joined>,
+}
+
+struct Joined {
+    address: String,
+    value: Vec<u8>,
+    outcome: Result<KeyRevisions>,
+    reply: oneshot::Sender<Result<KeyRevisions>>,
+}
+
+impl From<Event> for Done {
+    fn from(event: Event) -> Self {
+        Done {
+            event,
+            joined: None,
+        }
+    }
 }
 
 struct Task {
@@ -243,15 +237,22 @@ struct Task {
     session: Session,
     /// The record under both keys.
     value: Vec<u8>,
-    /// The stream of the last answered renewal, while no renewal is using it.
-    stream: Option<Box<RenewalStream>>,
+    /// What that record says about the place of the worker.
+    address: String,
+    renewals: Renewals,
     work: JoinSet<Done>,
+    /// What work reports before it ends.
+    reports: mpsc::UnboundedReceiver<Event>,
+    reporter: mpsc::UnboundedSender<Event>,
     /// The join or repair under way: one at a time, since two could leave the key on the lease that is not renewed.
     registering: Option<Registering>,
+    /// The last lease that etcd was asked for by a join or repair.
+    asked_for: Arc<Mutex<Option<Lease>>>,
     own_keys: Option<OwnKeys>,
     joins: VecDeque<JoinRequest>,
-    state: watch::Sender<RegistrationState>,
-    lease: watch::Sender<LeaseInfo>,
+    /// What made the last registration necessary.
+    lost: &'static str,
+    standing: watch::Sender<Standing>,
 }
 
 struct Registering {
@@ -260,181 +261,234 @@ struct Registering {
 }
 
 impl Task {
-    fn new(
-        registrar: Registrar,
-        host: Option<&HostLiveness>,
-        state: watch::Sender<RegistrationState>,
-        lease: watch::Sender<LeaseInfo>,
-    ) -> Self {
+    fn new(registrar: Registrar, host: Option<&HostLiveness>) -> (Self, watch::Receiver<Standing>) {
         let host_alive_at = host.map(|host| *host.0.borrow());
-        Task {
+        let (reporter, reports) = mpsc::unbounded_channel();
+        let (standing, receiver) = watch::channel(Standing {
+            state: RegistrationState::Joining,
+            lease: 0,
+            lease_ends_at: None,
+            leases: 0,
+            displaced_by: None,
+        });
+        let task = Task {
+            renewals: Renewals::new(registrar.endpoints.clone(), reporter.clone()),
             registrar: Arc::new(registrar),
-            session: Session::new(Instant::now(), host_alive_at, rand::random()),
+            session: Session::new(BootTime::now(), host_alive_at, rand::random()),
             value: Vec::new(),
-            stream: None,
+            address: String::new(),
             work: JoinSet::new(),
+            reports,
+            reporter,
             registering: None,
+            asked_for: Arc::default(),
             own_keys: None,
             joins: VecDeque::new(),
-            state,
-            lease,
-        }
+            lost: "",
+            standing,
+        };
+        (task, receiver)
     }
 
-    async fn run(self, mut commands: mpsc::Receiver<Command>, host: Option<HostLiveness>) {
-        self.serve(&mut commands, host).await;
-        // A command that was just being sent would stay in the channel, and its sender wait for an answer in vain.
+    async fn run(self, mut commands: mpsc::UnboundedReceiver<Command>, host: Option<HostLiveness>) {
+        Box::pin(self.serve(&mut commands, host)).await;
+        // A command that was just being sent would stay in the channel, and its sender would wait for an answer in vain.
         commands.close();
         while commands.recv().await.is_some() {}
     }
 
-    async fn serve(mut self, commands: &mut mpsc::Receiver<Command>, host: Option<HostLiveness>) {
+    async fn serve(
+        mut self,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+        host: Option<HostLiveness>,
+    ) {
         let mut host = host.map(|host| host.0);
-        let mut granted = self.registrar.leases.granted.subscribe();
-        let mut sleeps = Sleeps::new();
         loop {
-            let now = Instant::now();
-            if let Some(by) = sleeps.last() {
-                log::warn!(
-                    "The machine was suspended for {} s; renewing the lease of {}",
-                    by.as_secs(),
-                    self.registrar.identity
-                );
-                self.session.handle(Event::Slept { by }, now);
-            }
+            let now = BootTime::now();
             self.start_next_join(now);
             self.act(now);
-            let wake_at = self.session.wake_at(now).min(now + SLEEP_CHECK);
+            let turn = Instant::now() + (self.session.wake_at(now) - now);
+            let deadlines = self.joins.iter().map(|request| request.deadline);
+            let turn = deadlines.fold(turn, Instant::min);
             tokio::select! {
-                command = commands.recv() => match command {
-                    Some(Command::Join(request)) => self.joins.push_back(request),
-                    Some(Command::Leave { deadline, reply }) => {
-                        let result = self.leave(deadline).await;
-                        if let Err(Err(error)) = reply.send(result) {
-                            log::warn!("{error}");
-                        }
-                        return;
-                    }
-                    None => {
-                        if let Err(error) = self.leave(Instant::now() + ORPHAN_TIMEOUT).await {
-                            log::warn!("{error}");
-                        }
-                        return;
-                    }
-                },
+                // What work reports comes before how it ended.
+                biased;
+                Some(event) = self.reports.recv() => self.session.handle(event, BootTime::now()),
                 Some(done) = self.work.join_next_with_id() => match done {
                     Ok((id, done)) => {
-                        if let Next::End { error, reply } = self.finished(id, done) {
-                            // First, so that the next join finds this registration to be over.
+                        if let Some(refused) = self.finished(id, done) {
+                            // First, so that the next join finds that this registration ends.
                             commands.close();
-                            let _ = reply.send(Err(error));
-                            if let Err(error) = self.leave(Instant::now() + ORPHAN_TIMEOUT).await {
-                                log::debug!("{error}");
-                            }
-                            return;
+                            return Box::pin(self.end_refused(refused)).await;
                         }
                     }
                     Err(error) => self.broken(&error),
                 },
-                Ok(()) = granted.changed() => self.granted(*granted.borrow_and_update()),
+                command = commands.recv() => match command {
+                    Some(Command::Join(request)) => self.joins.push_back(request),
+                    Some(Command::Leave { deadline, reply }) => {
+                        commands.close();
+                        // The caller may have gone away; the log has said how it went.
+                        let left = Box::pin(self.leave(deadline, Level::Warn)).await;
+                        let _ = reply.send(left);
+                        return;
+                    }
+                    None => {
+                        let deadline = Instant::now() + ORPHAN_TIMEOUT;
+                        let _ = Box::pin(self.leave(deadline, Level::Warn)).await;
+                        return;
+                    }
+                },
                 Some(event) = next_own_key_event(&mut self.own_keys) => self.own_key_changed(event),
-                Some(at) = next_beat(&mut host) => self.session.handle(Event::HostAlive { at }, Instant::now()),
-                () = tokio::time::sleep_until(wake_at) => {}
+                Some(at) = next_beat(&mut host) => {
+                    self.session.handle(Event::HostAlive { at }, BootTime::now());
+                }
+                () = tokio::time::sleep_until(turn) => {}
             }
         }
     }
 
     /// Does what is due, and shows how things stand.
-    fn act(&mut self, now: Instant) {
+    fn act(&mut self, now: BootTime) {
         for action in self.session.poll(now) {
-            self.carry_out(action);
+            self.carry_out(action, now);
         }
-        self.report_displacement();
-        self.show_lease();
+        self.report_displacement(now);
+        let state = self.standing.borrow().state;
+        self.show(state);
     }
 
-    fn show_lease(&self) {
-        let id = self.session.lease().map_or(0, |lease| lease.id);
-        let ends_at = self.session.lease_ends_at();
-        self.lease.send_if_modified(|info| {
-            let is_new = id != 0 && id != info.id;
-            let new = LeaseInfo {
-                id,
-                ends_at,
-                count: info.count + u64::from(is_new),
+    fn show(&self, state: RegistrationState) {
+        let lease = self.session.lease().map_or(0, |lease| lease.id);
+        self.standing.send_if_modified(|standing| {
+            let is_new = lease != 0 && lease != standing.lease;
+            let new = Standing {
+                state,
+                lease,
+                lease_ends_at: self.session.lease_ends_at(),
+                leases: standing.leases + u64::from(is_new),
                 displaced_by: self.session.displaced_by(),
             };
-            std::mem::replace(info, new) != new
+            std::mem::replace(standing, new) != new
         });
     }
 
-    fn carry_out(&mut self, action: Action) {
+    fn carry_out(&mut self, action: Action, now: BootTime) {
         match action {
             Action::Renew {
                 lease,
                 patience,
                 limit,
             } => {
-                let endpoints = self.registrar.endpoints.clone();
-                let stream = self.stream.take();
+                let renewals = self.renewals.clone();
                 self.work.spawn(async move {
-                    let sent = renewal::renew(endpoints, stream, lease, patience, limit).await;
-                    Done::Renewal {
-                        lease: lease.id,
-                        sent,
-                    }
+                    Box::pin(renewals.renew(lease, patience, limit))
+                        .await
+                        .into()
                 });
             }
             Action::Register { lease } => {
-                let registrar = self.registrar.clone();
+                let attempt = self.attempt(Instant::now() + REPAIR_TIMEOUT);
                 let value = self.value.clone();
-                let deadline = Instant::now() + REPAIR_TIMEOUT;
-                let task = self.work.spawn(async move {
-                    Done::Repair(registrar.repair(&value, lease, deadline).await)
-                });
+                let task = self
+                    .work
+                    .spawn(async move { Box::pin(attempt.repair(&value, lease)).await.into() });
                 self.registering = Some(Registering {
                     task,
                     is_join: false,
                 });
             }
-            Action::Report(state) => self.report(state),
+            Action::Report(state) => {
+                self.report(state, now);
+                self.show(state);
+            }
         }
     }
 
-    fn report(&self, state: RegistrationState) {
+    fn attempt(&self, deadline: Instant) -> Attempt {
+        Attempt {
+            registrar: self.registrar.clone(),
+            events: self.reporter.clone(),
+            asked_for: self.asked_for.clone(),
+            deadline,
+        }
+    }
+
+    fn say(&self, level: Level, now: BootTime, text: &str) {
+        self.registrar.log.say(level, now, text);
+    }
+
+    fn report(&self, state: RegistrationState, now: BootTime) {
         let identity = self.registrar.identity;
+        let before = self.standing.borrow().state;
         match state {
             RegistrationState::Suspect | RegistrationState::Lost => {
-                log::warn!(
-                    "The registration of {identity} is {state:?}: etcd has not answered its renewals"
-                );
+                let reason = match self.session.blame(now) {
+                    Blame::Stopped(long) => format!(
+                        "this process, or its machine, did not run for {:.1} s; renewing it",
+                        long.as_secs_f64()
+                    ),
+                    Blame::Host(long) => format!(
+                        "the program gave no sign of life for {:.1} s, and is renewed only while it does",
+                        long.as_secs_f64()
+                    ),
+                    Blame::Etcd(long, None) => format!(
+                        "etcd has answered no renewal for {:.1} s",
+                        long.as_secs_f64()
+                    ),
+                    Blame::Etcd(long, Some(failure)) => format!(
+                        "etcd has answered no renewal for {:.1} s, the last one failed: {failure}",
+                        long.as_secs_f64()
+                    ),
+                };
+                let what = match state {
+                    RegistrationState::Suspect => "ends soon",
+                    _ => "may have ended",
+                };
+                let text = format!("The lease of {identity} {what}: {reason}");
+                self.say(Level::Warn, now, &text);
             }
             RegistrationState::Rejoining => {
-                log::warn!("A key or the lease of {identity} is gone; registering again");
+                let text = format!("{} of {identity} is gone; registering again", self.lost);
+                self.say(Level::Warn, now, &text);
             }
+            RegistrationState::Registered
+                if matches!(before, RegistrationState::Suspect | RegistrationState::Lost) =>
+            {
+                let text = format!("The lease of {identity} is renewed again");
+                self.say(Level::Info, now, &text);
+            }
+            // Who wrote the keys, or revoked the lease, logs that.
             RegistrationState::Joining
             | RegistrationState::Registered
-            | RegistrationState::Left => log::info!("The registration of {identity} is {state:?}"),
+            | RegistrationState::Left => {}
         }
-        self.state.send_replace(state);
     }
 
-    /// Says once that another process has the live key, however often it is found there, and once that it has not.
-    fn report_displacement(&self) {
+    /// Logs once that another process has the live key, however often it is found there, and once that it has not.
+    fn report_displacement(&self, now: BootTime) {
         let identity = self.registrar.identity;
-        let shown = self.lease.borrow().displaced_by;
+        let shown = self.standing.borrow().displaced_by;
         match self.session.displaced_by() {
             holder if holder == shown => {}
-            Some(holder) => log::warn!(
-                "Another process has registered {identity} under lease {holder:x}. Its record stays; this process \
-                 writes its own again when that one is gone. Give each worker an identity of its own."
+            Some(holder) => self.say(
+                Level::Warn,
+                now,
+                &format!(
+                    "Another process has registered {identity} under lease {holder:x}. Its record stays; this \
+                     process writes its own again when that one is gone. Give each worker an identity of its own."
+                ),
             ),
-            None => log::info!("The live key of {identity} is this process's own again"),
+            None => self.say(
+                Level::Info,
+                now,
+                &format!("The live key of {identity} is this process's own again"),
+            ),
         }
     }
 
-    fn start_next_join(&mut self, now: Instant) {
-        // Who no longer waits is not to be registered.
+    fn start_next_join(&mut self, now: BootTime) {
+        // A worker whose caller no longer waits is not registered.
         self.joins.retain(|request| !request.reply.is_closed());
         if self.joins.is_empty() {
             return;
@@ -445,66 +499,74 @@ impl Task {
             repair.task.abort();
             self.interrupted(now);
         }
-        if !self.session.is_registering()
+        if self.registering.is_none()
             && let Some(request) = self.joins.pop_front()
         {
             self.start_join(request);
         }
-    }
-
-    /// The join or repair under way ends without an outcome.
-    fn interrupted(&mut self, now: Instant) {
-        let lease = self.session.lease().or(self.registrar.leases.last());
-        self.session.handle(Event::RegisterFailed { lease }, now);
-    }
-
-    fn granted(&mut self, lease: Option<Lease>) {
-        if self.session.is_registering()
-            && let Some(lease) = lease
+        let now = Instant::now();
+        while let Some(late) = self
+            .joins
+            .iter()
+            .position(|request| request.deadline <= now)
+            && let Some(request) = self.joins.remove(late)
         {
-            self.session
-                .handle(Event::Granted { lease }, Instant::now());
+            let _ = request.reply.send(Err(busy(&self.registrar.identity)));
         }
     }
 
-    /// A piece of work ended without an answer: it was aborted, or broke.
+    /// The join or repair under way ends without an outcome.
+    fn interrupted(&mut self, now: BootTime) {
+        let lease = self.session.lease().or(*self.asked_for.lock());
+        self.session.handle(Event::RegisterFailed { lease }, now);
+    }
+
+    /// A piece of work ended without an answer: it was aborted, or a bug ended it.
     fn broken(&mut self, error: &JoinError) {
         if error.is_cancelled() {
             return;
         }
-        log::error!(
-            "A defect ended a task of the registration of {}: {error}",
-            self.registrar.identity
-        );
-        let now = Instant::now();
+        let identity = self.registrar.identity;
+        let now = BootTime::now();
+        let text = format!("A bug ended a task of the registration of {identity}: {error}");
+        self.say(Level::Error, now, &text);
         let of_registering = |registering: &mut Registering| registering.task.id() == error.id();
         if self.registering.take_if(of_registering).is_some() {
             self.interrupted(now);
         } else {
             let lease = self.session.lease().map_or(0, |lease| lease.id);
-            self.session.handle(Event::RenewalFailed { lease }, now);
+            let reason = error.to_string();
+            let failed = Event::RenewalFailed { lease, reason };
+            self.session.handle(failed, now);
         }
     }
 
     fn start_join(&mut self, request: JoinRequest) {
         self.session.join_started();
-        let registrar = self.registrar.clone();
+        let JoinRequest {
+            worker,
+            overwrite,
+            deadline,
+            reply,
+        } = request;
+        let attempt = self.attempt(deadline);
         let lease = self.session.lease();
         let task = self.work.spawn(async move {
-            let JoinRequest {
-                worker,
-                overwrite,
-                deadline,
-                reply,
-            } = request;
             let value = record::encode(&worker);
-            Done::Join {
-                outcome: registrar
-                    .join(&worker, &value, overwrite, lease, deadline)
-                    .await,
+            let joined = Box::pin(attempt.join(&worker, &value, overwrite, lease)).await;
+            let (event, outcome) = match joined {
+                Ok((lease, revisions)) => (Event::Registered { lease }, Ok(revisions)),
+                Err((lease, error)) => (Event::RegisterFailed { lease }, Err(error)),
+            };
+            let host = worker.address.host.as_deref().unwrap_or_default();
+            let address = format!("{}:{}", host.escape_debug(), worker.address.rpc_port);
+            let joined = Some(Joined {
+                address,
                 value,
+                outcome,
                 reply,
-            }
+            });
+            Done { event, joined }
         });
         self.registering = Some(Registering {
             task,
@@ -512,167 +574,183 @@ impl Task {
         });
     }
 
-    fn finished(&mut self, id: Id, done: Done) -> Next {
-        let now = Instant::now();
+    /// Returns the first join, if that is what failed: nothing is registered then.
+    fn finished(&mut self, id: Id, Done { event, joined }: Done) -> Option<Joined> {
+        let now = BootTime::now();
         let of_registering = |registering: &mut Registering| registering.task.id() == id;
-        if self.registering.take_if(of_registering).is_none() && matches!(done, Done::Repair(_)) {
-            // It ended just before it was cut short for a join, which finds what it wrote.
-            return Next::GoOn;
+        if self.registering.take_if(of_registering).is_none() && event.ends_registering() {
+            // A repair that ended just before it was cut short for a join, which finds what it wrote.
+            return None;
         }
-        match done {
-            Done::Renewal { lease, sent } => {
-                let event = self.renewal_event(lease, sent);
-                self.session.handle(event, now);
-            }
-            Done::Repair(outcome) => match outcome {
-                Registered::InPlace { lease } => {
-                    self.in_place(Event::Registered { lease }, lease, now)
-                }
-                Registered::Displaced { lease, holder } => {
-                    self.in_place(Event::Displaced { lease, holder }, lease, now);
-                }
-                Registered::LeaseGone { lease } => {
-                    let event = Event::RegisterFoundLeaseGone { lease };
-                    self.session.handle(event, now);
-                }
-                Registered::Failed { lease, error } => {
-                    log::warn!("Registering {} again: {error}", self.registrar.identity);
-                    self.session.handle(Event::RegisterFailed { lease }, now);
-                }
-            },
-            Done::Join {
-                outcome,
-                value,
-                reply,
-            } => match outcome {
-                Ok((lease, revisions)) => {
-                    self.value = value;
-                    self.in_place(Event::Registered { lease }, lease, now);
-                    // First, so that whoever has joined finds itself registered.
-                    self.act(now);
-                    let _ = reply.send(Ok(revisions));
-                }
-                Err((lease, error)) => {
-                    self.session.handle(Event::RegisterFailed { lease }, now);
-                    // Whatever was registered before still is; if nothing was, only the lease is left to be revoked.
-                    if self.value.is_empty() {
-                        return Next::End { error, reply };
-                    }
-                    let _ = reply.send(Err(error));
-                }
-            },
+        if let Some(joined) = &joined
+            && joined.outcome.is_ok()
+        {
+            self.value = joined.value.clone();
+            self.address = joined.address.clone();
         }
-        Next::GoOn
+        if let Event::LeaseGone { .. } | Event::RegisterFoundLeaseGone { .. } = event {
+            self.lost = "The lease";
+        }
+        let in_place = match event {
+            Event::Registered { lease } | Event::Displaced { lease, .. } => Some(lease),
+            _ => None,
+        };
+        let is_ours = matches!(event, Event::Registered { .. });
+        self.session.handle(event, now);
+        if let Some(lease) = in_place {
+            self.in_place(lease, is_ours, now);
+        }
+        let joined = joined?;
+        if joined.outcome.is_err() && self.value.is_empty() {
+            return Some(joined);
+        }
+        // First, so that a caller that has joined finds itself registered.
+        self.act(now);
+        let _ = joined.reply.send(joined.outcome);
+        None
     }
 
-    fn renewal_event(&mut self, lease: i64, sent: Sent) -> Event {
-        match sent {
-            Sent::Silent(late) => {
-                self.work.spawn(async move {
-                    let sent = Sent::Ended(late.await);
-                    Done::Renewal { lease, sent }
-                });
-                Event::RenewalSilent { lease }
-            }
-            Sent::Ended(Renewal::Renewed { sent_at, stream }) => {
-                self.stream = Some(stream);
-                Event::Renewed { lease, sent_at }
-            }
-            Sent::Ended(Renewal::Gone) => Event::LeaseGone { lease },
-            Sent::Ended(Renewal::Failed { reason }) => {
-                log::debug!(
-                    "Renewing the lease of {}: {reason}",
-                    self.registrar.identity
-                );
-                Event::RenewalFailed { lease }
-            }
+    /// Ends this registration, which never was one, and answers the join that failed.
+    async fn end_refused(&mut self, refused: Joined) {
+        let deadline = Instant::now() + ORPHAN_TIMEOUT;
+        let is_answer = |error: &Error| !error.kind().is_retryable();
+        if refused.outcome.as_ref().is_err_and(is_answer) {
+            // etcd has just answered: its lease is gone before the caller can look.
+            let _ = Box::pin(self.leave(deadline, Level::Debug)).await;
+            let _ = refused.reply.send(refused.outcome);
+        } else {
+            let _ = refused.reply.send(refused.outcome);
+            let _ = Box::pin(self.leave(deadline, Level::Debug)).await;
         }
     }
 
     /// The keys were written: watch them from now on.
-    fn in_place(&mut self, event: Event, lease: Lease, now: Instant) {
-        self.session.handle(event, now);
+    fn in_place(&mut self, lease: Lease, is_ours: bool, now: BootTime) {
+        let identity = self.registrar.identity;
+        // A first join that is ended at once has stored no record.
+        if is_ours && !self.value.is_empty() {
+            let endpoint = self.registrar.endpoints.pick(Purpose::Requests);
+            let text = format!(
+                "Registered {identity} at {}: lease {:x}, which lasts {} s, by etcd endpoint {}",
+                self.address,
+                lease.id,
+                lease.ttl.as_secs(),
+                endpoint.connection.url()
+            );
+            self.say(Level::Info, now, &text);
+        }
         let recheck = (lease.ttl * 2).max(Duration::from_secs(10));
         let watch = OwnKeys::watch(self.registrar.clone(), lease.id, recheck);
         self.own_keys = Some(watch);
     }
 
-    fn own_key_changed(&mut self, event: OwnKeyEvent) {
-        let identity = self.registrar.identity;
-        let now = Instant::now();
-        match event {
-            OwnKeyEvent::LiveMissing => {
-                log::warn!("The live key of {identity} is gone; writing it again");
-                self.session.handle(Event::LiveKeyMissing, now);
-            }
-            OwnKeyEvent::RingMissing => {
-                log::warn!("The ring key of {identity} is gone; writing it again");
-                self.session.handle(Event::RingKeyMissing, now);
-            }
+    fn own_key_changed(&mut self, event: Event) {
+        let event = match event {
             // While this process writes the key itself, the new lease is its own.
-            OwnKeyEvent::LiveForeign { .. } if self.session.is_registering() => {}
-            OwnKeyEvent::LiveForeign { lease } if self.registrar.leases.own.contain(lease) => {
-                // Written by a request of ours that came late. It would go with that lease.
-                log::info!("The live key of {identity} is on an earlier lease; writing it again");
-                self.session.handle(Event::LiveKeyMissing, now);
+            Event::LiveKeyForeign { .. } if self.session.is_registering() => return,
+            // Written by a request of ours that came late. It would go with that lease.
+            Event::LiveKeyForeign { holder } if self.registrar.lease_ids.contain(holder) => {
+                Event::LiveKeyMissing
             }
-            OwnKeyEvent::LiveForeign { lease } => {
-                self.session
-                    .handle(Event::LiveKeyForeign { holder: lease }, now);
-            }
+            event => event,
+        };
+        match event {
+            Event::LiveKeyMissing => self.lost = "The live key",
+            Event::RingKeyMissing => self.lost = "The ring key",
+            _ => {}
         }
+        self.session.handle(event, BootTime::now());
     }
 
-    /// Ends everything and revokes the lease.
-    async fn leave(&mut self, deadline: Instant) -> Result<i64> {
+    /// Ends everything and revokes the lease. If that fails and nothing was registered, only the log says so, at `level`.
+    async fn leave(&mut self, deadline: Instant, level: Level) -> Result<i64> {
         self.own_keys = None;
+        self.joins.clear();
         // A join or repair under way may be about to use a new lease: let it end, so that no lease is granted after
         // all is over. Half of the time is for the revocation.
         let now = Instant::now();
-        let patience = now + deadline.saturating_duration_since(now) / 2;
-        while self.session.is_registering() {
+        let mut left = deadline.saturating_duration_since(now);
+        if !self.session.has_joined() {
+            left = left.min(ORPHAN_TIMEOUT);
+        }
+        let (patience, deadline) = (now + left / 2, now + left);
+        while self.registering.is_some() {
             match timeout_at(patience, self.work.join_next_with_id()).await {
-                Ok(Some(Ok((id, done)))) => {
-                    if let Next::End { error, reply } = self.finished(id, done) {
-                        let _ = reply.send(Err(error));
+                Ok(Some(Ok((id, mut done)))) => {
+                    // Its caller is not told of a registration that ends at once.
+                    if let Some(joined) = &mut done.joined
+                        && joined.outcome.is_ok()
+                    {
+                        joined.outcome = Err(ended());
+                    }
+                    if let Some(joined) = self.finished(id, done) {
+                        let _ = joined.reply.send(joined.outcome);
                     }
                 }
                 Ok(Some(Err(error))) => self.broken(&error),
                 Ok(None) | Err(_) => break,
             }
         }
-        let unfinished = match self.session.is_registering() {
-            true => self.registrar.leases.last(),
-            false => None,
+        let unfinished = match self.registering {
+            Some(_) => *self.asked_for.lock(),
+            None => None,
         };
         self.work.abort_all();
-        self.report(RegistrationState::Left);
+        self.own_keys = None;
         let held = self.session.lease();
-        let is_displaced = self.session.displaced_by().is_some();
-        // By their ids: the time to live that etcd granted may be another than the one that was asked for.
         let other = unfinished.filter(|lease| held.is_none_or(|held| held.id != lease.id));
         let revoke = async |lease: Option<Lease>| match lease {
             Some(lease) => self.registrar.revoke(lease.id, deadline).await,
             None => Ok(0),
         };
-        let (other, held) = tokio::join!(revoke(other), revoke(held));
+        let (other, left) = tokio::join!(revoke(other), revoke(held));
+        let left = other.and_then(|other| Ok(other.max(left?)));
+        let left = self.say_how_it_left(left, held, level);
+        self.show(RegistrationState::Left);
         // At the later of both the key is gone. That of another process stays.
-        let revision = other?.max(held?);
-        Ok(if is_displaced { 0 } else { revision })
+        match self.session.displaced_by() {
+            Some(_) => left.map(|_| 0),
+            None => left,
+        }
+    }
+
+    fn say_how_it_left(
+        &self,
+        left: Result<i64>,
+        lease: Option<Lease>,
+        level: Level,
+    ) -> Result<i64> {
+        let identity = self.registrar.identity;
+        match left {
+            Err(error) => {
+                let ends_at = self.session.lease_ends_at();
+                let until_end = ends_at.map_or(self.registrar.ttl, |at| at - BootTime::now());
+                let has_joined = self.session.has_joined();
+                let error = registrar::stays_listed(&error, identity, has_joined, until_end);
+                let text = format!("Could not tell etcd that {identity} leaves: {error}");
+                if has_joined || level == Level::Warn {
+                    log::warn!("{text}");
+                } else {
+                    log::debug!("{text}");
+                }
+                return if has_joined { Err(error) } else { Ok(0) };
+            }
+            Ok(_) if !self.session.has_joined() => {
+                log::debug!("{identity} was never registered, and nothing of it is left in etcd");
+            }
+            Ok(_) => match lease {
+                Some(lease) => {
+                    log::info!("{identity} has left: its lease {:x} is revoked", lease.id)
+                }
+                None => log::info!("{identity} has left; its lease had ended before"),
+            },
+        }
+        left
     }
 }
 
-enum Next {
-    GoOn,
-    /// The first join failed: its caller is to be told.
-    End {
-        error: Error,
-        reply: oneshot::Sender<Result<KeyRevisions>>,
-    },
-}
-
 /// Never resolves while there is no watch.
-async fn next_own_key_event(own_keys: &mut Option<OwnKeys>) -> Option<OwnKeyEvent> {
+async fn next_own_key_event(own_keys: &mut Option<OwnKeys>) -> Option<Event> {
     match own_keys {
         Some(own_keys) => own_keys.next().await,
         None => std::future::pending().await,
@@ -680,7 +758,7 @@ async fn next_own_key_event(own_keys: &mut Option<OwnKeys>) -> Option<OwnKeyEven
 }
 
 /// Never resolves for a program that promised no signs of life, or will give none any more.
-async fn next_beat(host: &mut Option<watch::Receiver<Instant>>) -> Option<Instant> {
+async fn next_beat(host: &mut Option<watch::Receiver<BootTime>>) -> Option<BootTime> {
     match host {
         Some(host) => match host.changed().await {
             Ok(()) => Some(*host.borrow_and_update()),
@@ -695,6 +773,7 @@ mod tests {
     use super::*;
     use crate::config::{Backend, Config, Properties};
     use crate::etcd::keys::Keys;
+    use crate::etcd::lease::LeaseIds;
 
     /// A task that nothing drives, of a worker whose etcd is away.
     fn idle_task() -> Task {
@@ -711,11 +790,10 @@ mod tests {
             identity: WorkerIdentity::V0(1),
             has_ring: true,
             ttl: Duration::from_secs(5),
-            leases: Leases::default(),
+            lease_ids: Arc::new(LeaseIds::new()),
+            log: BoundedLog::default(),
         };
-        let (state, _) = watch::channel(RegistrationState::Joining);
-        let (lease, _) = watch::channel(LeaseInfo::default());
-        Task::new(registrar, None, state, lease)
+        Task::new(registrar, None).0
     }
 
     fn request() -> (JoinRequest, oneshot::Receiver<Result<KeyRevisions>>) {
@@ -753,36 +831,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_defect_in_a_join_does_not_keep_others_waiting() {
+    async fn a_bug_in_a_join_does_not_keep_others_waiting() {
         let mut task = idle_task();
-        under_way(&mut task, true, async { panic!("a defect of a test") });
+        under_way(&mut task, true, async { panic!("a bug of a test") });
         let _answer = ask_to_join(&mut task);
-        task.start_next_join(Instant::now());
+        task.start_next_join(BootTime::now());
         assert_eq!(task.joins.len(), 1, "one at a time");
         let Some(Err(error)) = task.work.join_next_with_id().await else {
             panic!("it broke");
         };
         task.broken(&error);
         assert!(!task.session.is_registering());
-        task.start_next_join(Instant::now());
+        task.start_next_join(BootTime::now());
         assert!(task.joins.is_empty() && task.session.is_registering());
     }
 
     #[tokio::test]
-    async fn a_join_that_is_being_sent_at_the_end_is_told() {
-        let (commands, receiver) = mpsc::channel(8);
+    async fn a_join_that_is_sent_at_the_end_is_answered() {
+        let (commands, receiver) = mpsc::unbounded_channel();
         let task = tokio::spawn(idle_task().run(receiver, None));
-        let sending = commands.reserve().await.expect("open");
         let (reply, _) = oneshot::channel();
         let deadline = Instant::now();
         let leave = Command::Leave { deadline, reply };
-        assert!(commands.try_send(leave).is_ok());
-        commands.closed().await;
+        assert!(commands.send(leave).is_ok());
         let (request, answer) = request();
-        sending.send(Command::Join(request));
-        task.await.expect("no defect");
+        assert!(commands.send(Command::Join(request)).is_ok());
+        task.await.expect("no bug");
         let answer = timeout_at(Instant::now() + Duration::from_secs(10), answer).await;
-        assert!(answer.expect("it is told").is_err());
+        assert!(answer.expect("it is answered").is_err());
     }
 
     #[tokio::test]
@@ -790,7 +866,7 @@ mod tests {
         let mut task = idle_task();
         under_way(&mut task, false, std::future::pending());
         let _answer = ask_to_join(&mut task);
-        task.start_next_join(Instant::now());
+        task.start_next_join(BootTime::now());
         assert!(task.joins.is_empty());
         assert!(task.registering.as_ref().is_some_and(|now| now.is_join));
         // The repair was aborted, which ends nothing else.
@@ -805,7 +881,7 @@ mod tests {
     async fn who_has_gone_away_is_not_registered() {
         let mut task = idle_task();
         drop(ask_to_join(&mut task));
-        task.start_next_join(Instant::now());
+        task.start_next_join(BootTime::now());
         assert!(task.joins.is_empty() && !task.session.is_registering());
     }
 }

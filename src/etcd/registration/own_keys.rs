@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::Registrar;
+use super::session::Event;
 use crate::etcd::answers;
 use crate::etcd::endpoints::{Purpose, TRY_TIMEOUT, retry_delays};
 use crate::etcd::keep_running::keep_running;
@@ -16,26 +17,12 @@ use crate::etcd::ring::{first_key, revision_of};
 use crate::etcd::status::{self, Failure};
 use crate::log;
 
-/// What was seen on a worker's own keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum OwnKeyEvent {
-    /// The live key is gone.
-    LiveMissing,
-    /// The live key is on a lease that is not ours, or on none (0).
-    LiveForeign {
-        /// That lease.
-        lease: i64,
-    },
-    /// The ring key is gone.
-    RingMissing,
-}
-
 /// How long reading the keys and opening their watches may take at most.
 const LONGEST_OPENING: Duration = Duration::from_secs(30);
 
 /// The watch of a worker's own keys, until this is dropped.
 pub(super) struct OwnKeys {
-    events: mpsc::Receiver<OwnKeyEvent>,
+    events: mpsc::Receiver<Event>,
     /// Ends its task when it is dropped.
     _task: JoinSet<()>,
 }
@@ -56,7 +43,7 @@ impl OwnKeys {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Option<OwnKeyEvent> {
+    pub(super) async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
     }
 }
@@ -67,7 +54,7 @@ async fn watch_own_keys(
     registrar: Arc<Registrar>,
     lease: i64,
     recheck: Duration,
-    events: mpsc::Sender<OwnKeyEvent>,
+    events: mpsc::Sender<Event>,
 ) {
     let mut delays = retry_delays();
     // Longer after each failure, for networks that are slow but work.
@@ -90,7 +77,7 @@ async fn check_and_watch(
     lease: i64,
     recheck: Duration,
     limit: Duration,
-    events: &mpsc::Sender<OwnKeyEvent>,
+    events: &mpsc::Sender<Event>,
 ) -> Result<(), String> {
     let live_key = registrar.keys.live_key(&registrar.identity);
     let ring_key = registrar.keys.ring_key(&registrar.identity);
@@ -123,12 +110,12 @@ async fn check_and_watch(
         .map_err(|error| error.cause.text)?;
     let mut found = answer.op_responses().into_iter().map(first_key);
     match found.next().flatten() {
-        None => report(events, OwnKeyEvent::LiveMissing).await,
+        None => report(events, Event::LiveKeyMissing).await,
         Some(live) if live.lease() != lease => {
             report(
                 events,
-                OwnKeyEvent::LiveForeign {
-                    lease: live.lease(),
+                Event::LiveKeyForeign {
+                    holder: live.lease(),
                 },
             )
             .await;
@@ -136,7 +123,7 @@ async fn check_and_watch(
         Some(_) => {}
     }
     if has_ring && found.next().flatten().is_none() {
-        report(events, OwnKeyEvent::RingMissing).await;
+        report(events, Event::RingKeyMissing).await;
     }
     loop {
         let Ok(message) = timeout_at(until, stream.message()).await else {
@@ -159,11 +146,11 @@ async fn check_and_watch(
             let deleted = answers::kind_of(event) == Some(EventType::Delete);
             let is_live = kv.key() == live_key.as_bytes();
             match (is_live, deleted) {
-                (true, true) => report(events, OwnKeyEvent::LiveMissing).await,
+                (true, true) => report(events, Event::LiveKeyMissing).await,
                 (true, false) if kv.lease() != lease => {
-                    report(events, OwnKeyEvent::LiveForeign { lease: kv.lease() }).await;
+                    report(events, Event::LiveKeyForeign { holder: kv.lease() }).await;
                 }
-                (false, true) => report(events, OwnKeyEvent::RingMissing).await,
+                (false, true) => report(events, Event::RingKeyMissing).await,
                 _ => {}
             }
         }
@@ -171,6 +158,6 @@ async fn check_and_watch(
 }
 
 /// A closed channel means that the watch is about to be ended.
-async fn report(events: &mpsc::Sender<OwnKeyEvent>, event: OwnKeyEvent) {
+async fn report(events: &mpsc::Sender<Event>, event: Event) {
     let _ = events.send(event).await;
 }

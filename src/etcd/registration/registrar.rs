@@ -1,26 +1,26 @@
 //! Writes the keys of one worker and the lease below them.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use ::log::Level;
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::session::Lease;
+use super::bounded_log::BoundedLog;
+use super::session::{Event, Lease};
+use crate::boottime::BootTime;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::etcd::answers;
-use crate::etcd::endpoints::{Call, Endpoints};
+use crate::etcd::endpoints::{Call, Endpoints, retry_delays};
 use crate::etcd::keys::Keys;
-use crate::etcd::lease;
-use crate::etcd::ring::{self, revision_of};
+use crate::etcd::lease::{self, LeaseIds};
+use crate::etcd::ring::{self, first_key, revision_of};
 use crate::etcd::status;
 use crate::worker::{Worker, WorkerIdentity};
 
-/// How many leases of its own a process can tell from those of others, per worker.
-const LEASES_KNOWN: usize = 16;
 /// A lease that runs out before its key is written this often is too short for the way to etcd.
 const MAX_LEASES_PER_JOIN: usize = 3;
 
@@ -32,55 +32,8 @@ pub(crate) struct Registrar {
     /// Whether there is a ring key: not for SERVICE_REGISTRY.
     pub(crate) has_ring: bool,
     pub(crate) ttl: Duration,
-    pub(crate) leases: Leases,
-}
-
-/// The leases that this process has asked etcd for, for one worker. Each may exist on the server and may hold the live key,
-/// whatever was answered.
-#[derive(Default)]
-pub(crate) struct OwnLeases(Mutex<VecDeque<i64>>);
-
-impl OwnLeases {
-    fn add(&self, id: i64) {
-        let mut ids = self.0.lock();
-        if ids.len() >= LEASES_KNOWN {
-            ids.pop_front();
-        }
-        ids.push_back(id);
-    }
-
-    pub(super) fn contain(&self, id: i64) -> bool {
-        self.0.lock().contains(&id)
-    }
-}
-
-/// The leases of one registration.
-#[derive(Default)]
-pub(crate) struct Leases {
-    /// Also those of earlier registrations.
-    pub(super) own: Arc<OwnLeases>,
-    /// The last one asked for by this registration.
-    asked_for: Mutex<Option<Lease>>,
-    /// The last one that was granted.
-    pub(super) granted: watch::Sender<Option<Lease>>,
-}
-
-impl Leases {
-    pub(crate) fn new(own: Arc<OwnLeases>) -> Self {
-        Leases {
-            own,
-            ..Leases::default()
-        }
-    }
-
-    fn ask_for(&self, lease: Lease) {
-        self.own.add(lease.id);
-        self.asked_for.lock().replace(lease);
-    }
-
-    pub(super) fn last(&self) -> Option<Lease> {
-        *self.asked_for.lock()
-    }
+    pub(crate) lease_ids: Arc<LeaseIds>,
+    pub(crate) log: BoundedLog,
 }
 
 /// At which revisions a worker's keys were last written.
@@ -91,101 +44,128 @@ pub(crate) struct KeyRevisions {
     pub(crate) live: i64,
 }
 
-/// How writing the keys ended.
-pub(super) enum Registered {
-    /// Every key is in place.
-    InPlace { lease: Lease },
-    /// The live key is held by another lease and was left alone.
-    Displaced { lease: Lease, holder: i64 },
-    /// The lease to be used does not exist.
-    LeaseGone { lease: i64 },
-    /// `lease` may exist on the server.
-    Failed { lease: Option<Lease>, error: Error },
-}
-
 /// An error, and the lease that exists or may exist on the server all the same.
 pub(super) type Unfinished = (Option<Lease>, Error);
 
-impl Registrar {
-    /// Writes both keys, as a worker that starts does.
+/// One join or repair, whose lease its task may have to end without it.
+pub(super) struct Attempt {
+    pub(super) registrar: Arc<Registrar>,
+    /// Where to report [`Event::Granted`].
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    /// The last lease that etcd was asked for. It may exist, whatever was answered.
+    pub(super) asked_for: Arc<Mutex<Option<Lease>>>,
+    pub(super) deadline: Instant,
+}
+
+impl Attempt {
+    /// Writes both keys, as a worker that starts does: in one transaction, so that it appears whole.
     pub(super) async fn join(
         &self,
         worker: &Worker,
         value: &[u8],
         overwrite: bool,
-        lease: Option<Lease>,
-        deadline: Instant,
+        mut lease: Option<Lease>,
     ) -> std::result::Result<(Lease, KeyRevisions), Unfinished> {
-        let on_ring = async {
-            if self.has_ring {
-                ring::register(&self.endpoints, &self.keys, worker, overwrite, deadline).await
-            } else {
-                Ok(0)
-            }
-        };
-        let granted = async {
-            match lease {
-                Some(lease) => Ok(lease),
-                None => self.grant(deadline).await,
-            }
-        };
-        // Side by side, since etcd brings each to disk.
-        let (on_ring, granted) = tokio::join!(on_ring, granted);
-        let ring = match on_ring {
-            Ok(revision) => revision,
-            Err(error) => {
-                let mut left = granted.map_or_else(|(lease, _)| lease, Some);
-                // Nobody is to see a lease of a worker that was refused.
-                if let Some(new) = left
-                    && lease.is_none()
-                    && self.revoke(new.id, deadline).await.is_ok()
-                {
-                    left = None;
-                }
-                return Err((left, error));
-            }
-        };
-        let (lease, live) = self.take_over(value, granted?, deadline).await?;
-        Ok((lease, KeyRevisions { ring, live }))
-    }
-
-    /// Writes the live key whoever holds it. Returns its revision, and the lease it is on: a new one if that which was
-    /// given has ended.
-    async fn take_over(
-        &self,
-        value: &[u8],
-        mut lease: Lease,
-        deadline: Instant,
-    ) -> std::result::Result<(Lease, i64), Unfinished> {
         for already_gone in 0..MAX_LEASES_PER_JOIN {
             // When the time is over, the lease before is why.
             let explained = |(lease, error): Unfinished| match error.kind().is_retryable() {
                 true if already_gone > 0 => (lease, self.lease_too_short()),
                 _ => (lease, error),
             };
-            if already_gone > 0 {
-                lease = self.grant(deadline).await.map_err(explained)?;
-            }
-            let written = self.try_take_over(value, lease, deadline).await;
-            if let Some(revision) = written.map_err(explained)? {
-                return Ok((lease, revision));
+            let current = match lease.take() {
+                Some(lease) => lease,
+                None => {
+                    let call = match self.registrar.has_ring {
+                        true => self.ring_call(value),
+                        false => self.grant_call(),
+                    };
+                    self.grant(&call).await.map_err(explained)?
+                }
+            };
+            let written = self.write_both(worker, value, overwrite, current).await;
+            let written = written.map_err(|error| explained((Some(current), error)))?;
+            if let Some(revisions) = written {
+                return Ok((current, revisions));
             }
         }
         Err((None, self.lease_too_short()))
     }
 
-    /// `None`: the lease does not exist.
-    async fn try_take_over(
+    /// Writes the live key whoever holds it, and the ring key unless it is another worker's. `None`: the lease does not
+    /// exist, and nothing was written.
+    ///
+    /// On Kubernetes (`overwrite`) the record of an earlier pod is replaced, since a pod comes back under another
+    /// address. Elsewhere a record that differs in more than optional fields belongs to another worker.
+    async fn write_both(
         &self,
+        worker: &Worker,
         value: &[u8],
+        overwrite: bool,
         lease: Lease,
-        deadline: Instant,
-    ) -> std::result::Result<Option<i64>, Unfinished> {
-        let put = Txn::new().and_then([self.put_live(value, lease)]);
-        match self.commit_live(put, deadline).await {
-            Ok(answer) => Ok(answer.map(|answer| revision_of(answer.header()))),
-            Err(error) => Err((Some(lease), error)),
+    ) -> Result<Option<KeyRevisions>> {
+        let live = self.put_live(value, lease);
+        let (call, ring_key) = match self.registrar.has_ring {
+            true => (self.ring_call(value), self.ring_key()),
+            false => {
+                let call = self.live_call();
+                let answer = self.commit(&call, Txn::new().and_then([live]));
+                return Ok(answer.await?.map(|answer| KeyRevisions {
+                    ring: 0,
+                    live: revision_of(answer.header()),
+                }));
+            }
+        };
+        let put_ring = TxnOp::put(ring_key.as_str(), value, None);
+        if overwrite {
+            let answer = self.commit(&call, Txn::new().and_then([put_ring, live]));
+            return Ok(answer.await?.map(|answer| KeyRevisions {
+                ring: revision_of(answer.header()),
+                live: revision_of(answer.header()),
+            }));
         }
+        let is_missing = || Compare::version(ring_key.as_str(), CompareOp::Equal, 0);
+        let mut condition = is_missing();
+        // The revision of a ring key that is right already.
+        let mut in_place = None;
+        let mut delays = retry_delays();
+        for tries in 0u32.. {
+            if tries > 1 {
+                tokio::time::sleep(delays.next().unwrap_or_default()).await;
+            }
+            let puts = match in_place {
+                Some(_) => vec![live.clone()],
+                None => vec![put_ring.clone(), live.clone()],
+            };
+            let txn = Txn::new()
+                .when([condition])
+                .and_then(puts)
+                .or_else([TxnOp::get(ring_key.as_str(), None)]);
+            let Some(answer) = self.commit(&call, txn).await? else {
+                return Ok(None);
+            };
+            let revision = revision_of(answer.header());
+            if answer.succeeded() {
+                return Ok(Some(KeyRevisions {
+                    ring: in_place.unwrap_or(revision),
+                    live: revision,
+                }));
+            }
+            // What was read, and nothing newer, is left alone or replaced.
+            (condition, in_place) = match answer.op_responses().into_iter().find_map(first_key) {
+                None => (is_missing(), None),
+                Some(existing) => {
+                    let at = existing.mod_revision();
+                    let is_same = existing.value() == value;
+                    if !is_same {
+                        ring::check_same_worker(&ring_key, existing.value(), worker)?;
+                    }
+                    let is_unchanged =
+                        Compare::mod_revision(ring_key.as_str(), CompareOp::Equal, at);
+                    (is_unchanged, is_same.then_some(at))
+                }
+            };
+        }
+        Ok(None)
     }
 
     fn lease_too_short(&self) -> Error {
@@ -194,157 +174,160 @@ impl Registrar {
             format!(
                 "The lease of {} ended before its key could be written: the way to etcd takes longer than \
                  alluxio.worker.failure.detection.timeout ({} s). Raise it, or bring etcd closer.",
-                self.identity,
-                self.ttl.as_secs()
+                self.registrar.identity,
+                self.registrar.ttl.as_secs()
             ),
         )
     }
 
     /// Writes the keys that are missing, and no other.
-    pub(super) async fn repair(
-        &self,
-        value: &[u8],
-        lease: Option<Lease>,
-        deadline: Instant,
-    ) -> Registered {
+    pub(super) async fn repair(&self, value: &[u8], lease: Option<Lease>) -> Event {
+        let failed = |(lease, error): Unfinished| {
+            let identity = self.registrar.identity;
+            let text = format!("Registering {identity} again: {error}");
+            self.registrar.log.say(Level::Warn, BootTime::now(), &text);
+            Event::RegisterFailed { lease }
+        };
         let is_new = lease.is_none();
         let lease = match lease {
             Some(lease) => lease,
-            None => match self.grant(deadline).await {
+            None => match self.grant(&self.grant_call()).await {
                 Ok(lease) => lease,
-                Err((lease, error)) => return Registered::Failed { lease, error },
+                Err(unfinished) => return failed(unfinished),
             },
         };
-        let failed = |error| Registered::Failed {
-            lease: Some(lease),
-            error,
-        };
-        if self.has_ring {
-            let key = self.keys.ring_key(&self.identity);
-            let call = Call::new(
-                format!("Create for path:{key}, value bytes len:{}", value.len()),
-                deadline,
-            );
+        match self.write_missing(value, lease).await {
+            Ok(Some(holder)) if holder == lease.id => Event::Registered { lease },
+            Ok(Some(holder)) => Event::Displaced { lease, holder },
+            // There has to be a pause before the next try, which will hardly do better.
+            Ok(None) if is_new && lease.sent_at.elapsed() >= lease.ttl => {
+                failed((None, self.lease_too_short()))
+            }
+            Ok(None) => Event::RegisterFoundLeaseGone { lease: lease.id },
+            Err(error) => failed((Some(lease), error)),
+        }
+    }
+
+    /// Returns the lease that the live key is on then, or `None` if the lease to be used does not exist.
+    async fn write_missing(&self, value: &[u8], lease: Lease) -> Result<Option<i64>> {
+        if self.registrar.has_ring {
+            let key = self.ring_key();
             let put = Txn::new()
                 .when([Compare::version(key.as_str(), CompareOp::Equal, 0)])
                 .and_then([TxnOp::put(key.as_str(), value, None)]);
-            if let Err(error) = ring::commit(&self.endpoints, &call, put).await {
-                return failed(error);
-            }
+            let call = self.ring_call(value);
+            Box::pin(ring::commit(&self.registrar.endpoints, &call, put)).await?;
         }
-        let key = self.keys.live_key(&self.identity);
-        // Nobody's yet. Afterwards: one of our own earlier leases'.
+        let key = self.registrar.keys.live_key(&self.registrar.identity);
+        let call = self.live_call();
+        // A key that does not exist, and afterwards one on an earlier lease of this process.
         let mut may_replace = Compare::version(key.as_str(), CompareOp::Equal, 0);
-        loop {
+        let mut delays = retry_delays();
+        for tries in 0u32.. {
+            if tries > 1 {
+                tokio::time::sleep(delays.next().unwrap_or_default()).await;
+            }
             let put = Txn::new()
                 .when([may_replace])
                 .and_then([self.put_live(value, lease)])
                 .or_else([TxnOp::get(key.as_str(), None)]);
-            let answer = match self.commit_live(put, deadline).await {
-                Ok(Some(answer)) => answer,
-                // As for a join; and there is to be a pause before the next try, which will hardly do better.
-                Ok(None) if is_new && lease.sent_at.elapsed() >= lease.ttl => {
-                    return Registered::Failed {
-                        lease: None,
-                        error: self.lease_too_short(),
-                    };
-                }
-                Ok(None) => return Registered::LeaseGone { lease: lease.id },
-                Err(error) => return failed(error),
+            let Some(answer) = self.commit(&call, put).await? else {
+                return Ok(None);
             };
             if answer.succeeded() {
-                return Registered::InPlace { lease };
+                return Ok(Some(lease.id));
             }
-            let mut found = answer.op_responses().into_iter();
-            let holder = found.next().and_then(ring::first_key).map(|kv| kv.lease());
-            may_replace = match holder {
-                Some(holder) if holder == lease.id => return Registered::InPlace { lease },
-                Some(holder) if self.leases.own.contain(holder) => {
+            let found = answer.op_responses().into_iter().find_map(first_key);
+            may_replace = match found.map(|kv| kv.lease()) {
+                Some(holder) if holder == lease.id => return Ok(Some(holder)),
+                Some(holder) if self.registrar.lease_ids.contain(holder) => {
                     Compare::lease(key.as_str(), CompareOp::Equal, holder)
                 }
-                Some(holder) => return Registered::Displaced { lease, holder },
+                Some(holder) => return Ok(Some(holder)),
                 // It went away in between.
                 None => Compare::version(key.as_str(), CompareOp::Equal, 0),
             };
         }
+        Ok(None)
+    }
+
+    fn ring_key(&self) -> String {
+        self.registrar.keys.ring_key(&self.registrar.identity)
     }
 
     fn put_live(&self, value: &[u8], lease: Lease) -> TxnOp {
         TxnOp::put(
-            self.keys.live_key(&self.identity),
+            self.registrar.keys.live_key(&self.registrar.identity),
             value,
             Some(PutOptions::new().with_lease(lease.id)),
         )
     }
 
+    fn ring_call(&self, value: &[u8]) -> Call {
+        let (key, length) = (self.ring_key(), value.len());
+        Call::new(
+            format!("Create for path:{key}, value bytes len:{length}"),
+            self.deadline,
+        )
+    }
+
+    fn live_call(&self) -> Call {
+        let parent = self.registrar.keys.live_prefix();
+        let child = self.registrar.identity;
+        Call::new(
+            format!("Adding child for parentPath:{parent}, childPath:{child}"),
+            self.deadline,
+        )
+    }
+
+    fn grant_call(&self) -> Call {
+        Call::new(lease::granting(self.registrar.ttl), self.deadline)
+    }
+
     /// `None`: the lease does not exist.
-    async fn commit_live(
-        &self,
-        txn: Txn,
-        deadline: Instant,
-    ) -> Result<Option<etcd_client::TxnResponse>> {
-        let call = Call::new(
-            format!(
-                "Adding child for parentPath:{}, childPath:{}",
-                self.keys.live_prefix(),
-                self.identity
-            ),
-            deadline,
-        );
-        self.endpoints
-            .call(&call, |mut client| {
-                let txn = txn.clone();
-                async move {
-                    match client.txn(txn).await.and_then(answers::complete) {
-                        Ok(answer) => Ok(Some(answer)),
-                        Err(error) if status::is_lease_not_found(&error) => Ok(None),
-                        Err(error) => Err(error),
-                    }
+    async fn commit(&self, call: &Call, txn: Txn) -> Result<Option<TxnResponse>> {
+        let commit = self.registrar.endpoints.call(call, |mut client| {
+            let txn = txn.clone();
+            async move {
+                match client.txn(txn).await.and_then(answers::complete) {
+                    Ok(answer) => Ok(Some(answer)),
+                    Err(error) if status::is_lease_not_found(&error) => Ok(None),
+                    Err(error) => Err(error),
                 }
-            })
-            .await
+            }
+        });
+        Box::pin(commit).await
     }
 
     /// Grants a lease of an id of our own choice, so that a try whose answer was lost can be repeated.
-    async fn grant(&self, deadline: Instant) -> std::result::Result<Lease, Unfinished> {
+    async fn grant(&self, call: &Call) -> std::result::Result<Lease, Unfinished> {
         let asked_for = Lease {
-            id: lease::new_id(),
-            ttl: self.ttl,
-            sent_at: Instant::now(),
+            id: self.registrar.lease_ids.next(),
+            ttl: self.registrar.ttl,
+            sent_at: BootTime::now(),
         };
-        self.leases.ask_for(asked_for);
-        match lease::grant(&self.endpoints, asked_for.id, self.ttl, deadline).await {
+        self.asked_for.lock().replace(asked_for);
+        let Lease { id, ttl, .. } = asked_for;
+        match lease::grant(&self.registrar.endpoints, call, id, ttl).await {
             Ok(ttl) => {
                 let lease = Lease { ttl, ..asked_for };
-                self.leases.granted.send_replace(Some(lease));
+                // The receiver is gone when the registration ends, which ends this lease too.
+                let _ = self.events.send(Event::Granted { lease });
                 Ok(lease)
             }
             Err(error) if error.kind() == ErrorKind::Unavailable => Err((Some(asked_for), error)),
             Err(error) => Err((None, error)),
         }
     }
+}
 
+impl Registrar {
     /// Revokes the lease. Returns a revision at which the live key is gone; 0 if it is there, on another lease.
     pub(super) async fn revoke(&self, lease: i64, deadline: Instant) -> Result<i64> {
-        match lease::revoke(&self.endpoints, lease, deadline).await {
+        match lease::revoke(&self.endpoints, lease, deadline).await? {
             // It had ended before.
-            Ok(0) => Ok(self.live_key_gone_at(deadline).await),
-            Ok(revision) => Ok(revision),
-            Err(error) => {
-                let text = error.cause().map_or("", |cause| cause.text.as_str());
-                Err(Error::with_cause(
-                    error.kind(),
-                    error.message(),
-                    Cause {
-                        text: format!(
-                            "{text}; {} stays listed as live until its lease ends by itself, within {} s",
-                            self.identity,
-                            self.ttl.as_secs()
-                        ),
-                        timed_out: error.cause().is_some_and(|cause| cause.timed_out),
-                    },
-                ))
-            }
+            0 => Ok(self.live_key_gone_at(deadline).await),
+            revision => Ok(revision),
         }
     }
 
@@ -356,9 +339,32 @@ impl Registrar {
             let key = key.as_str();
             async move { client.get(key, ring::keys_only()).await }
         };
-        match self.endpoints.call(&call, read).await {
+        match Box::pin(self.endpoints.call(&call, read)).await {
             Ok(answer) if answer.kvs().is_empty() => revision_of(answer.header()),
             _ => 0,
         }
     }
+}
+
+/// Says what a revocation that failed means for the readers of the cluster.
+pub(super) fn stays_listed(
+    error: &Error,
+    identity: WorkerIdentity,
+    has_joined: bool,
+    left: Duration,
+) -> Error {
+    let cause = error.cause();
+    let text = cause.map_or("", |cause| cause.text.as_str());
+    Error::with_cause(
+        error.kind(),
+        error.message(),
+        Cause {
+            text: format!(
+                "{text}; {identity} {} listed as live until its lease ends by itself, within {} s",
+                if has_joined { "stays" } else { "may be" },
+                left.as_secs_f64().ceil()
+            ),
+            timed_out: cause.is_some_and(|cause| cause.timed_out),
+        },
+    )
 }

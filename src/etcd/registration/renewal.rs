@@ -1,85 +1,107 @@
 //! One renewal of a lease: a message on a stream that is kept from one renewal to the next.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
-use tokio::time::{Instant, timeout};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
-use super::session::Lease;
+use super::session::{Event, Lease};
+use crate::boottime::BootTime;
 use crate::etcd::endpoints::{Endpoint, Endpoints, Purpose};
 use crate::etcd::status::{self, Failure};
 
 /// An open stream on which the last renewal was answered.
-pub(crate) struct RenewalStream {
+struct RenewalStream {
     endpoint: Arc<Endpoint>,
     lease: i64,
     keeper: LeaseKeeper,
     answers: LeaseKeepAliveStream,
 }
 
-/// What a renewal found out.
-pub(crate) enum Renewal {
-    /// The lease is alive; its time counts from `sent_at`.
-    Renewed {
-        sent_at: Instant,
-        stream: Box<RenewalStream>,
-    },
+/// Sends the renewals of one registration.
+#[derive(Clone)]
+pub(super) struct Renewals {
+    endpoints: Arc<Endpoints>,
+    /// The stream of the last answered renewal, while no renewal is using it.
+    idle: Arc<Mutex<Option<Box<RenewalStream>>>>,
+    /// Where to report [`Event::RenewalSilent`].
+    events: mpsc::UnboundedSender<Event>,
+}
+
+/// Why a renewal did not succeed.
+enum Problem {
     /// The lease does not exist.
     Gone,
     /// No answer about the lease.
-    Failed { reason: String },
+    Failed(String),
 }
 
-/// A renewal up to the time when another one is to be sent.
-pub(crate) enum Sent {
-    Ended(Renewal),
-    /// No answer yet, and the endpoint was quarantined; a late answer still counts.
-    Silent(Pin<Box<dyn Future<Output = Renewal> + Send>>),
-}
-
-/// Sends one renewal and waits for its answer, for `patience` here and until `limit` in all.
-///
-/// An endpoint that is silent for `patience` is quarantined, so that the next renewal goes elsewhere. A stream that did not
-/// answer is never used again: it may stay silent for good.
-pub(crate) async fn renew(
-    endpoints: Arc<Endpoints>,
-    stream: Option<Box<RenewalStream>>,
-    lease: Lease,
-    patience: Duration,
-    limit: Duration,
-) -> Sent {
-    let sent_at = Instant::now();
-    let stream = stream.filter(|stream| stream.lease == lease.id);
-    let endpoint = match &stream {
-        Some(stream) => stream.endpoint.clone(),
-        None => endpoints.pick(Purpose::Renewals),
-    };
-    let asked = endpoint.clone();
-    let mut exchange = Box::pin(async move {
-        match stream {
-            Some(stream) => timeout(limit, stream.send(sent_at))
-                .await
-                .unwrap_or_else(|_| Renewal::Failed {
-                    reason: format!("no answer within {} ms", limit.as_millis()),
-                }),
-            None => open(&asked, lease.id, sent_at, limit).await,
+impl Renewals {
+    pub(super) fn new(endpoints: Arc<Endpoints>, events: mpsc::UnboundedSender<Event>) -> Self {
+        Renewals {
+            endpoints,
+            idle: Arc::default(),
+            events,
         }
-    });
-    if let Ok(renewal) = timeout(patience, &mut exchange).await {
-        return Sent::Ended(renewal);
     }
-    endpoint.connection.give_up(Purpose::Renewals);
-    let reason = format!("no answer to a renewal within {} ms", patience.as_millis());
-    endpoint.quarantine(Purpose::Renewals, &endpoint.no_answer(reason));
-    Sent::Silent(exchange)
+
+    /// Sends one renewal and waits for its answer until `limit`. Reports after `patience` that none came yet.
+    ///
+    /// An endpoint that is silent for `patience` is quarantined, so that the next renewal goes elsewhere. A stream that
+    /// did not answer is never used again: it may stay silent for good.
+    pub(super) async fn renew(self, lease: Lease, patience: Duration, limit: Duration) -> Event {
+        let sent_at = BootTime::now();
+        let lease = lease.id;
+        let stream = self.idle.lock().take();
+        let stream = stream.filter(|stream| stream.lease == lease);
+        let endpoint = match &stream {
+            Some(stream) => stream.endpoint.clone(),
+            None => self.endpoints.pick(Purpose::Renewals),
+        };
+        let asked = endpoint.clone();
+        let mut exchange = Box::pin(async move {
+            match stream {
+                Some(stream) => timeout(limit, stream.send()).await.unwrap_or_else(|_| {
+                    let limit = limit.as_millis();
+                    Err(Problem::Failed(format!("no answer within {limit} ms")))
+                }),
+                None => open(&asked, lease, limit).await,
+            }
+        });
+        let answered = match timeout(patience, &mut exchange).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                endpoint.connection.give_up(Purpose::Renewals);
+                let reason = format!("no answer to a renewal within {} ms", patience.as_millis());
+                endpoint.quarantine(Purpose::Renewals, &endpoint.no_answer(reason));
+                // The receiver is gone when the registration ends, and this with it.
+                let _ = self.events.send(Event::RenewalSilent { lease });
+                exchange.await
+            }
+        };
+        match answered {
+            Ok(stream) => {
+                self.idle.lock().replace(stream);
+                Event::Renewed { lease, sent_at }
+            }
+            Err(Problem::Gone) => Event::LeaseGone { lease },
+            Err(Problem::Failed(reason)) => Event::RenewalFailed { lease, reason },
+        }
+    }
 }
 
-async fn open(endpoint: &Arc<Endpoint>, lease: i64, sent_at: Instant, limit: Duration) -> Renewal {
+async fn open(
+    endpoint: &Arc<Endpoint>,
+    lease: i64,
+    limit: Duration,
+) -> Result<Box<RenewalStream>, Problem> {
     let opened = endpoint
         .attempt(Purpose::Renewals, limit, |client| async move {
             match client.lease_client().keep_alive(lease).await {
+                Ok((keeper, _)) if keeper.id() != lease => Err(another_lease()),
                 Ok(stream) => Ok(Some(stream)),
                 Err(error) if status::is_lease_not_found(&error) => Ok(None),
                 Err(error) => Err(error),
@@ -87,49 +109,47 @@ async fn open(endpoint: &Arc<Endpoint>, lease: i64, sent_at: Instant, limit: Dur
         })
         .await;
     match opened {
-        Ok(Some((keeper, answers))) => Renewal::Renewed {
-            sent_at,
-            stream: Box::new(RenewalStream {
-                endpoint: endpoint.clone(),
-                lease,
-                keeper,
-                answers,
-            }),
-        },
-        Ok(None) => Renewal::Gone,
-        Err(error) => Renewal::Failed {
-            reason: error.cause.text,
-        },
+        Ok(Some((keeper, answers))) => Ok(Box::new(RenewalStream {
+            endpoint: endpoint.clone(),
+            lease,
+            keeper,
+            answers,
+        })),
+        Ok(None) => Err(Problem::Gone),
+        Err(error) => Err(Problem::Failed(error.cause.text)),
     }
 }
 
+fn another_lease() -> etcd_client::Error {
+    status::wrong_answer("it answered a renewal with another lease")
+}
+
 impl RenewalStream {
-    async fn send(mut self, sent_at: Instant) -> Renewal {
+    /// Returns the stream once it has answered.
+    async fn send(mut self: Box<Self>) -> Result<Box<Self>, Problem> {
         let answer = async {
             self.keeper.keep_alive().await?;
             self.answers.message().await
         };
         match answer.await {
-            Ok(Some(answer)) if answer.ttl() > 0 => Renewal::Renewed {
-                sent_at,
-                stream: Box::new(self),
-            },
-            Ok(Some(_)) => Renewal::Gone,
-            Ok(None) => self.failed(&status::wrong_answer("etcd closed the stream of renewals")),
-            Err(error) if status::is_lease_not_found(&error) => Renewal::Gone,
-            Err(error) => self.failed(&error),
+            Ok(Some(answer)) if answer.id() != self.lease => Err(self.failed(&another_lease())),
+            Ok(Some(answer)) if answer.ttl() > 0 => Ok(self),
+            Ok(Some(_)) => Err(Problem::Gone),
+            Ok(None) => {
+                Err(self.failed(&status::wrong_answer("etcd closed the stream of renewals")))
+            }
+            Err(error) if status::is_lease_not_found(&error) => Err(Problem::Gone),
+            Err(error) => Err(self.failed(&error)),
         }
     }
 
-    fn failed(&self, error: &etcd_client::Error) -> Renewal {
+    fn failed(&self, error: &etcd_client::Error) -> Problem {
         let error = self.endpoint.try_error(error);
         match error.failure {
             Failure::Token => self.endpoint.connection.forget_token(),
             Failure::Endpoint => self.endpoint.quarantine(Purpose::Renewals, &error),
             _ => {}
         }
-        Renewal::Failed {
-            reason: error.cause.text,
-        }
+        Problem::Failed(error.cause.text)
     }
 }

@@ -1,7 +1,7 @@
 //! When to renew, when to register again, and what state the registration is in: decisions only, no I/O, no clock.
 //!
-//! Whoever drives it reports [`Event`]s and carries out [`Action`]s. A lease counts as alive until its TTL after the
-//! moment a renewal was *sent*, since etcd counts from a later moment.
+//! The task of the registration reports [`Event`]s and carries out [`Action`]s. A lease counts as
+//! alive until its TTL after the moment a renewal was *sent*, since etcd counts from a later moment.
 
 #[cfg(test)]
 mod simulation;
@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::Instant;
+
+use crate::boottime::BootTime;
 
 /// Where a registration stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,22 +36,22 @@ pub(crate) struct Lease {
     pub(crate) id: i64,
     /// What etcd granted, which may be more than was asked for.
     pub(crate) ttl: Duration,
-    /// When the request was sent.
-    pub(crate) sent_at: Instant,
+    /// When its grant was sent.
+    pub(crate) sent_at: BootTime,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A renewal sent at `sent_at` was answered.
-    Renewed { lease: i64, sent_at: Instant },
+    Renewed { lease: i64, sent_at: BootTime },
     /// A renewal was not answered within its patience, and its endpoint is quarantined. It may still be answered.
     RenewalSilent { lease: i64 },
     /// A renewal ended without an answer about the lease.
-    RenewalFailed { lease: i64 },
-    /// etcd says that the lease does not exist.
+    RenewalFailed { lease: i64, reason: String },
+    /// A renewal found that the lease does not exist.
     LeaseGone { lease: i64 },
-    /// The lease that is being registered with was granted: from now on it is to be renewed.
+    /// The lease of a join or repair under way was granted: it needs renewals from now on.
     Granted { lease: Lease },
     /// All keys that this worker may write are in place, on this lease.
     Registered { lease: Lease },
@@ -67,9 +68,31 @@ pub(crate) enum Event {
     /// The own ring key is gone.
     RingKeyMissing,
     /// The program this worker belongs to gave a sign of life.
-    HostAlive { at: Instant },
-    /// The machine was suspended until now: etcd's clock went on by this much and ours did not.
-    Slept { by: Duration },
+    HostAlive { at: BootTime },
+}
+
+impl Event {
+    /// Whether a join or repair ends with this.
+    pub(crate) fn ends_registering(&self) -> bool {
+        matches!(
+            self,
+            Event::Registered { .. }
+                | Event::Displaced { .. }
+                | Event::RegisterFoundLeaseGone { .. }
+                | Event::RegisterFailed { .. }
+        )
+    }
+}
+
+/// Why a registration is suspect or lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// etcd answered no renewal for this long. The text says how the last one failed.
+    Etcd(Duration, Option<String>),
+    /// The program gave no sign of life for this long, so that nothing was renewed.
+    Host(Duration),
+    /// The process, or its machine, did not run for this long.
+    Stopped(Duration),
 }
 
 /// What to do now.
@@ -83,7 +106,7 @@ pub(crate) enum Action {
     },
     /// Write the keys that are missing, under this lease or, if there is none, a new one.
     Register { lease: Option<Lease> },
-    /// Tell whoever wants to know.
+    /// The state has changed.
     Report(RegistrationState),
 }
 
@@ -99,6 +122,14 @@ const RESTORE_SPREAD: Duration = Duration::from_millis(300);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(2);
+/// A registration that lasts for less is no success: the pause before the next one grows.
+const STEADY: Duration = Duration::from_secs(10);
+/// The longest pause between registrations that do not last.
+const LONGEST_RESTORE: Duration = Duration::from_secs(5);
+/// Time between two turns of the task at most.
+const TICK: Duration = Duration::from_secs(1);
+/// A longer time between two turns shows that the process did not run.
+const LONGEST_TURN: Duration = Duration::from_millis(1500);
 
 /// The decisions of one registration.
 pub(crate) struct Session {
@@ -107,29 +138,34 @@ pub(crate) struct Session {
     /// The last lease that turned out to be gone: an answer that was under way meanwhile may still name it.
     gone: Option<i64>,
     /// When the lease was last known to be renewed: the time that request was sent.
-    renewed_at: Instant,
+    renewed_at: BootTime,
     renewals_in_flight: usize,
     /// Tries since the last answer.
     renewal_tries: u32,
-    renew_at: Instant,
+    /// Why the last of these failed.
+    renewal_failure: Option<String>,
+    renew_at: BootTime,
     /// Whether the keys have ever been in place.
     joined: bool,
     /// Who holds the live key instead.
     displaced_by: Option<i64>,
     register_needed: bool,
     register_in_flight: bool,
+    /// Registrations since one lasted.
     register_tries: u32,
-    register_at: Instant,
+    register_at: BootTime,
+    registered_at: BootTime,
     /// When the program last gave a sign of life, if it has promised to.
-    host_alive_at: Option<Instant>,
-    /// The sleeps an answer may yet have been under way during: when each was noticed, and how long it was.
-    sleeps: Vec<(Instant, Duration)>,
+    host_alive_at: Option<BootTime>,
+    polled_at: BootTime,
+    /// How long the process did not run, since the last answer of etcd.
+    stopped: Duration,
     rng: StdRng,
 }
 
 impl Session {
     /// A session without a lease. `host_alive_at`: renew only while [`Event::HostAlive`] comes in.
-    pub(crate) fn new(now: Instant, host_alive_at: Option<Instant>, seed: u64) -> Self {
+    pub(crate) fn new(now: BootTime, host_alive_at: Option<BootTime>, seed: u64) -> Self {
         Session {
             state: RegistrationState::Joining,
             lease: None,
@@ -137,6 +173,7 @@ impl Session {
             renewed_at: now,
             renewals_in_flight: 0,
             renewal_tries: 0,
+            renewal_failure: None,
             renew_at: now,
             joined: false,
             displaced_by: None,
@@ -144,8 +181,10 @@ impl Session {
             register_in_flight: false,
             register_tries: 0,
             register_at: now,
+            registered_at: now,
             host_alive_at,
-            sleeps: Vec::new(),
+            polled_at: now,
+            stopped: Duration::ZERO,
             rng: StdRng::seed_from_u64(seed),
         }
     }
@@ -153,6 +192,11 @@ impl Session {
     /// Whether a registration or join is under way.
     pub(crate) fn is_registering(&self) -> bool {
         self.register_in_flight
+    }
+
+    /// Whether the keys have ever been in place.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.joined
     }
 
     /// The lease the keys are on, or will be.
@@ -166,21 +210,20 @@ impl Session {
     }
 
     /// When the lease ends unless it is renewed.
-    pub(crate) fn lease_ends_at(&self) -> Option<Instant> {
+    pub(crate) fn lease_ends_at(&self) -> Option<BootTime> {
         self.lease.map(|lease| self.lost_at(lease))
     }
 
     /// Takes note of what happened.
-    pub(crate) fn handle(&mut self, event: Event, now: Instant) {
+    pub(crate) fn handle(&mut self, event: Event, now: BootTime) {
         match event {
             Event::Renewed { lease, sent_at } => {
                 self.renewals_in_flight = self.renewals_in_flight.saturating_sub(1);
-                let sent_at = self.before_sleeps(sent_at);
                 if let Some(current) = self.lease.filter(|current| current.id == lease)
                     && sent_at >= self.renewed_at
                 {
                     self.renewed_at = sent_at;
-                    self.renewal_tries = 0;
+                    self.answered();
                     self.renew_at = sent_at + self.vary(current.ttl / 3);
                 }
             }
@@ -190,9 +233,10 @@ impl Session {
                     self.renew_at = now;
                 }
             }
-            Event::RenewalFailed { lease } => {
+            Event::RenewalFailed { lease, reason } => {
                 self.renewals_in_flight = self.renewals_in_flight.saturating_sub(1);
                 if let Some(current) = self.lease.filter(|current| current.id == lease) {
+                    self.renewal_failure = Some(reason);
                     let longest = LONGEST_RETRY.min(current.ttl / 10);
                     let retry = now + self.retry_delay(self.renewal_tries, longest);
                     self.renew_at = self.renew_at.min(retry).max(now);
@@ -218,15 +262,6 @@ impl Session {
             Event::LiveKeyForeign { holder } => self.displaced_by = Some(holder),
             Event::LiveKeyMissing | Event::RingKeyMissing => self.need_register(now),
             Event::HostAlive { at } => self.host_alive_at = Some(at),
-            Event::Slept { by } => {
-                if let Some(lease) = self.lease {
-                    // The answer to what was sent before would come too late for the lease anyway.
-                    self.sleeps.retain(|(at, _)| now < *at + lease.ttl);
-                }
-                self.sleeps.push((now, by));
-                self.renewed_at = before(self.renewed_at, by);
-                self.renew_at = now;
-            }
         }
     }
 
@@ -236,7 +271,12 @@ impl Session {
     }
 
     /// What is to be done at `now`.
-    pub(crate) fn poll(&mut self, now: Instant) -> Vec<Action> {
+    pub(crate) fn poll(&mut self, now: BootTime) -> Vec<Action> {
+        let since = now - self.polled_at;
+        self.polled_at = now;
+        if since > LONGEST_TURN {
+            self.stopped += since;
+        }
         let mut actions = Vec::new();
         if let Some(lease) = self.lease
             && self.renewal_due(lease, now)
@@ -267,8 +307,8 @@ impl Session {
     }
 
     /// When [`poll`](Self::poll) may have something to do without any event.
-    pub(crate) fn wake_at(&self, now: Instant) -> Instant {
-        let mut wake = now + Duration::from_secs(3600);
+    pub(crate) fn wake_at(&self, now: BootTime) -> BootTime {
+        let mut wake = now + TICK;
         if let Some(lease) = self.lease {
             if self.renewals_in_flight < MAX_RENEWALS && self.host_is_alive(lease.ttl, now) {
                 wake = wake.min(self.renew_at);
@@ -285,11 +325,11 @@ impl Session {
         wake.max(now)
     }
 
-    fn registered(&mut self, lease: Lease, displaced_by: Option<i64>, now: Instant) {
+    fn registered(&mut self, lease: Lease, displaced_by: Option<i64>, now: BootTime) {
         self.register_in_flight = false;
         self.joined = true;
+        self.registered_at = now;
         self.displaced_by = displaced_by;
-        self.register_tries = 0;
         if self.gone == Some(lease.id) {
             // The keys went with it.
             return;
@@ -299,13 +339,13 @@ impl Session {
     }
 
     /// Goes on with this lease. Keys that were on another one have to be written again.
-    fn hold(&mut self, lease: Option<Lease>, now: Instant) {
+    fn hold(&mut self, lease: Option<Lease>, now: BootTime) {
         let before = self.lease.map(|lease| lease.id);
         match lease {
             Some(lease) if before != Some(lease.id) && self.gone != Some(lease.id) => {
                 self.lease = Some(lease);
-                self.renewed_at = self.before_sleeps(lease.sent_at);
-                self.renewal_tries = 0;
+                self.renewed_at = lease.sent_at;
+                self.answered();
                 self.renew_at = (lease.sent_at + self.vary(lease.ttl / 3)).max(now);
                 self.register_needed |= before.is_some();
             }
@@ -318,35 +358,47 @@ impl Session {
         }
     }
 
-    /// When a request was sent, on etcd's clock: that went on during the sleeps since.
-    fn before_sleeps(&self, sent_at: Instant) -> Instant {
-        let since = self.sleeps.iter().filter(|(at, _)| sent_at < *at);
-        before(sent_at, since.map(|(_, by)| *by).sum())
+    fn answered(&mut self) {
+        self.renewal_tries = 0;
+        self.renewal_failure = None;
+        self.stopped = Duration::ZERO;
     }
 
-    fn lose_lease(&mut self, lease: i64, now: Instant) {
+    fn lose_lease(&mut self, lease: i64, now: BootTime) {
         if let Some(current) = self.lease.filter(|current| current.id == lease) {
             self.lease = None;
             self.gone = Some(lease);
             self.register_needed = true;
-            self.register_at = now + self.part_of(REJOIN_SPREAD.min(current.ttl / 5));
+            self.register_soon(REJOIN_SPREAD.min(current.ttl / 5), now);
         }
     }
 
-    fn need_register(&mut self, now: Instant) {
+    fn need_register(&mut self, now: BootTime) {
         if self.lease.is_some() && !self.register_needed {
             self.register_needed = true;
-            self.register_at = now + self.part_of(RESTORE_SPREAD);
+            self.register_soon(RESTORE_SPREAD, now);
         }
     }
 
-    fn renewal_due(&self, lease: Lease, now: Instant) -> bool {
+    /// Registers again within `spread`, or later if the last registration did not last.
+    fn register_soon(&mut self, spread: Duration, now: BootTime) {
+        if now - self.registered_at > STEADY {
+            self.register_tries = 0;
+        }
+        let pause = match self.register_tries {
+            0 | 1 => Duration::ZERO,
+            tries => self.retry_delay(tries, LONGEST_RESTORE),
+        };
+        self.register_at = now + self.part_of(spread) + pause;
+    }
+
+    fn renewal_due(&self, lease: Lease, now: BootTime) -> bool {
         now >= self.renew_at
             && self.renewals_in_flight < MAX_RENEWALS
             && self.host_is_alive(lease.ttl, now)
     }
 
-    fn register_due(&self, now: Instant) -> bool {
+    fn register_due(&self, now: BootTime) -> bool {
         self.may_register() && now >= self.register_at && self.host_is_near(now)
     }
 
@@ -356,18 +408,28 @@ impl Session {
     }
 
     /// Without a lease to measure by, a program that was silent for this long is not registered again until it speaks.
-    fn host_is_near(&self, now: Instant) -> bool {
+    fn host_is_near(&self, now: BootTime) -> bool {
         self.host_alive_at.is_none_or(|at| now < at + LONGEST_RETRY)
     }
 
     /// A program that has stopped running must lose its lease about a TTL later, as it would if it renewed by itself;
     /// renewing at most 0.4 TTL after its last sign of life leaves the lease alive through any pause of up to a TTL.
-    fn host_is_alive(&self, ttl: Duration, now: Instant) -> bool {
+    fn host_is_alive(&self, ttl: Duration, now: BootTime) -> bool {
         self.host_alive_at
             .is_none_or(|at| now < at + ttl.mul_f64(0.4))
     }
 
-    fn state_at(&self, now: Instant) -> RegistrationState {
+    /// Why the lease was not renewed in time.
+    pub(crate) fn blame(&self, now: BootTime) -> Blame {
+        let is_alive = |lease: Lease| self.host_is_alive(lease.ttl, now);
+        match self.host_alive_at {
+            _ if !self.stopped.is_zero() => Blame::Stopped(self.stopped),
+            Some(at) if !self.lease.is_none_or(is_alive) => Blame::Host(now - at),
+            _ => Blame::Etcd(now - self.renewed_at, self.renewal_failure.clone()),
+        }
+    }
+
+    fn state_at(&self, now: BootTime) -> RegistrationState {
         match self.lease {
             _ if !self.joined => RegistrationState::Joining,
             None => RegistrationState::Rejoining,
@@ -378,11 +440,11 @@ impl Session {
         }
     }
 
-    fn suspect_at(&self, lease: Lease) -> Instant {
+    fn suspect_at(&self, lease: Lease) -> BootTime {
         self.renewed_at + lease.ttl * 2 / 3
     }
 
-    fn lost_at(&self, lease: Lease) -> Instant {
+    fn lost_at(&self, lease: Lease) -> BootTime {
         self.renewed_at + lease.ttl
     }
 
@@ -397,7 +459,7 @@ impl Session {
     }
 
     fn retry_delay(&mut self, tries: u32, longest: Duration) -> Duration {
-        let limit = (FIRST_RETRY * 2u32.pow(tries.min(5))).min(longest);
+        let limit = (FIRST_RETRY * 2u32.pow(tries.min(6))).min(longest);
         limit.mul_f64(self.rng.random_range(0.5..=1.0))
     }
 
@@ -411,10 +473,6 @@ impl Session {
     }
 }
 
-fn before(instant: Instant, by: Duration) -> Instant {
-    instant.checked_sub(by).unwrap_or(instant)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,7 +480,7 @@ mod tests {
     const TTL: Duration = Duration::from_secs(5);
 
     /// A session with a lease granted at `now`.
-    fn registered(now: Instant, host_alive_at: Option<Instant>) -> Session {
+    fn registered(now: BootTime, host_alive_at: Option<BootTime>) -> Session {
         let mut session = Session::new(now, host_alive_at, 1);
         session.join_started();
         let lease = Lease {
@@ -437,12 +495,12 @@ mod tests {
 
     #[test]
     fn a_lease_counts_from_the_time_of_sending() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut session = registered(now, None);
         let sent_at = now + Duration::from_secs(1);
         let answered_at = sent_at + Duration::from_secs(3);
         session.handle(Event::Renewed { lease: 1, sent_at }, answered_at);
-        let state = |session: &mut Session, at: Instant| {
+        let state = |session: &mut Session, at: BootTime| {
             session.poll(at);
             session.state
         };
@@ -462,9 +520,9 @@ mod tests {
 
     #[test]
     fn the_next_renewal_waits_until_the_silent_endpoint_is_quarantined() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut session = registered(now, None);
-        let renewal = |session: &mut Session, at: Instant| {
+        let renewal = |session: &mut Session, at: BootTime| {
             let actions = session.poll(at);
             actions.into_iter().find_map(|action| match action {
                 Action::Renew { patience, .. } => Some(patience),
@@ -492,10 +550,16 @@ mod tests {
 
     #[test]
     fn a_short_lease_is_tried_to_be_renewed_often() {
-        let mut now = Instant::now() + TTL / 3;
+        let mut now = BootTime::now() + TTL / 3;
         let mut session = registered(now, None);
         for tries in 0..8 {
-            session.handle(Event::RenewalFailed { lease: 1 }, now);
+            session.handle(
+                Event::RenewalFailed {
+                    lease: 1,
+                    reason: "a test".into(),
+                },
+                now,
+            );
             let wait = session.wake_at(now) - now;
             assert!(wait <= TTL / 10, "{wait:?} after {tries} tries");
             now += wait;
@@ -505,7 +569,7 @@ mod tests {
 
     #[test]
     fn a_program_that_stopped_is_not_renewed_but_a_pause_shorter_than_the_ttl_is_survived() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut session = registered(now, Some(now));
         let mut last_renewal = now;
         let mut at = now;
@@ -542,12 +606,12 @@ mod tests {
         );
     }
 
-    fn state_at(session: &mut Session, at: Instant) -> RegistrationState {
+    fn state_at(session: &mut Session, at: BootTime) -> RegistrationState {
         session.poll(at);
         session.state
     }
 
-    fn lease(id: i64, sent_at: Instant) -> Lease {
+    fn lease(id: i64, sent_at: BootTime) -> Lease {
         Lease {
             id,
             ttl: TTL,
@@ -557,7 +621,7 @@ mod tests {
 
     #[test]
     fn a_lease_without_keys_is_no_registration() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut session = Session::new(now, None, 1);
         session.join_started();
         let first = lease(1, now);
@@ -586,7 +650,7 @@ mod tests {
 
     #[test]
     fn a_lease_is_renewed_before_its_key_is_written() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut session = Session::new(now, None, 1);
         session.join_started();
         let lease = lease(1, now);
@@ -601,7 +665,7 @@ mod tests {
 
     #[test]
     fn a_join_that_found_the_lease_gone_is_followed_by_another_registration() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut session = registered(now, None);
         session.join_started();
         let second = Some(lease(2, now));
@@ -610,56 +674,70 @@ mod tests {
         assert!(actions.contains(&Action::Register { lease: second }));
     }
 
+    /// As after SIGSTOP or a suspension: no turn for longer than the lease.
     #[test]
-    fn a_sleep_counts_against_the_lease() {
-        let now = Instant::now();
+    fn etcd_is_not_blamed_for_a_process_that_was_stopped() {
+        let now = BootTime::now();
         let mut session = registered(now, None);
-        let second = Duration::from_secs(1);
-        session.handle(Event::Slept { by: second * 4 }, now);
-        let actions = session.poll(now);
+        let at = now + TTL * 2;
+        let actions = session.poll(at);
         assert!(
             actions
                 .iter()
                 .any(|action| matches!(action, Action::Renew { .. })),
             "renewed at once"
         );
-        assert_eq!(session.state, RegistrationState::Suspect);
-        // Sent before the sleep, so that etcd counted the sleep too.
-        let sent_at = now - Duration::from_millis(1);
-        session.handle(Event::Renewed { lease: 1, sent_at }, now);
-        assert_eq!(
-            state_at(&mut session, now + second),
-            RegistrationState::Lost
+        assert_eq!(session.state, RegistrationState::Lost);
+        assert_eq!(session.blame(at), Blame::Stopped(TTL * 2));
+        session.handle(
+            Event::Renewed {
+                lease: 1,
+                sent_at: at,
+            },
+            at,
         );
-        let sent_at = now + second;
-        session.handle(Event::Renewed { lease: 1, sent_at }, sent_at);
-        assert_eq!(
-            state_at(&mut session, sent_at),
-            RegistrationState::Registered
-        );
-        session.handle(Event::Slept { by: TTL }, sent_at);
-        assert_eq!(state_at(&mut session, sent_at), RegistrationState::Lost);
+        assert_eq!(state_at(&mut session, at), RegistrationState::Registered);
+        // Turns go on, and no answer comes.
+        let mut later = at;
+        while later < at + TTL {
+            later += TICK / 2;
+            session.poll(later);
+        }
+        assert_eq!(session.blame(later), Blame::Etcd(later - at, None));
     }
 
     #[test]
-    fn an_answer_that_was_under_way_during_two_sleeps_counts_from_before_both() {
-        let now = Instant::now();
+    fn registrations_that_do_not_last_are_repeated_ever_more_slowly() {
+        let mut now = BootTime::now();
         let mut session = registered(now, None);
-        let second = Duration::from_secs(1);
-        let sent_at = now + second / 10;
-        session.handle(Event::Slept { by: second * 2 }, now + second / 5);
-        session.handle(Event::Slept { by: second }, now + second / 4);
-        session.handle(Event::Renewed { lease: 1, sent_at }, now + second / 2);
-        let ends_at = sent_at + TTL - second * 3;
-        assert_eq!(session.lease_ends_at(), Some(ends_at));
-        let sent_at = now + second;
-        session.handle(Event::Renewed { lease: 1, sent_at }, sent_at);
-        assert_eq!(session.lease_ends_at(), Some(sent_at + TTL));
+        let began = now;
+        let mut registrations = 0;
+        while now < began + Duration::from_secs(60) {
+            // The key is gone as soon as it is written.
+            session.handle(Event::LiveKeyMissing, now);
+            let current = session.lease().expect("it is renewed");
+            for action in session.poll(now) {
+                let event = match action {
+                    Action::Register { .. } => {
+                        registrations += 1;
+                        Event::Registered { lease: current }
+                    }
+                    Action::Renew { lease, .. } => Event::Renewed {
+                        lease: lease.id,
+                        sent_at: now,
+                    },
+                    Action::Report(_) => continue,
+                };
+                session.handle(event, now);
+            }
+            now += Duration::from_millis(10);
+        }
+        assert!((10..40).contains(&registrations), "{registrations}");
     }
 
     #[test]
     fn a_late_answer_does_not_bring_back_a_lease_that_is_gone() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut session = registered(now, None);
         session.handle(Event::LiveKeyMissing, now);
         let first = lease(1, now);
@@ -680,7 +758,7 @@ mod tests {
 
     #[test]
     fn who_holds_the_key_instead_is_told_until_it_is_ours_again() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut session = registered(now, None);
         session.handle(Event::LiveKeyForeign { holder: 9 }, now);
         assert_eq!(session.displaced_by(), Some(9));
@@ -701,7 +779,7 @@ mod tests {
 
     /// 50 workers do something about this by then, and not all of them at once.
     fn apart(event: &Event, latest: Duration) {
-        let now = Instant::now();
+        let now = BootTime::now();
         let times: Vec<Duration> = (0..50)
             .map(|seed| {
                 let mut session = Session::new(now, None, seed);

@@ -1,6 +1,6 @@
 //! The session's decisions against an etcd and a network that are made up, on a clock that jumps from event to event.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 use crate::etcd::histories;
@@ -9,33 +9,37 @@ use crate::etcd::histories;
 struct World {
     rng: StdRng,
     ttl: Duration,
-    now: Instant,
+    now: BootTime,
     session: Session,
     /// What is under way: answers on their way back.
-    answers: BTreeMap<(Instant, u64), Answer>,
+    answers: BTreeMap<(BootTime, u64), Answer>,
     sequence: u64,
     server: Server,
     /// Until when the network swallows everything.
-    cut_until: Instant,
+    cut_until: BootTime,
     /// Until when answers take long, up to more than a TTL.
-    slow_until: Instant,
+    slow_until: BootTime,
     /// Until when the program is stopped: it neither acts nor gives signs of life.
-    frozen_until: Instant,
+    frozen_until: BootTime,
     /// Until when the host alone is stopped: it gives no signs of life.
-    silent_until: Instant,
-    beat_at: Instant,
+    silent_until: BootTime,
+    beat_at: BootTime,
     renewals_in_flight: usize,
     registering: bool,
     /// The lease that the worker was last told its keys are on, until it is told otherwise.
     confirmed: Option<i64>,
+    /// Until when keys are gone as soon as they are written.
+    spoilt_until: BootTime,
+    /// When the last registrations were begun.
+    registrations: VecDeque<BootTime>,
     /// When something last went wrong that the worker is not told of at once.
-    last_fault: Instant,
+    last_fault: BootTime,
 }
 
 #[derive(Default)]
 struct Server {
     /// When each lease ends.
-    leases: BTreeMap<i64, Instant>,
+    leases: BTreeMap<i64, BootTime>,
     /// Those whose time was over.
     ended: BTreeSet<i64>,
     /// What the live key is on.
@@ -48,7 +52,7 @@ struct Server {
 enum Answer {
     Renewed {
         lease: i64,
-        sent_at: Instant,
+        sent_at: BootTime,
     },
     RenewalSilent {
         lease: i64,
@@ -84,7 +88,7 @@ const FOREIGN: i64 = 1_000_000_000;
 
 impl World {
     fn new(seed: u64, ttl: Duration) -> Self {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut world = World {
             rng: StdRng::seed_from_u64(seed),
             ttl,
@@ -101,6 +105,8 @@ impl World {
             renewals_in_flight: 0,
             registering: true,
             confirmed: None,
+            spoilt_until: now,
+            registrations: VecDeque::new(),
             last_fault: now,
         };
         world.session.join_started();
@@ -154,13 +160,13 @@ impl World {
         }
     }
 
-    fn fault_until(&mut self, until: Instant) {
+    fn fault_until(&mut self, until: BootTime) {
         self.last_fault = self.last_fault.max(until);
     }
 
     /// The watch of the own keys answers, now or once the network is back.
     fn look(&mut self) {
-        let delay = self.round_trip() + self.cut_until.saturating_duration_since(self.now);
+        let delay = self.round_trip() + (self.cut_until - self.now);
         self.answer(delay, Answer::Look);
     }
 
@@ -259,6 +265,10 @@ impl World {
                 assert!(!self.registering, "two registrations at once");
                 assert!(self.now < self.beat_at + LONGEST_RETRY);
                 self.registering = true;
+                self.registrations.push_back(self.now);
+                let since = self.now - Duration::from_secs(20);
+                self.registrations.retain(|at| *at > since);
+                assert!(self.registrations.len() <= 20, "registers in a loop");
                 self.register(lease);
             }
         }
@@ -274,7 +284,10 @@ impl World {
             Answer::RenewalSilent { lease } => Event::RenewalSilent { lease },
             Answer::RenewalLost { lease } => {
                 self.renewals_in_flight -= 1;
-                Event::RenewalFailed { lease }
+                Event::RenewalFailed {
+                    lease,
+                    reason: "lost".into(),
+                }
             }
             Answer::LeaseGone { lease } => {
                 self.renewals_in_flight -= 1;
@@ -285,6 +298,9 @@ impl World {
             Answer::Registered { lease } => {
                 self.registering = false;
                 self.confirmed = Some(lease.id);
+                if now < self.spoilt_until {
+                    self.server.live = None;
+                }
                 // The keys are read again after each registration.
                 self.look();
                 Event::Registered { lease }
@@ -394,12 +410,9 @@ impl World {
                 self.look();
             }
             9 => {
-                // The machine sleeps: only the server's clock goes on.
-                let ends = self.server.leases.values_mut();
-                ends.for_each(|end| *end -= length);
-                self.session.handle(Event::Slept { by: length }, self.now);
-                self.fault_until(self.now);
-                self.expire();
+                // Something deletes each key as soon as it is written.
+                self.spoilt_until = until;
+                self.fault_until(until);
             }
             _ => {}
         }
@@ -447,7 +460,7 @@ impl World {
             assert!(!has_ended, "taken for alive after its end");
         }
         // Whatever happened: soon after the last fault the worker is registered.
-        let since = now.saturating_duration_since(self.last_fault);
+        let since = now - self.last_fault;
         if since > Duration::from_secs(7) {
             assert_eq!(self.server.live, lease, "not listed {since:?} later");
             assert!(self.server.ring, "not on the ring {since:?} later");

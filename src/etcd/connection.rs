@@ -1,29 +1,20 @@
 //! The connections to one etcd endpoint.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::Client;
 use http::Uri;
-use parking_lot::Mutex;
 use tokio::sync::OnceCell;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint as TonicEndpoint};
-use tower::ServiceExt;
 
+use super::cluster_id::ClusterId;
+use super::lane::{Lane, Way};
 use super::login::Login;
+use super::name::Name;
 use super::tls::{Tls, TlsSession};
 use super::transport::Transport;
 use crate::config::Credentials;
-
-/// How long one attempt to connect may take, with the TLS handshake. Calls do not wait that long for it; a later one
-/// finds it done.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// HTTP/2 pings notice a peer that is gone without a word. etcd closes connections that ping more often than every 5 s.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// The answer may have to wait behind a listing on a slow line.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a connection is for. Health, quarantine and choice are kept per purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +23,19 @@ pub(crate) enum Purpose {
     Requests,
     /// Watches, which share the connection of the requests.
     Watches,
+    /// Pages of large listings, on a connection that is open only while they last: watches do not wait behind them.
+    Listings,
     /// Renewals of leases, on a connection of their own: they never wait behind anything else.
     Renewals,
 }
 
 impl Purpose {
-    pub(crate) const ALL: [Purpose; 3] = [Purpose::Requests, Purpose::Watches, Purpose::Renewals];
+    pub(crate) const ALL: [Purpose; 4] = [
+        Purpose::Requests,
+        Purpose::Watches,
+        Purpose::Listings,
+        Purpose::Renewals,
+    ];
 }
 
 impl fmt::Display for Purpose {
@@ -45,6 +43,7 @@ impl fmt::Display for Purpose {
         f.write_str(match self {
             Purpose::Requests => "requests",
             Purpose::Watches => "watches",
+            Purpose::Listings => "listings",
             Purpose::Renewals => "renewals",
         })
     }
@@ -53,35 +52,42 @@ impl fmt::Display for Purpose {
 /// One endpoint: a connection for requests and watches, one for lease renewals, and one token.
 pub(crate) struct Connection {
     url: String,
+    name: Arc<Name>,
     login: Arc<Login>,
     transport: Transport,
     /// Of requests and watches.
     shared: Arc<Lane>,
+    listings: Arc<Lane>,
     renewals: Arc<Lane>,
     clients: OnceCell<Clients>,
+}
+
+/// What the endpoints of one etcd have in common.
+pub(super) struct Shared {
+    pub(super) credentials: Option<Credentials>,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) cluster: Arc<ClusterId>,
+}
+
+/// `http://host:port`, or `https://host:port` with TLS.
+pub(super) fn url_of(origin: &Uri) -> String {
+    let scheme = origin.scheme_str().unwrap_or_default();
+    let authority = origin
+        .authority()
+        .map_or("", |authority| authority.as_str());
+    format!("{scheme}://{authority}")
 }
 
 /// The clients of one endpoint, each for one kind of call.
 struct Clients {
     requests: Client,
     watches: Client,
+    listings: Client,
     renewals: Client,
     /// Authenticates: carries no token.
     login: Client,
     /// Asks a member for its status, which it must tell without a leader too: by saying that there is none.
     status: Client,
-}
-
-/// A connection, lazily made, and made again when it breaks.
-struct Lane {
-    maker: LaneMaker,
-    open: Mutex<Option<Open>>,
-}
-
-struct Open {
-    channel: Channel,
-    /// Cancelled when the connection is given up.
-    given_up: CancellationToken,
 }
 
 /// The client to use for one call, and which token it carries.
@@ -92,30 +98,57 @@ pub(crate) struct Authenticated {
 }
 
 impl Connection {
-    /// # Errors
-    ///
-    /// The URL is not one.
-    pub(crate) fn new(
-        url: String,
-        credentials: Option<Credentials>,
-        tls: Option<Arc<Tls>>,
-    ) -> Result<Self, etcd_client::Error> {
-        let transport = Transport::new(tls);
-        let maker = LaneMaker::new(&url, &transport)?;
-        let lane = || {
-            Arc::new(Lane {
-                maker: maker.clone(),
-                open: Mutex::default(),
-            })
-        };
-        Ok(Connection {
-            login: Login::new(credentials),
-            shared: lane(),
-            renewals: lane(),
-            url,
+    /// To this address of the name; without one, to the first of its addresses that can be connected to.
+    pub(super) fn new(
+        origin: Uri,
+        name: Arc<Name>,
+        address: Option<SocketAddr>,
+        shared: &Shared,
+    ) -> Self {
+        let transport = Transport::new(name.clone(), address, shared.tls.clone());
+        let login = Login::new(shared.credentials.clone());
+        let way = Arc::new(Way {
+            origin: origin.clone(),
+            transport: transport.clone(),
+            login: login.clone(),
+            cluster: shared.cluster.clone(),
+            endpoint: rand::random(),
+        });
+        Connection {
+            url: url_of(&origin),
+            name,
+            login,
             transport,
+            shared: Lane::new(way.clone()),
+            listings: Lane::new(way.clone()),
+            renewals: Lane::new(way),
             clients: OnceCell::new(),
-        })
+        }
+    }
+
+    /// The URL, and the address where the name has several.
+    pub(crate) fn shown(&self) -> String {
+        match self.transport.address() {
+            Some(address) if self.name.usable_addresses().len() > 1 => {
+                format!("{} ({})", self.url, address.ip())
+            }
+            _ => self.url.clone(),
+        }
+    }
+
+    /// The address, if it is known.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.transport.address()
+    }
+
+    /// Finds out the address, if it is not known. The caller limits the time.
+    pub(super) async fn find_address(&self) {
+        self.transport.find_address().await;
+    }
+
+    /// Makes this the address, unless it has one; returns which it has.
+    pub(super) fn settle(&self, address: SocketAddr) -> SocketAddr {
+        self.transport.settle(address)
     }
 
     /// `http://host:port`, or `https://host:port` with TLS.
@@ -154,7 +187,7 @@ impl Connection {
         purpose: Purpose,
     ) -> Result<Authenticated, etcd_client::Error> {
         let clients = self.clients().await?;
-        let given_up = self.shared.given_up();
+        let given_up = || self.shared.given_up();
         let token = self.login.ready(&clients.login, given_up).await?;
         Ok(Authenticated {
             client: clients.of(purpose).clone(),
@@ -197,6 +230,7 @@ impl Connection {
     pub(crate) fn give_up(&self, purpose: Purpose) {
         match purpose {
             Purpose::Requests | Purpose::Watches => self.shared.give_up(),
+            Purpose::Listings => self.listings.give_up(),
             Purpose::Renewals => self.renewals.give_up(),
         }
     }
@@ -204,14 +238,14 @@ impl Connection {
     async fn clients(&self) -> Result<&Clients, etcd_client::Error> {
         self.clients
             .get_or_try_init(|| async {
-                let (shared, login) = (&self.shared, &self.login);
-                let requests = shared.client(Some(login), true).await?;
+                let requests = self.shared.client(true, true).await?;
                 Ok(Clients {
                     watches: requests.clone(),
                     requests,
-                    renewals: self.renewals.client(Some(login), true).await?,
-                    login: shared.client(None, true).await?,
-                    status: shared.client(Some(login), false).await?,
+                    listings: self.listings.client(true, true).await?,
+                    renewals: self.renewals.client(true, true).await?,
+                    login: self.shared.client(false, true).await?,
+                    status: self.shared.client(true, false).await?,
                 })
             })
             .await
@@ -223,75 +257,8 @@ impl Clients {
         match purpose {
             Purpose::Requests => &self.requests,
             Purpose::Watches => &self.watches,
+            Purpose::Listings => &self.listings,
             Purpose::Renewals => &self.renewals,
         }
-    }
-}
-
-impl Lane {
-    /// A client on this connection, and on those that replace it. Its requests carry the token of the login.
-    async fn client(
-        self: &Arc<Self>,
-        login: Option<&Arc<Login>>,
-        needs_leader: bool,
-    ) -> Result<Client, etcd_client::Error> {
-        let (lane, login) = (self.clone(), login.cloned());
-        let send = tower::service_fn(move |mut request: http::Request<tonic::body::Body>| {
-            if let Some(token) = login.as_ref().and_then(|login| login.token()) {
-                request.headers_mut().insert("token", token);
-            }
-            lane.open(|open| open.channel.clone()).oneshot(request)
-        });
-        let send = tower::util::BoxCloneSyncService::new(send.map_err(Into::into));
-        // A member without a leader must say so instead of being silent.
-        let options = ConnectOptions::new().with_require_leader(needs_leader);
-        Client::from_channel(etcd_client::Channel::Custom(send), Some(options)).await
-    }
-
-    fn open<T>(&self, with: impl FnOnce(&Open) -> T) -> T {
-        with(self.open.lock().get_or_insert_with(|| Open {
-            channel: self.maker.channel(),
-            given_up: CancellationToken::new(),
-        }))
-    }
-
-    fn given_up(&self) -> CancellationToken {
-        self.open(|open| open.given_up.clone())
-    }
-
-    fn give_up(&self) {
-        if let Some(open) = self.open.lock().take() {
-            open.given_up.cancel();
-        }
-    }
-}
-
-/// Makes lazy connections to one endpoint.
-#[derive(Clone)]
-struct LaneMaker {
-    endpoint: TonicEndpoint,
-    transport: Transport,
-}
-
-impl LaneMaker {
-    fn new(url: &str, transport: &Transport) -> Result<Self, etcd_client::Error> {
-        let origin: Uri = url.parse()?;
-        // TLS is not tonic's business here, which it would be with https.
-        let url = url.replacen("https://", "http://", 1);
-        let endpoint = TonicEndpoint::from_shared(url)?
-            .origin(origin)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT);
-        Ok(LaneMaker {
-            endpoint,
-            transport: transport.clone(),
-        })
-    }
-
-    fn channel(&self) -> Channel {
-        let transport = self.transport.clone();
-        let connector = tower::service_fn(move |uri| transport.clone().connect(uri));
-        self.endpoint.connect_with_connector_lazy(connector)
     }
 }

@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use backon::BackoffBuilder;
 use etcd_client::{Client, GetOptions};
-use parking_lot::Mutex;
+use http::Uri;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::connection::Connection;
 pub(crate) use super::connection::Purpose;
+use super::connection::{Connection, Shared, url_of};
+use super::name::{LOOKUPS_AT_ONCE, Name};
 use super::status::{self, Failure};
 use super::tls::Tls;
 use crate::config::EtcdConfig;
@@ -42,6 +46,8 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
     /// How long one endpoint may take.
     pub(crate) try_timeout: Duration,
+    /// [`Purpose::Requests`], or [`Purpose::Listings`] for much at once.
+    pub(crate) purpose: Purpose,
 }
 
 impl Call {
@@ -50,6 +56,7 @@ impl Call {
             description: description.into(),
             deadline,
             try_timeout: TRY_TIMEOUT,
+            purpose: Purpose::Requests,
         }
     }
 }
@@ -60,14 +67,24 @@ pub(crate) struct TryError {
     pub(crate) cause: Cause,
 }
 
-/// The endpoints of one etcd, with a sticky choice among the healthy ones for each purpose.
+/// The endpoints of one etcd, with a sticky choice among the healthy ones for each purpose. Each address of a name is an
+/// endpoint.
 ///
 /// An endpoint that failed is quarantined for what it failed at, and probed in the background by a request of the same
 /// kind, so that no caller waits for it twice.
 pub(crate) struct Endpoints {
+    names: Vec<(Uri, Arc<Name>)>,
+    shared: Shared,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    /// Those of each name.
+    by_name: Vec<Vec<Arc<Endpoint>>>,
+    /// All of them, in the same order.
     endpoints: Vec<Arc<Endpoint>>,
     /// Of each [`Purpose`].
-    choices: Mutex<[Option<Choice>; 3]>,
+    choices: [Option<Choice>; Purpose::ALL.len()],
 }
 
 /// The endpoint in use for one purpose.
@@ -85,7 +102,7 @@ pub(crate) struct Endpoint {
 #[derive(Default)]
 struct Health {
     /// Of each [`Purpose`].
-    purposes: [PurposeHealth; 3],
+    purposes: [PurposeHealth; Purpose::ALL.len()],
     answered: u64,
     failed: u64,
     last_error: Option<String>,
@@ -124,59 +141,135 @@ pub struct EndpointHealth {
 }
 
 impl Endpoints {
-    /// Connects to none of them yet.
+    /// Connects to none of them yet, and looks no name up.
     ///
     /// # Errors
     ///
     /// Those of the files that TLS needs.
     pub(crate) fn new(config: &EtcdConfig) -> Result<Self> {
-        let tls = config.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
-        let endpoint = |url: &String| {
-            let (credentials, tls) = (config.credentials.clone(), tls.clone());
-            let connection = Connection::new(url.clone(), credentials, tls);
-            let connection = connection.map_err(|error| {
+        let shared = Shared {
+            credentials: config.credentials.clone(),
+            tls: config.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new),
+            cluster: Arc::default(),
+        };
+        let lookups = Arc::new(Semaphore::new(LOOKUPS_AT_ONCE));
+        let name = |url: &String| {
+            let origin: Uri = url.parse().map_err(|error| {
                 let message = format!("The endpoint {url} cannot be used: {error}");
                 Error::new(ErrorKind::InvalidConfig, message)
             })?;
-            Ok(Arc::new(Endpoint {
-                connection,
-                health: Mutex::default(),
-            }))
+            let name = Arc::new(Name::new(&origin, lookups.clone()));
+            Ok((origin, name))
+        };
+        let names: Vec<_> = config.endpoints.iter().map(name).collect::<Result<_>>()?;
+        let endpoint = |(origin, name): &(Uri, Arc<Name>)| {
+            let literal = name.usable_addresses().first().copied();
+            Endpoint::new(Connection::new(
+                origin.clone(),
+                name.clone(),
+                literal,
+                &shared,
+            ))
+        };
+        let endpoints: Vec<_> = names.iter().map(endpoint).collect();
+        let known = Known {
+            by_name: endpoints.iter().map(|it| vec![it.clone()]).collect(),
+            endpoints,
+            choices: Default::default(),
         };
         Ok(Endpoints {
-            endpoints: config
-                .endpoints
-                .iter()
-                .map(endpoint)
-                .collect::<Result<_>>()?,
-            choices: Mutex::default(),
+            names,
+            shared,
+            known: Mutex::new(known),
         })
+    }
+
+    /// The endpoints, one for each address that is known of a name, and one for a name without any.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        let mut known = self.known.lock();
+        let mut changed = false;
+        for ((origin, name), endpoints) in self.names.iter().zip(&mut known.by_name) {
+            // The first connection finds out which address can be connected to.
+            let is_settling = |it: &Arc<Endpoint>| {
+                it.connection.address().is_none() && it.quarantined_at().is_none()
+            };
+            if name.is_literal() || endpoints.iter().any(is_settling) {
+                continue;
+            }
+            if endpoints.iter().all(|it| it.quarantined_at().is_some()) {
+                name.forget_kind();
+            }
+            let addresses = name.usable_addresses();
+            let are_known = endpoints.iter().map(|it| it.connection.address());
+            if addresses.is_empty() || are_known.eq(addresses.iter().copied().map(Some)) {
+                continue;
+            }
+            changed = true;
+            let mut old = std::mem::take(endpoints);
+            for address in addresses {
+                let at_it = |it: &Arc<Endpoint>| it.connection.address() == Some(address);
+                let unsettled = |it: &Arc<Endpoint>| it.connection.address().is_none();
+                let same = old.iter().position(at_it);
+                let same = same.or_else(|| {
+                    let first = old.iter().position(unsettled)?;
+                    // Unless it settles on another one at this moment.
+                    (old[first].connection.settle(address) == address).then_some(first)
+                });
+                endpoints.push(match same {
+                    Some(index) => old.swap_remove(index),
+                    None => Endpoint::new(Connection::new(
+                        origin.clone(),
+                        name.clone(),
+                        Some(address),
+                        &self.shared,
+                    )),
+                });
+            }
+        }
+        if changed {
+            known.endpoints = known.by_name.iter().flatten().cloned().collect();
+        }
+        known
+    }
+
+    /// Looks names up again whose addresses are old, or of which an endpoint failed since.
+    fn refresh_names(&self, known: &Known) {
+        for ((_, name), endpoints) in self.names.iter().zip(&known.by_name) {
+            if !name.is_literal() {
+                name.refresh(endpoints.iter().filter_map(|it| it.quarantined_at()).max());
+            }
+        }
     }
 
     /// The endpoint in use for this purpose while it is healthy, else the next healthy one, else the one that failed
     /// longest ago.
     ///
-    /// Starts with a random one, so that many clients with the same configuration spread over the members. The three
-    /// purposes start together. Requests follow the watches, with which they share a connection.
+    /// Starts with a random one, so that many clients with the same configuration spread over the members. The purposes
+    /// start together. Requests follow the watches, with which they share a connection.
     pub(crate) fn pick(&self, purpose: Purpose) -> Arc<Endpoint> {
-        let mut choices = self.choices.lock();
+        let mut known = self.known();
+        self.refresh_names(&known);
+        let Known {
+            endpoints, choices, ..
+        } = &mut *known;
+        let position = |endpoint: &Arc<Endpoint>| position(endpoints, endpoint);
         let choice = |purpose: Purpose| choices[purpose as usize].as_ref();
         let mut start = choice(purpose)
             .or_else(|| Purpose::ALL.into_iter().find_map(choice))
-            .map(|choice| self.position(&choice.endpoint))
-            .unwrap_or_else(|| rand::random_range(0..self.endpoints.len()));
+            .map(|choice| position(&choice.endpoint))
+            .unwrap_or_else(|| rand::random_range(0..endpoints.len()));
         if let (Purpose::Requests, Some(watches), Some(requests)) =
             (purpose, choice(Purpose::Watches), choice(purpose))
             && watches.endpoint.recovered_at(purpose) > Some(requests.since)
         {
-            start = self.position(&watches.endpoint);
+            start = position(&watches.endpoint);
         }
-        let count = self.endpoints.len();
-        let order = (0..count).map(|offset| &self.endpoints[(start + offset) % count]);
+        let count = endpoints.len();
+        let order = (0..count).map(|offset| &endpoints[(start + offset) % count]);
         // The first of equals wins.
         let best = order
             .min_by_key(|endpoint| endpoint.rank(purpose))
-            .unwrap_or(&self.endpoints[start])
+            .unwrap_or(&endpoints[start])
             .clone();
         let is_new = choice(purpose).is_none_or(|choice| !Arc::ptr_eq(&choice.endpoint, &best));
         if is_new {
@@ -190,26 +283,30 @@ impl Endpoints {
 
     /// Makes this endpoint, which has just answered, the choice while it is healthy.
     pub(crate) fn prefer(&self, purpose: Purpose, endpoint: &Arc<Endpoint>) {
-        self.choices.lock()[purpose as usize] = Some(Choice::of(endpoint));
+        self.known.lock().choices[purpose as usize] = Some(Choice::of(endpoint));
     }
 
     /// Makes the next one the choice, if it is still this one: it may have had too little time to be blamed.
     fn move_on_from(&self, purpose: Purpose, endpoint: &Arc<Endpoint>) {
-        let choice = &mut self.choices.lock()[purpose as usize];
-        if choice
-            .as_ref()
-            .is_some_and(|choice| Arc::ptr_eq(&choice.endpoint, endpoint))
-        {
-            let next = (self.position(endpoint) + 1) % self.endpoints.len();
-            *choice = Some(Choice::of(&self.endpoints[next]));
+        let mut known = self.known();
+        let Known {
+            endpoints, choices, ..
+        } = &mut *known;
+        let choice = &mut choices[purpose as usize];
+        let is_choice = |choice: &Choice| Arc::ptr_eq(&choice.endpoint, endpoint);
+        if choice.as_ref().is_some_and(is_choice) {
+            let next = (position(endpoints, endpoint) + 1) % endpoints.len();
+            *choice = Some(Choice::of(&endpoints[next]));
         }
     }
 
-    fn position(&self, endpoint: &Arc<Endpoint>) -> usize {
-        let mut endpoints = self.endpoints.iter();
-        endpoints
-            .position(|it| Arc::ptr_eq(it, endpoint))
-            .unwrap_or(0)
+    /// Finds the addresses of all names, so that [`all`](Self::all) has each of them. The caller limits the time.
+    pub(crate) async fn look_up_names(&self) {
+        let mut lookups = JoinSet::new();
+        for endpoint in self.all() {
+            lookups.spawn(async move { endpoint.connection.find_address().await });
+        }
+        lookups.join_all().await;
     }
 
     /// Runs one request, on one endpoint after another until one answers or the call's time is over.
@@ -221,24 +318,24 @@ impl Endpoints {
         F: Fn(Client) -> Fut,
         Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
     {
-        const PURPOSE: Purpose = Purpose::Requests;
+        let purpose = call.purpose;
         let mut backoff = retry_delays();
         let mut tries: u32 = 0;
         let mut last: Option<TryError> = None;
         let mut refused_tokens: Vec<Arc<Endpoint>> = Vec::new();
         loop {
-            let endpoint = self.pick(PURPOSE);
+            let endpoint = self.pick(purpose);
             // Longer with each round, for networks that are slow but work.
-            let round = tries / u32::try_from(self.endpoints.len()).unwrap_or(1).max(1);
+            let round = tries / u32::try_from(self.all().len()).unwrap_or(1).max(1);
             let left = call.deadline.saturating_duration_since(Instant::now());
-            let others_may_serve = round == 0 && self.is_another_healthy(PURPOSE, &endpoint);
+            let others_may_serve = round == 0 && self.is_another_healthy(purpose, &endpoint);
             let limit = (call.try_timeout * 2u32.pow(round.min(4))).min(if others_may_serve {
                 left / 2
             } else {
                 left
             });
             tries += 1;
-            let error = match endpoint.attempt(PURPOSE, limit, &request).await {
+            let error = match endpoint.attempt(purpose, limit, &request).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -262,8 +359,8 @@ impl Endpoints {
                     false
                 }
                 Failure::Endpoint => {
-                    self.move_on_from(PURPOSE, &endpoint);
-                    self.all_failed(PURPOSE)
+                    self.move_on_from(purpose, &endpoint);
+                    self.all_failed(purpose)
                 }
                 Failure::Busy => true,
                 Failure::Token
@@ -286,15 +383,15 @@ impl Endpoints {
         }
     }
 
-    /// All endpoints, in the order of the configuration.
-    pub(crate) fn all(&self) -> &[Arc<Endpoint>] {
-        &self.endpoints
+    /// All endpoints that are known, in the order of the configuration.
+    pub(crate) fn all(&self) -> Vec<Arc<Endpoint>> {
+        self.known().endpoints.clone()
     }
 
     /// Why a wait for etcd was in vain, with what is known of the endpoints that do not answer.
     pub(crate) fn no_answer(&self) -> Cause {
         let mut text = format!("no answer in time from etcd at {self}");
-        for endpoint in &self.endpoints {
+        for endpoint in self.all() {
             if let Some(reason) = endpoint.health.lock().quarantine_reason() {
                 text = text + "; " + reason;
             }
@@ -306,13 +403,34 @@ impl Endpoints {
     }
 
     fn is_another_healthy(&self, purpose: Purpose, than: &Arc<Endpoint>) -> bool {
-        let mut endpoints = self.endpoints.iter();
-        endpoints.any(|endpoint| !Arc::ptr_eq(endpoint, than) && endpoint.is_healthy(purpose))
+        let is_another = |it: &Arc<Endpoint>| !Arc::ptr_eq(it, than) && it.is_healthy(purpose);
+        self.known().endpoints.iter().any(is_another)
     }
 
     fn all_failed(&self, purpose: Purpose) -> bool {
-        let mut endpoints = self.endpoints.iter();
-        !endpoints.any(|endpoint| endpoint.is_healthy(purpose))
+        !self
+            .known()
+            .endpoints
+            .iter()
+            .any(|it| it.is_healthy(purpose))
+    }
+}
+
+fn position(endpoints: &[Arc<Endpoint>], endpoint: &Arc<Endpoint>) -> usize {
+    let mut endpoints = endpoints.iter();
+    // The address may be no longer one of the name's.
+    endpoints
+        .position(|it| Arc::ptr_eq(it, endpoint))
+        .unwrap_or(0)
+}
+
+impl fmt::Display for Endpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (origin, _)) in self.names.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{}", url_of(origin))?;
+        }
+        Ok(())
     }
 }
 
@@ -333,24 +451,30 @@ impl Health {
     }
 }
 
-impl fmt::Display for Endpoints {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls: Vec<&str> = self
-            .endpoints
-            .iter()
-            .map(|endpoint| endpoint.connection.url())
-            .collect();
-        f.write_str(&urls.join(","))
-    }
-}
-
 impl Endpoint {
+    fn new(connection: Connection) -> Arc<Self> {
+        Arc::new(Endpoint {
+            connection,
+            health: Mutex::default(),
+        })
+    }
+
+    /// When it last failed, if it is quarantined for any purpose.
+    fn quarantined_at(&self) -> Option<Instant> {
+        let health = self.health.lock();
+        let quarantines = health
+            .purposes
+            .iter()
+            .filter_map(|it| it.quarantine.as_ref());
+        quarantines.map(|quarantine| quarantine.failed_at).max()
+    }
+
     /// How it has served so far.
     pub(crate) fn health(&self) -> EndpointHealth {
         let health = self.health.lock();
         let quarantined = health.quarantine_reason();
         EndpointHealth {
-            url: self.connection.url().to_owned(),
+            url: self.connection.shown(),
             healthy: quarantined.is_none(),
             answered: health.answered,
             failed: health.failed,
@@ -449,7 +573,7 @@ impl Endpoint {
         let text = status::describe(error);
         let text = match self.connection.trouble() {
             Some(trouble) if failure == Failure::Endpoint && !status::is_answer(error) => {
-                log::debug!("etcd endpoint {}: {text}", self.connection.url());
+                log::debug!("etcd endpoint {}: {text}", self.connection.shown());
                 trouble
             }
             _ => text,
@@ -457,7 +581,7 @@ impl Endpoint {
         TryError {
             failure,
             cause: Cause {
-                text: format!("etcd endpoint {}: {text}", self.connection.url()),
+                text: format!("etcd endpoint {}: {text}", self.connection.shown()),
                 timed_out: false,
             },
         }
@@ -470,7 +594,10 @@ impl Endpoint {
         TryError {
             failure: Failure::Endpoint,
             cause: Cause {
-                text: format!("etcd endpoint {}: {reason}{trouble}", self.connection.url()),
+                text: format!(
+                    "etcd endpoint {}: {reason}{trouble}",
+                    self.connection.shown()
+                ),
                 timed_out: true,
             },
         }
@@ -524,7 +651,7 @@ impl Endpoint {
         }
         log::info!(
             "etcd endpoint {} answers again: it is used for {purpose}",
-            self.connection.url()
+            self.connection.shown()
         );
     }
 
@@ -533,7 +660,7 @@ impl Endpoint {
         let mut client = self.connection.client(purpose).await?;
         match purpose {
             // A linearizable read: a member that is cut off from the others must not count as healthy.
-            Purpose::Requests => {
+            Purpose::Requests | Purpose::Listings => {
                 let keys_only = GetOptions::new().with_keys_only();
                 client.get("/", Some(keys_only)).await.map(drop)
             }
@@ -681,6 +808,54 @@ mod tests {
                 "{time} ms"
             );
         }
+    }
+
+    fn failed() -> TryError {
+        TryError {
+            failure: Failure::Endpoint,
+            cause: Cause {
+                text: "a test".into(),
+                timed_out: false,
+            },
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn health_is_kept_per_purpose() {
+        let endpoints = endpoints("http://127.0.0.1:1,http://127.0.0.1:2");
+        let bad = endpoints.pick(Purpose::Renewals);
+        bad.quarantine(Purpose::Renewals, &failed());
+        let good = endpoints.pick(Purpose::Renewals);
+        assert!(!Arc::ptr_eq(&good, &bad));
+        // Requests that it answers say nothing of renewals.
+        endpoints.prefer(Purpose::Requests, &bad);
+        tokio::time::advance(STEADY).await;
+        bad.answered(Purpose::Requests, Instant::now());
+        assert!(!bad.is_healthy(Purpose::Renewals) && bad.is_healthy(Purpose::Requests));
+        assert!(Arc::ptr_eq(&endpoints.pick(Purpose::Renewals), &good));
+        bad.answered(Purpose::Renewals, Instant::now());
+        assert!(bad.is_healthy(Purpose::Renewals) && bad.health().healthy);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_fails_again_and_again_stays_quarantined_for_longer() {
+        let endpoint = endpoints("http://127.0.0.1:1").pick(Purpose::Watches);
+        let is_healthy = || endpoint.is_healthy(Purpose::Watches);
+        let fail_and_recover = |after: Duration| {
+            endpoint.quarantine(Purpose::Watches, &failed());
+            endpoint.answered(Purpose::Watches, Instant::now() + after);
+        };
+        fail_and_recover(FIRST_PAUSE);
+        assert!(is_healthy());
+        for _ in 0..8 {
+            fail_and_recover(LONGEST_FIRST_PAUSE);
+        }
+        fail_and_recover(LONGEST_FIRST_PAUSE / 3);
+        assert!(!is_healthy());
+        endpoint.answered(Purpose::Watches, Instant::now() + LONGEST_FIRST_PAUSE);
+        tokio::time::advance(LONGEST_FIRST_PAUSE + STEADY * 2).await;
+        fail_and_recover(FIRST_PAUSE);
+        assert!(is_healthy());
     }
 
     #[tokio::test]

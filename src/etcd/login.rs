@@ -81,7 +81,7 @@ impl Login {
     pub(super) async fn ready(
         self: &Arc<Self>,
         client: &Client,
-        given_up: CancellationToken,
+        given_up: impl FnOnce() -> CancellationToken,
     ) -> Result<u64, etcd_client::Error> {
         if !self.has_credentials() {
             return Ok(0);
@@ -94,7 +94,7 @@ impl Login {
         if let Some(token) = self.token_id() {
             return Ok(token);
         }
-        let (login, client) = (self.clone(), client.clone());
+        let (login, client, given_up) = (self.clone(), client.clone(), given_up());
         let task = tokio::spawn(async move {
             let _fetching = fetching;
             login.fetch(&client, &given_up).await

@@ -1,6 +1,7 @@
 //! Membership in etcd: the clusters a process is connected to, and what its managers share of them.
 
 mod answers;
+mod cluster_id;
 mod connection;
 mod endpoints;
 #[cfg(test)]
@@ -8,8 +9,10 @@ mod histories;
 mod inspect;
 mod keep_running;
 mod keys;
+mod lane;
 mod lease;
 mod login;
+mod name;
 mod registration;
 mod ring;
 mod roster;
@@ -515,7 +518,7 @@ impl Cluster {
 
     /// How each endpoint has served so far, in the order of the configuration.
     pub(crate) fn endpoint_health(&self) -> Vec<EndpointHealth> {
-        let endpoints = self.endpoints.all().iter();
+        let endpoints = self.endpoints.all().into_iter();
         endpoints.map(|endpoint| endpoint.health()).collect()
     }
 

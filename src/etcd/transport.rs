@@ -2,20 +2,22 @@
 //! HTTP/2 do not tell.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::Uri;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
-use tower::{Service, ServiceExt};
 
+use super::name::Name;
 use super::tls::{Tls, TlsSession};
 use crate::config::names::ETCD_TLS_ENABLED;
 use crate::log;
@@ -23,13 +25,66 @@ use crate::log;
 /// How long connecting by TCP may take. The addresses of a name have equal parts of it: where the first of two is dead,
 /// the second is asked while a request still waits.
 const TCP_TIMEOUT: Duration = Duration::from_secs(3);
+const SHORTEST_TCP_TIMEOUT: Duration = Duration::from_millis(200);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Makes the connections to one endpoint.
 #[derive(Clone)]
 pub(super) struct Transport {
+    route: Arc<Route>,
     tls: Option<Arc<Tls>>,
     known: Arc<Mutex<Known>>,
+}
+
+/// Where the connections lead to.
+struct Route {
+    name: Arc<Name>,
+    /// Settled by the first connection where it is not from the start.
+    address: OnceLock<SocketAddr>,
+}
+
+impl Route {
+    async fn connect(&self) -> io::Result<TcpStream> {
+        if let Some(address) = self.address.get() {
+            let tcp = connect(*address, TCP_TIMEOUT).await?;
+            self.name.connected(address);
+            return Ok(tcp);
+        }
+        let addresses = self.name.addresses().await?;
+        let limit = TCP_TIMEOUT / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+        let mut last = None;
+        for address in addresses {
+            match connect(address, limit.max(SHORTEST_TCP_TIMEOUT)).await {
+                Ok(tcp) => {
+                    self.name.connected(&address);
+                    let _ = self.address.set(address);
+                    return Ok(tcp);
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    }
+}
+
+async fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let tcp = match timeout(limit, TcpStream::connect(address)).await {
+        Ok(connected) => connected,
+        Err(_) => {
+            let text = format!("no connection within {} ms", limit.as_millis());
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        }
+    };
+    let tcp = tcp.map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("tcp connect error: {address}: {error}"),
+        )
+    })?;
+    tcp.set_nodelay(true)?;
+    set_socket_keepalive(&tcp, true)?;
+    set_tcp_keepidle(&tcp, TCP_KEEPALIVE)?;
+    Ok(tcp)
 }
 
 /// What the last connection told.
@@ -40,8 +95,13 @@ struct Known {
 }
 
 impl Transport {
-    pub(super) fn new(tls: Option<Arc<Tls>>) -> Self {
+    /// To this address of the name; without one, to the first of its addresses that can be connected to.
+    pub(super) fn new(name: Arc<Name>, address: Option<SocketAddr>, tls: Option<Arc<Tls>>) -> Self {
         Transport {
+            route: Arc::new(Route {
+                name,
+                address: address.map(OnceLock::from).unwrap_or_default(),
+            }),
             tls,
             known: Arc::default(),
         }
@@ -49,7 +109,10 @@ impl Transport {
 
     /// The same way, with a memory of its own.
     pub(super) fn apart(&self) -> Self {
-        Transport::new(self.tls.clone())
+        Transport {
+            known: Arc::default(),
+            ..self.clone()
+        }
     }
 
     /// Whether TLS is switched on.
@@ -67,20 +130,36 @@ impl Transport {
         self.known.lock().session.clone()
     }
 
+    /// The address of the endpoint, if it is known.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.route.address.get().copied()
+    }
+
+    /// Makes this the address of the endpoint, unless it has one; returns which it has.
+    pub(super) fn settle(&self, address: SocketAddr) -> SocketAddr {
+        *self.route.address.get_or_init(|| address)
+    }
+
+    /// Connects, if the address is not known: then it is. The caller limits the time.
+    pub(super) async fn find_address(&self) {
+        if self.address().is_none()
+            && let Err(error) = self.route.connect().await
+        {
+            log::debug!(
+                "Looking for the address of {}: {error}",
+                self.route.name.host()
+            );
+        }
+    }
+
     /// The caller limits the time.
-    pub(super) async fn connect(self, uri: Uri) -> io::Result<TokioIo<Stream>> {
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_connect_timeout(Some(TCP_TIMEOUT));
-        connector.set_nodelay(true);
-        connector.set_keepalive(Some(TCP_KEEPALIVE));
-        let host = uri.host().unwrap_or_default().to_owned();
-        let tcp = connector.ready().await.map_err(io::Error::other)?.call(uri);
-        let tcp = match tcp.await {
-            Ok(tcp) => tcp.into_inner(),
+    pub(super) async fn connect(self) -> io::Result<TokioIo<Stream>> {
+        let host = self.route.name.host().to_owned();
+        let tcp = match self.route.connect().await {
+            Ok(tcp) => tcp,
             Err(error) => {
                 self.set_trouble(None);
-                return Err(io::Error::other(error));
+                return Err(error);
             }
         };
         let line = match &self.tls {
@@ -189,7 +268,12 @@ impl AsyncRead for Stream {
             match &read {
                 Ok(()) if buf.filled().len() > filled => {
                     self.has_answered = true;
-                    self.transport.set_trouble(None);
+                    // A server of HTTP/2 begins with a frame, and those of HTTP/1 with these words.
+                    let is_http1 = buf.filled()[filled..].starts_with(b"HTTP/1");
+                    self.transport.set_trouble(is_http1.then(|| {
+                        "it answers in HTTP/1, not HTTP/2: this is no etcd, or a proxy without HTTP/2"
+                            .to_owned()
+                    }));
                 }
                 Ok(()) => self.transport.ended_early(None),
                 Err(error) => self.transport.ended_early(Some(error)),

@@ -516,7 +516,8 @@ impl Endpoint {
         F: FnOnce(Client) -> Fut,
         Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
     {
-        let outcome = timeout(limit, async {
+        // Boxed: requests are large, and threads' stacks may be small.
+        let exchange = Box::pin(async {
             let authenticated = self.connection.authenticated(purpose).await?;
             let result = request(authenticated.client).await;
             match &result {
@@ -529,9 +530,8 @@ impl Endpoint {
                 Err(_) => {}
             }
             result
-        })
-        .await;
-        let (error, is_to_blame) = match outcome {
+        });
+        let (error, is_to_blame) = match timeout(limit, exchange).await {
             Ok(Ok(value)) => {
                 self.health.lock().answered += 1;
                 self.answered(purpose, Instant::now());

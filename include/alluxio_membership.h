@@ -778,8 +778,8 @@ const char *axm_status_endpoint_url(const axm_status_t *status,
                                     size_t index);
 
 /**
- * Whether the endpoint is used. One that did not answer is set aside until it does. One that was never asked counts as
- * healthy.
+ * Whether the endpoint is used. One that did not answer is quarantined until it answers again. One that was never
+ * asked counts as healthy.
  */
 bool axm_status_endpoint_is_healthy(const axm_status_t *status,
                                     size_t index);
@@ -797,7 +797,7 @@ uint64_t axm_status_endpoint_failed(const axm_status_t *status, size_t index);
 /**
  * Why the last of these failed; NULL if none has.
  *
- * While the endpoint is set aside, that a caller's time was over does not replace the reason.
+ * While the endpoint is quarantined, this is the reason of that.
  */
 const char *axm_status_endpoint_last_error(const axm_status_t *status, size_t index);
 

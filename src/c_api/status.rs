@@ -201,8 +201,8 @@ pub extern "C" fn axm_status_endpoint_url(
     pointer(endpoint(status, index).map(|endpoint| &endpoint.url))
 }
 
-/// Whether the endpoint is used. One that did not answer is set aside until it does. One that was never asked counts as
-/// healthy.
+/// Whether the endpoint is used. One that did not answer is quarantined until it answers again. One that was never
+/// asked counts as healthy.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_endpoint_is_healthy(
     status: Option<&axm_status_t>,
@@ -225,7 +225,7 @@ pub extern "C" fn axm_status_endpoint_failed(status: Option<&axm_status_t>, inde
 
 /// Why the last of these failed; NULL if none has.
 ///
-/// While the endpoint is set aside, that a caller's time was over does not replace the reason.
+/// While the endpoint is quarantined, this is the reason of that.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_endpoint_last_error(
     status: Option<&axm_status_t>,

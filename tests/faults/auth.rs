@@ -400,7 +400,7 @@ async fn authenticating_on_a_dead_connection_holds_up_nobody(version: EtcdVersio
     );
     let asking = reader.clone();
     let asking = tokio::spawn(async move { asking.view().await });
-    eventually("it is set aside", LONG, || async {
+    eventually("it is quarantined", LONG, || async {
         !reader.status().expect("open").endpoints[0].healthy
     })
     .await;

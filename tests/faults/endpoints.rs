@@ -193,7 +193,7 @@ async fn the_renewal_after_a_silent_one_goes_elsewhere(version: EtcdVersion) {
         let health = endpoints.into_iter().find(|it| it.url == *sick);
         health.and_then(|it| (!it.healthy).then_some(it.last_error)?)
     };
-    eventually("the sick endpoint is set aside", LONG, || async {
+    eventually("the sick endpoint is quarantined", LONG, || async {
         why_aside().is_some()
     })
     .await;

@@ -729,8 +729,8 @@ int64_t axm_status_view_age_ms(const axm_status_t *status);
 const char *axm_status_view_error(const axm_status_t *status);
 
 /**
- * How often all workers were listed, since the process first listed the cluster: once at first, once an hour, and
- * whenever changes may have been missed.
+ * How often all workers were listed, since the process first listed the cluster: once at first, and whenever changes may
+ * have been missed.
  */
 uint64_t axm_status_listings(const axm_status_t *status);
 
@@ -756,15 +756,9 @@ uint64_t axm_status_checks_behind(const axm_status_t *status);
 uint64_t axm_status_checks_failed(const axm_status_t *status);
 
 /**
- * How many comparisons showed that etcd had lost data: it was wiped, or restored from a backup.
+ * How many listings showed that etcd had lost data: it was wiped, or restored from a backup.
  */
 uint64_t axm_status_other_histories(const axm_status_t *status);
-
-/**
- * How many keys a new listing showed otherwise than they were known, though etcd had said that nothing was missing.
- * Anything but 0 is a defect of etcd or of this library.
- */
-uint64_t axm_status_drift(const axm_status_t *status);
 
 /**
  * The number of etcd's endpoints in the configuration; 0 if the workers come from a hosts file.

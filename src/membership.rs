@@ -170,9 +170,12 @@ impl Membership {
             Err(_) => 0,
             Ok(Members::Static(fixed)) => fixed.version(),
             Ok(Members::Etcd(etcd)) => match etcd.config.read_mode {
-                ReadMode::Cached => etcd.cluster.started_roster().map_or(0, |roster| {
-                    roster.current_version(etcd.config.max_staleness)
-                }),
+                ReadMode::Cached => {
+                    let roster = etcd.cluster.started_roster();
+                    let version =
+                        roster.and_then(|it| it.version_within(etcd.config.max_staleness));
+                    version.unwrap_or(0)
+                }
                 ReadMode::Linearizable => 0,
             },
         }
@@ -267,7 +270,7 @@ impl Membership {
             Members::Etcd(etcd) => {
                 let roster = etcd.cluster.started_roster();
                 Status {
-                    version: roster.map_or(0, |roster| roster.current_version(Duration::MAX)),
+                    version: roster.map_or(0, |roster| roster.version()),
                     view_age: roster.and_then(|roster| roster.age()),
                     view_error: roster.and_then(|roster| roster.last_error()),
                     view_counters: roster

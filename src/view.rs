@@ -1,4 +1,4 @@
-//! What a listing returns: all workers of a cluster at one revision.
+//! What a listing returns: all workers of a cluster.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -41,11 +41,21 @@ pub struct SkippedRecord {
     pub reason: String,
 }
 
-/// All workers of a cluster at one revision. Immutable; `all`, `live` and `failed` never contradict one another.
+/// The etcd revisions at which a view shows the two key ranges of its cluster. Only one of them grows when only that range
+/// has changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RangeRevisions {
+    /// The revision of the registered workers; that of the live ones for a cluster that has no ring.
+    pub ring: i64,
+    /// The revision of the live workers.
+    pub live: i64,
+}
+
+/// All workers of a cluster. Immutable; `all`, `live` and `failed` never contradict one another.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterView {
     pub(crate) version: u64,
-    pub(crate) revision: i64,
+    pub(crate) revisions: RangeRevisions,
     pub(crate) all: Vec<Member>,
     pub(crate) live: Vec<Member>,
     pub(crate) failed: Vec<Member>,
@@ -111,9 +121,14 @@ impl ClusterView {
         self.version
     }
 
-    /// The etcd revision this view shows; 0 for a STATIC cluster.
+    /// Returns the etcd revision up to which both key ranges are complete in this view; 0 for a STATIC cluster.
     pub fn revision(&self) -> i64 {
-        self.revision
+        self.revisions.ring.min(self.revisions.live)
+    }
+
+    /// Returns the etcd revisions at which this view shows the two key ranges; 0 for a STATIC cluster.
+    pub fn revisions(&self) -> RangeRevisions {
+        self.revisions
     }
 
     /// How long ago etcd was last known to have exactly these workers. Stays small while they are the newest, which

@@ -141,8 +141,8 @@ pub extern "C" fn axm_status_view_error(status: Option<&axm_status_t>) -> *const
     pointer(status.and_then(|status| status.view_error.as_ref()))
 }
 
-/// How often all workers were listed, since the process first listed the cluster: once at first, once an hour, and
-/// whenever changes may have been missed.
+/// How often all workers were listed, since the process first listed the cluster: once at first, and whenever changes may
+/// have been missed.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_listings(status: Option<&axm_status_t>) -> u64 {
     status.map_or(0, |status| status.counters.listings)
@@ -173,17 +173,10 @@ pub extern "C" fn axm_status_checks_failed(status: Option<&axm_status_t>) -> u64
     status.map_or(0, |status| status.counters.checks_failed)
 }
 
-/// How many comparisons showed that etcd had lost data: it was wiped, or restored from a backup.
+/// How many listings showed that etcd had lost data: it was wiped, or restored from a backup.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_other_histories(status: Option<&axm_status_t>) -> u64 {
     status.map_or(0, |status| status.counters.other_histories)
-}
-
-/// How many keys a new listing showed otherwise than they were known, though etcd had said that nothing was missing.
-/// Anything but 0 is a defect of etcd or of this library.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_drift(status: Option<&axm_status_t>) -> u64 {
-    status.map_or(0, |status| status.counters.drift)
 }
 
 /// The number of etcd's endpoints in the configuration; 0 if the workers come from a hosts file.

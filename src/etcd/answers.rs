@@ -1,6 +1,6 @@
 //! What has to hold for an answer of etcd before it is used. An answer that lacks something is its endpoint's fault.
 
-use etcd_client::proto::PbTxnOpResponse;
+use etcd_client::proto::{PbRangeResponse, PbTxnOpResponse};
 use etcd_client::{Event, EventType, GetResponse, TxnResponse};
 
 use super::status::wrong_answer;
@@ -40,6 +40,19 @@ pub(crate) fn ranges(answer: TxnResponse, reads: usize) -> Result<TxnResponse, e
     }
 }
 
+/// The ranges of such an answer, in the order of the reads, without copying them.
+pub(crate) fn take_ranges(
+    answer: TxnResponse,
+    reads: usize,
+) -> Result<Vec<PbRangeResponse>, etcd_client::Error> {
+    let operations = ranges(answer, reads)?.0.responses.into_iter();
+    let ranges = operations.filter_map(|it| match it.response {
+        Some(PbTxnOpResponse::ResponseRange(range)) => Some(range),
+        _ => None,
+    });
+    Ok(ranges.collect())
+}
+
 /// The answer to a read of the keys from one up to another, if it has such keys only, and in their order.
 pub(crate) fn keys_between(
     answer: GetResponse,
@@ -64,9 +77,7 @@ pub(crate) fn kind_of(event: &Event) -> Option<EventType> {
 
 #[cfg(test)]
 mod tests {
-    use etcd_client::proto::{
-        PbEvent, PbKeyValue, PbRangeResponse, PbResponseHeader, PbResponseOp, PbTxnResponse,
-    };
+    use etcd_client::proto::{PbEvent, PbKeyValue, PbResponseHeader, PbResponseOp, PbTxnResponse};
 
     use super::*;
 

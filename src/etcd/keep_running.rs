@@ -1,14 +1,13 @@
-//! Tasks that outlive a defect.
+//! Tasks that outlive a bug.
 
 use std::fmt::Display;
 
 use tokio::task::JoinSet;
 
 use super::endpoints::retry_delays;
-
 use crate::log;
 
-/// Runs what should go on for as long as this does. A defect must not end it for good: what stopped is begun again.
+/// Runs a task for as long as this future runs. A panic does not end the task for good: it is restarted after a pause.
 pub(super) async fn keep_running<F>(what: impl Display, run: impl Fn() -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -18,7 +17,7 @@ where
         let mut task = JoinSet::new();
         task.spawn(run());
         if let Some(Err(error)) = task.join_next().await {
-            log::error!("A defect stopped {what}: {error}");
+            log::error!("A bug stopped {what}, which is restarted: {error}");
         }
         tokio::time::sleep(delay).await;
     }
@@ -33,14 +32,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_breaks_is_begun_again() {
+    async fn what_panics_is_restarted() {
         let (sender, mut events) = mpsc::channel(1);
         let begun = AtomicUsize::new(0);
         let run = || {
             let is_first = begun.fetch_add(1, Ordering::Relaxed) == 0;
             let sender = sender.clone();
             async move {
-                assert!(!is_first, "a defect of a test");
+                assert!(!is_first, "a bug of a test");
                 let _ = sender.send("it runs").await;
             }
         };

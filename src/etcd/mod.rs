@@ -39,7 +39,7 @@ use self::lease::LeaseIds;
 use self::registration::{BoundedLog, Registrar, Registration, busy, ended};
 pub use self::registration::{HostLiveness, HostPulse, RegistrationState};
 pub use self::roster::ViewCounters;
-use self::roster::{Range, Roster};
+use self::roster::{KeyRange, Roster};
 pub use self::tls::{CertificateInfo, TlsSession};
 use crate::boottime::BootTime;
 use crate::config::EtcdConfig;
@@ -336,11 +336,11 @@ impl Cluster {
         if let Some(roster) = self.roster.get() {
             if self.has_ring {
                 roster
-                    .saw(Range::Ring, &identity, revisions.ring, deadline)
+                    .saw(KeyRange::Ring, &identity, revisions.ring, deadline)
                     .await;
             }
             roster
-                .saw(Range::Live, &identity, revisions.live, deadline)
+                .saw(KeyRange::Live, &identity, revisions.live, deadline)
                 .await;
         }
         Ok(())
@@ -465,7 +465,7 @@ impl Cluster {
             let left = left.unwrap_or_else(|_| Err(busy(&identity)));
             if let (Ok(revision), Some(roster)) = (&left, self.roster.get()) {
                 roster
-                    .saw_gone(Range::Live, &identity, *revision, deadline)
+                    .saw_gone(KeyRange::Live, &identity, *revision, deadline)
                     .await;
             }
             result = result.and(left.map(drop));
@@ -511,7 +511,7 @@ impl Cluster {
         self.stop_heartbeat(identity, deadline).await?;
         let revision = ring::remove(&self.endpoints, &self.keys, identity, deadline).await?;
         self.roster()
-            .saw_gone(Range::Ring, identity, revision, deadline)
+            .saw_gone(KeyRange::Ring, identity, revision, deadline)
             .await;
         Ok(())
     }

@@ -140,18 +140,20 @@ pub(crate) fn is_compacted(error: &etcd_client::Error) -> bool {
 }
 
 /// Whether the answer to a small request has more bytes than we accept in one message, or than a gateway on the way does
-/// (4 MB with most of them). Fewer keys may pass.
+/// (4 MB with most of them). Fewer keys may pass. gRPC's libraries use several codes for it.
 pub(crate) fn is_answer_too_large(error: &etcd_client::Error) -> bool {
     let etcd_client::Error::GRpcStatus(status) = error else {
         return false;
     };
     let message = status.message();
-    match status.code() {
-        // Of this process.
-        Code::OutOfRange => message.contains("message length too large"),
-        Code::ResourceExhausted => message.contains("larger than max"),
-        _ => false,
-    }
+    // The first is this process's own.
+    [
+        "message length too large",
+        "larger than max",
+        "message too large",
+    ]
+    .iter()
+    .any(|known| message.contains(known))
 }
 
 /// Whether etcd says that it works without users.

@@ -212,7 +212,7 @@ fn malformed(what: &str) -> Error {
 mod tests {
     use super::*;
     use crate::error::Cause;
-    use crate::view::SkippedRecord;
+    use crate::view::{RangeRevisions, SkippedRecord};
     use crate::worker::WorkerState;
 
     fn worker(id: i64, host: &str) -> Arc<Worker> {
@@ -290,7 +290,7 @@ mod tests {
         let lost = worker(3, "c");
         let bytes = view(&ClusterView {
             version: 9,
-            revision: 4,
+            revisions: RangeRevisions { ring: 5, live: 4 },
             all: vec![
                 member(&a, WorkerState::Live),
                 member(&b, WorkerState::Live),

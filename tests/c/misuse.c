@@ -45,7 +45,6 @@ static void null_where_nothing_can_fail(void)
     CHECK(axm_status_checks_behind(NULL) == 0);
     CHECK(axm_status_checks_failed(NULL) == 0);
     CHECK(axm_status_other_histories(NULL) == 0);
-    CHECK(axm_status_drift(NULL) == 0);
     CHECK(!axm_status_registration_is_displaced(NULL, 0));
     CHECK(axm_status_endpoint_count(NULL) == 0);
     CHECK(axm_status_endpoint_url(NULL, 0) == NULL);

@@ -48,7 +48,6 @@ async fn catches_up(reader: &Membership, etcd: &Etcd, fault: &Fault, number: i64
         lists_what_etcd_has(reader, etcd)
     })
     .await;
-    assert_eq!(then.drift, 0, "{then:?}");
     format!(
         "etcd's view after {:.1} s, {} listings, {} times another history",
         took.as_secs_f64(),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use alluxio_membership::membership::Membership;
-use alluxio_membership::view::{ChangeKind, ClusterView, MemberFilter};
+use alluxio_membership::view::{ChangeKind, ClusterView, MemberFilter, RangeRevisions};
 use alluxio_membership::worker::WorkerState;
 use etcd_client::{EventType, GetOptions, Txn, TxnOp, TxnOpResponse, WatchOptions};
 use parking_lot::Mutex;
@@ -107,8 +107,9 @@ impl Recorder {
         Recorder { truth, task }
     }
 
-    /// What is wrong with these views: a step back, a worker too many or too few, or in the wrong state, for the view's
-    /// revision, a change of a worker that cannot follow the one before, or one that took longer than `bound` to be seen.
+    /// Returns what is wrong with these views: a step back, a worker too many or too few, or in the wrong state, for the
+    /// revisions of the view's two ranges, a change of a worker that cannot follow the one before, or one that took longer
+    /// than `bound` to be seen.
     pub async fn compare(&self, etcd: &Etcd, views: &[Seen], bound: Duration) -> Vec<String> {
         etcd.put(MARKER, "").await;
         let until = etcd.revision().await;
@@ -119,22 +120,35 @@ impl Recorder {
         let truth = self.truth.lock();
         let mut wrong = Vec::new();
         for pair in views.windows(2) {
-            if pair[1].version <= pair[0].version || pair[1].revision < pair[0].revision {
+            let (before, after) = (pair[0].revisions, pair[1].revisions);
+            let went_back = after.ring < before.ring || after.live < before.live;
+            if pair[1].version <= pair[0].version || went_back {
                 wrong.push(format!("{:?} after {:?}", pair[1], pair[0]));
             }
         }
-        let mut walk = Walk::new(&truth);
-        for view in views.iter().filter(|view| view.revision >= truth.first) {
-            let expected = walk.to(view.revision);
-            if let Some(difference) = view.difference(expected) {
+        // Each range goes its own way.
+        let (mut ring, mut live) = (Walk::new(&truth), Walk::new(&truth));
+        for view in views {
+            if view.revisions.ring.min(view.revisions.live) < truth.first {
+                continue;
+            }
+            let expected = Keys {
+                ring: ring.to(view.revisions.ring).ring.clone(),
+                live: live.to(view.revisions.live).live.clone(),
+            };
+            if let Some(difference) = view.difference(&expected) {
                 wrong.push(format!("{view:?}: {difference}"));
             }
         }
         wrong.extend(impossible_changes(views));
-        let mut later = views.iter().peekable();
+        let mut later = [LIVE, RING].map(|prefix| (prefix, views.iter().peekable()));
         for change in &truth.changes {
+            let of_range = later
+                .iter_mut()
+                .find(|(prefix, _)| *prefix == change.prefix);
+            let Some((_, later)) = of_range else { continue };
             while later
-                .next_if(|view| view.revision < change.revision)
+                .next_if(|view| view.revision_of(change.prefix) < change.revision)
                 .is_some()
             {}
             match later.peek() {
@@ -281,7 +295,7 @@ fn name(key: &[u8]) -> Option<(&'static str, String)> {
 pub struct Seen {
     at: Instant,
     version: u64,
-    revision: i64,
+    revisions: RangeRevisions,
     /// Those that are registered, and those that are live.
     keys: Keys,
     /// Those that are registered and lost, by the list of these.
@@ -313,7 +327,7 @@ impl Seen {
         Seen {
             at: Instant::now(),
             version: view.version(),
-            revision: view.revision(),
+            revisions: view.revisions(),
             keys: Keys {
                 ring: names(MemberFilter::All),
                 live: names(MemberFilter::Live),
@@ -326,7 +340,15 @@ impl Seen {
         }
     }
 
-    /// What is otherwise than etcd's keys say.
+    fn revision_of(&self, prefix: &str) -> i64 {
+        if prefix == LIVE {
+            self.revisions.live
+        } else {
+            self.revisions.ring
+        }
+    }
+
+    /// What differs from etcd's keys.
     fn difference(&self, expected: &Keys) -> Option<String> {
         let lost: Names = expected.ring.difference(&expected.live).cloned().collect();
         if self.keys != *expected {

@@ -7,7 +7,7 @@ use super::state::Verdict;
 /// What was done to keep a view up to date, counted since its first listing began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ViewCounters {
-    /// Complete listings. After the first there is one an hour, and one whenever changes may have been missed.
+    /// Complete listings. After the first there is one whenever changes may have been missed.
     pub listings: u64,
     /// Watches that etcd opened: one after each listing, and one after each that broke.
     pub watches: u64,
@@ -18,11 +18,8 @@ pub struct ViewCounters {
     pub checks_behind: u64,
     /// Comparisons that etcd did not answer.
     pub checks_failed: u64,
-    /// Comparisons that showed that etcd had lost data: it was wiped, or restored from a backup.
+    /// Listings that showed that etcd had lost data: it was wiped, or restored from a backup.
     pub other_histories: u64,
-    /// Keys that a new listing showed otherwise than they were known, though etcd had said that nothing was missing.
-    /// Never anything but 0, unless etcd or this library has a defect.
-    pub drift: u64,
 }
 
 #[derive(Default)]
@@ -33,7 +30,6 @@ pub(super) struct Counters {
     pub(super) checks_behind: Counter,
     pub(super) checks_failed: Counter,
     pub(super) other_histories: Counter,
-    pub(super) drift: Counter,
 }
 
 #[derive(Default)]
@@ -54,8 +50,7 @@ impl Counters {
     pub(super) fn count(&self, verdict: Verdict) {
         let counter = match verdict {
             Verdict::Fresh => &self.checks,
-            Verdict::Behind | Verdict::Doubtful => &self.checks_behind,
-            Verdict::OtherHistory => &self.other_histories,
+            Verdict::Behind | Verdict::Relist(_) => &self.checks_behind,
         };
         counter.add(1);
     }
@@ -68,7 +63,6 @@ impl Counters {
             checks_behind: self.checks_behind.get(),
             checks_failed: self.checks_failed.get(),
             other_histories: self.other_histories.get(),
-            drift: self.drift.get(),
         }
     }
 }

@@ -2,32 +2,31 @@
 
 use std::time::Duration;
 
-use etcd_client::{
-    Client, GetOptions, GetResponse, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
-};
+use etcd_client::proto::{PbKeyValue, PbRangeResponse};
+use etcd_client::{GetOptions, Txn, TxnOp};
 use tokio::time::Instant;
 
 use super::state::Listed;
 use super::tables::{Table, Tables};
 use super::{MAX_MESSAGE, getting_children};
 use crate::aside::{self, Aside};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::etcd::answers;
 use crate::etcd::endpoints::{Call, Endpoints, TRY_TIMEOUT};
 use crate::etcd::keys::{Keys, range_end};
 use crate::etcd::ring::{revision_of, term_of};
 use crate::etcd::status;
-use crate::log;
 
 /// Keys of each range in the first page: about 500 kB of ordinary records for both.
 const FIRST_PAGE: i64 = 1_000;
 const SMALLEST_PAGE: i64 = 100;
-/// About 16 MB of ordinary records of both. etcd walks the whole range for each page, so that few large ones cost it less
+/// About 16 MB of ordinary records of both. etcd walks the whole range for each page, so that few large pages cost it less
 /// than many small ones.
 const LARGEST_PAGE: i64 = 20_000;
-/// What a page should take: a slow line carries a listing in small pages, where large ones would be given up and begun
-/// again and again.
+/// What a page should take: a slow line carries a listing in small pages, while large ones would time out.
 const PAGE_TIME: Duration = Duration::from_millis(400);
+/// How often a listing is begun, if etcd is compacted between two pages each time.
+const ROUNDS: usize = 3;
 
 /// Lists both ranges, or the live keys alone. Each page may take up to `page_limit`.
 pub(super) async fn list(
@@ -36,40 +35,34 @@ pub(super) async fn list(
     has_ring: bool,
     page_limit: Duration,
 ) -> Result<Listed> {
-    let pages = Pages {
+    let mut pages = Pages {
         endpoints,
         keys,
         limit: page_limit,
         size: FIRST_PAGE,
         largest: LARGEST_PAGE,
     };
-    loop {
-        match pages.list(has_ring).await {
-            Ok(listed) => return Ok(listed),
-            Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::Compacted) => log::info!(
-                "Listing {} again: etcd was compacted between two pages",
-                keys.live_prefix()
-            ),
+    for _ in 0..ROUNDS {
+        if let Some(listed) = pages.list(has_ring).await? {
+            return Ok(listed);
         }
     }
-}
-
-/// Why a listing ended early.
-enum Stop {
-    /// The revision of the first page is gone.
-    Compacted,
-    Failed(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Stop::Failed(error)
-    }
+    let path = keys.live_prefix().trim_end_matches('/');
+    Err(Error::with_cause(
+        ErrorKind::Unavailable,
+        format!(
+            "Exhausted retry for (Getting children for path:{path}), retries:{ROUNDS}, last exception:"
+        ),
+        Cause {
+            text: format!(
+                "etcd at {endpoints} was compacted between two pages of the list, each time"
+            ),
+            timed_out: false,
+        },
+    ))
 }
 
 /// Asks for the pages of a listing, one after another.
-#[derive(Clone, Copy)]
 struct Pages<'a> {
     endpoints: &'a Endpoints,
     keys: &'a Keys,
@@ -79,121 +72,177 @@ struct Pages<'a> {
     largest: i64,
 }
 
-/// What etcd said when it was asked for a page.
-enum Answer<T> {
-    Page(T),
+/// The rest of a range that is being listed.
+#[derive(Clone)]
+struct Rest {
+    prefix: String,
+    /// The first key to ask for.
+    start: Vec<u8>,
+    /// How many keys there are from there on, once etcd has said it.
+    count: Option<i64>,
+}
+
+/// etcd's answer to the request for a page.
+enum Page {
+    /// The next keys of each range that has some, with the revision and the term of the answer.
+    Keys(Vec<PbRangeResponse>, i64, u64),
     Compacted,
-    /// More than we accept in one message.
+    /// The page has more bytes than one message may have.
     TooLarge,
 }
 
+impl Rest {
+    /// Whether this can be a page of so many keys at most: keys of the range, in their order, as many as the page's own
+    /// count says. The count also bounds how many pages there are.
+    fn check(&self, page: &PbRangeResponse, size: i64) -> std::result::Result<(), String> {
+        let len = i64::try_from(page.kvs.len()).unwrap_or(i64::MAX);
+        let count = self.count.unwrap_or(page.count);
+        let expected = count.min(size);
+        if page.count != count || len != expected || page.more != (count > len) {
+            return Err(format!(
+                "a page of {} has {len} keys where it should have {expected} of {count}, by its count {} (more: {})",
+                self.prefix, page.count, page.more
+            ));
+        }
+        let mut least = self.start.as_slice();
+        for (place, kv) in page.kvs.iter().enumerate() {
+            let is_next = if place == 0 {
+                *kv.key >= *least
+            } else {
+                *kv.key > *least
+            };
+            if !is_next || !kv.key.starts_with(self.prefix.as_bytes()) {
+                let key = String::from_utf8_lossy(&kv.key);
+                return Err(format!("a page of {} has the key {key:?}", self.prefix));
+            }
+            least = &kv.key;
+        }
+        Ok(())
+    }
+
+    /// What is left after this page; nothing after the last one.
+    fn after(&self, page: &PbRangeResponse) -> Option<Rest> {
+        let last = page.kvs.last().filter(|_| page.more)?;
+        let len = i64::try_from(page.kvs.len()).unwrap_or(i64::MAX);
+        Some(Rest {
+            prefix: self.prefix.clone(),
+            start: [&*last.key, &[0]].concat(),
+            count: Some(page.count - len),
+        })
+    }
+}
+
 impl Pages<'_> {
-    async fn list(mut self, has_ring: bool) -> std::result::Result<Listed, Stop> {
+    /// `None`: etcd was compacted between two pages.
+    async fn list(&mut self, has_ring: bool) -> Result<Option<Listed>> {
         let asked_at = Instant::now();
-        let prefixes = [
-            has_ring.then(|| self.keys.ring_prefix()),
-            Some(self.keys.live_prefix()),
+        let rest = |prefix: &str| {
+            Some(Rest {
+                prefix: prefix.into(),
+                start: prefix.into(),
+                count: None,
+            })
+        };
+        let mut left = [
+            has_ring.then(|| rest(self.keys.ring_prefix())).flatten(),
+            rest(self.keys.live_prefix()),
         ];
-        // Where the next page of each range begins; `None` at its end.
-        let mut next = prefixes.map(|prefix| prefix.map(|it| it.as_bytes().to_vec()));
-        let mut page = self.page(prefixes, &next, 0).await?;
-        let (revision, term) = (revision_of(page.header()), term_of(page.header()));
         let mut tables = Tables {
-            ring: prefixes[0].map(|prefix| Table::new(prefix, revision)),
-            live: Table::new(self.keys.live_prefix(), revision),
+            ring: has_ring.then(|| Table::new(self.keys.ring_prefix())),
+            live: Table::new(self.keys.live_prefix()),
+        };
+        let Some((mut answers, revision, term)) = self.page(&left, 0).await? else {
+            return Ok(None);
         };
         loop {
-            let mut answers = page.op_responses().into_iter();
             let mut pairs = [Vec::new(), Vec::new()];
-            for (pairs, next) in pairs.iter_mut().zip(&mut next) {
-                if next.is_some() {
-                    let mut range = page_in(answers.next())?;
-                    let more = range.more();
-                    *pairs = range.take_kvs();
-                    *next = pairs.last().filter(|_| more).map(key_after);
+            let mut pages = answers.into_iter();
+            for (pairs, left) in pairs.iter_mut().zip(&mut left) {
+                if let Some(rest) = left
+                    && let Some(page) = pages.next()
+                {
+                    *left = rest.after(&page);
+                    *pairs = page.kvs;
                 }
             }
             // Beside the reading of the next page.
             let decoding = Decoding::start(tables, pairs)?;
-            if next.iter().all(Option::is_none) {
-                return Ok(Listed {
+            if left.iter().all(Option::is_none) {
+                return Ok(Some(Listed {
                     tables: decoding.end().await?,
                     revision,
                     term,
                     asked_at,
-                });
+                }));
             }
-            page = self.page(prefixes, &next, revision).await?;
+            let Some((next, ..)) = self.page(&left, revision).await? else {
+                return Ok(None);
+            };
+            answers = next;
             tables = decoding.end().await?;
         }
     }
 
-    /// The next page of both ranges, as they were at a revision; 0 for now.
+    /// Asks for the next page of the ranges, as they were at a revision; 0 for now. Asks for smaller and smaller pages while
+    /// the message is too large. `None`: the revision was compacted.
     async fn page(
         &mut self,
-        prefixes: [Option<&str>; 2],
-        next: &[Option<Vec<u8>>; 2],
+        left: &[Option<Rest>; 2],
         revision: i64,
-    ) -> std::result::Result<TxnResponse, Stop> {
-        self.ask(|client, size| {
-            let gets = prefixes.into_iter().zip(next).filter_map(|(prefix, next)| {
-                let options = GetOptions::new()
-                    .with_range(range_end(prefix?))
-                    .with_limit(size)
-                    .with_revision(revision);
-                Some(TxnOp::get(next.clone()?, Some(options)))
-            });
-            let gets = gets.collect::<Vec<_>>();
-            let reads = gets.len();
-            let txn = Txn::new().and_then(gets);
-            let mut client = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
-            async move { answers::ranges(client.txn(txn).await?, reads) }
-        })
-        .await
-    }
-
-    /// Asks for a page, for smaller and smaller ones while its message is too large.
-    async fn ask<T, F, Fut>(&mut self, request: F) -> std::result::Result<T, Stop>
-    where
-        F: Fn(Client, i64) -> Fut,
-        Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
-    {
+    ) -> Result<Option<(Vec<PbRangeResponse>, i64, u64)>> {
         loop {
-            let asked_at = Instant::now();
-            let size = self.size;
+            let (size, asked_at) = (self.size, Instant::now());
             let call = Call {
                 try_timeout: TRY_TIMEOUT * 2,
                 ..getting_children(self.keys, asked_at + self.limit)
             };
-            let answer = self
+            let page = self
                 .endpoints
-                .call(&call, |client| {
-                    let answer = request(client, size);
-                    async move {
-                        match answer.await {
-                            Ok(page) => Ok(Answer::Page(page)),
-                            Err(error) if status::is_compacted(&error) => Ok(Answer::Compacted),
-                            Err(error) if size > 1 && status::is_answer_too_large(&error) => {
-                                Ok(Answer::TooLarge)
-                            }
-                            Err(error) => Err(error),
-                        }
-                    }
-                })
+                .call(&call, |client| ask(client, left, size, revision))
                 .await?;
-            match answer {
-                Answer::Page(page) => {
+            match page {
+                Page::Keys(pages, revision, term) => {
                     self.size = next_size(size, asked_at.elapsed()).min(self.largest);
-                    return Ok(page);
+                    return Ok(Some((pages, revision, term)));
                 }
-                Answer::Compacted => return Err(Stop::Compacted),
-                Answer::TooLarge => {
+                Page::Compacted => return Ok(None),
+                Page::TooLarge => {
                     self.size = (size / 4).max(1);
                     self.largest = self.size * 2;
                 }
             }
         }
     }
+}
+
+async fn ask(
+    client: etcd_client::Client,
+    left: &[Option<Rest>; 2],
+    size: i64,
+    revision: i64,
+) -> std::result::Result<Page, etcd_client::Error> {
+    let left: Vec<&Rest> = left.iter().flatten().collect();
+    let get = |rest: &&Rest| {
+        let options = GetOptions::new()
+            .with_range(range_end(&rest.prefix))
+            .with_limit(size)
+            .with_revision(revision);
+        TxnOp::get(rest.start.clone(), Some(options))
+    };
+    let txn = Txn::new().and_then(left.iter().map(get).collect::<Vec<_>>());
+    let mut client = client.kv_client().max_decoding_message_size(MAX_MESSAGE);
+    let answer = match client.txn(txn).await {
+        Ok(answer) => answer,
+        Err(error) if status::is_compacted(&error) => return Ok(Page::Compacted),
+        Err(error) if size > 1 && status::is_answer_too_large(&error) => return Ok(Page::TooLarge),
+        Err(error) => return Err(error),
+    };
+    let (revision, term) = (revision_of(answer.header()), term_of(answer.header()));
+    let pages = answers::take_ranges(answer, left.len())?;
+    for (rest, page) in left.iter().zip(&pages) {
+        rest.check(page, size).map_err(status::wrong_answer)?;
+    }
+    Ok(Page::Keys(pages, revision, term))
 }
 
 /// A page on its way into the tables.
@@ -204,7 +253,7 @@ enum Decoding {
 }
 
 impl Decoding {
-    fn start(mut tables: Tables, [ring, live]: [Vec<KeyValue>; 2]) -> Result<Self> {
+    fn start(mut tables: Tables, [ring, live]: [Vec<PbKeyValue>; 2]) -> Result<Self> {
         let is_small = ring.len() + live.len() <= 2 * FIRST_PAGE as usize;
         let add = move || {
             tables.add_page(&ring, &live);
@@ -223,22 +272,6 @@ impl Decoding {
             Decoding::Beside(work) => work.end().await,
         }
     }
-}
-
-fn page_in(answer: Option<TxnOpResponse>) -> Result<GetResponse> {
-    match answer {
-        Some(TxnOpResponse::Get(page)) => Ok(page),
-        _ => Err(Error::new(
-            ErrorKind::Internal,
-            "etcd left a range out of its answer to a transaction",
-        )),
-    }
-}
-
-fn key_after(last: &KeyValue) -> Vec<u8> {
-    let mut key = last.key().to_vec();
-    key.push(0);
-    key
 }
 
 /// How many keys the next page should have after one of this size took this long: at most eight times as many.
@@ -260,5 +293,54 @@ mod tests {
         assert_eq!(next_size(1_000, millis(800)), 500);
         assert_eq!(next_size(1_000, millis(10_000)), 250);
         assert_eq!(next_size(200, millis(10_000)), SMALLEST_PAGE);
+    }
+
+    fn page(keys: &[&str], count: i64, more: bool) -> PbRangeResponse {
+        let kv = |key: &&str| PbKeyValue {
+            key: key.as_bytes().to_vec(),
+            ..PbKeyValue::default()
+        };
+        PbRangeResponse {
+            header: None,
+            kvs: keys.iter().map(kv).collect(),
+            more,
+            count,
+        }
+    }
+
+    #[test]
+    fn a_page_that_contradicts_itself_is_not_believed() {
+        let first = Rest {
+            prefix: "/l/".into(),
+            start: b"/l/".to_vec(),
+            count: None,
+        };
+        let whole = page(&["/l/a", "/l/b"], 2, false);
+        assert_eq!(first.check(&whole, 2), Ok(()));
+        assert!(first.after(&whole).is_none());
+        let half = page(&["/l/a", "/l/b"], 3, true);
+        assert_eq!(first.check(&half, 2), Ok(()));
+        let second = first.after(&half).expect("another page");
+        assert_eq!(second.check(&page(&["/l/c"], 1, false), 2), Ok(()));
+        for (wrong, what) in [
+            (page(&[], 7, true), "more without keys"),
+            (page(&["/l/a", "/l/b"], 7, false), "fewer than the count"),
+            (page(&["/l/a"], 7, true), "fewer than asked for"),
+            (
+                page(&["/l/a", "/l/b", "/l/c"], 3, false),
+                "more than asked for",
+            ),
+            (page(&["/l/a", "/x"], 2, false), "a key of another range"),
+            (page(&["/l/b", "/l/a"], 2, false), "no order"),
+            (page(&["/l/a"], 0, false), "more than the count"),
+        ] {
+            assert!(first.check(&wrong, 2).is_err(), "{what}");
+        }
+        for (wrong, what) in [
+            (page(&["/l/a", "/l/b"], 3, true), "the same page again"),
+            (page(&["/l/c", "/l/d"], 3, true), "a range that grows"),
+        ] {
+            assert!(second.check(&wrong, 2).is_err(), "{what}");
+        }
     }
 }

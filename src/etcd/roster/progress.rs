@@ -1,7 +1,8 @@
 //! Whether a server's word for the progress of its watches can be trusted.
 //!
-//! Asked for it, a server answers once everything up to a revision has been sent on all watches of the stream. Older ones
-//! answer at once, without looking at the watches (etcd issues 15220 and 17507).
+//! Asked for it, a server answers once everything up to a revision has been sent on all watches of the stream. Older
+//! servers answer at once, without looking at the watches (etcd issues 15220 and 17507), or lose the deletion of a key
+//! when they are compacted at its revision (18089 and 19179).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ pub(super) const OF_ALL_WATCHES: i64 = -1;
 /// How long the answer may take; etcd is asked in another way then.
 pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 
-/// The member behind this endpoint, if it can be asked. If it does not tell its version, it cannot.
+/// Returns the id of the member behind this endpoint if its word can be trusted.
 pub(super) async fn trusted_member(endpoint: &Arc<Endpoint>) -> Option<u64> {
     let status = endpoint.attempt(
         Purpose::Requests,
@@ -28,13 +29,17 @@ pub(super) async fn trusted_member(endpoint: &Arc<Endpoint>) -> Option<u64> {
 }
 
 fn can_be_trusted(version: &str) -> bool {
-    let mut numbers = version.split(['.', '-']).map(|number| number.parse().ok());
+    let (numbers, is_final) = match version.split_once('-') {
+        Some((numbers, _)) => (numbers, false),
+        None => (version, true),
+    };
+    let mut numbers = numbers.split('.').map(|number| number.parse().ok());
     let mut next = || numbers.next().flatten().unwrap_or(0u32);
-    let version = (next(), next(), next());
-    match version {
-        (3, 4, patch) => patch >= 31,
-        (3, 5, patch) => patch >= 13,
-        version => version >= (3, 6, 0),
+    match (next(), next(), next()) {
+        (3, 4, patch) => patch >= 36,
+        (3, 5, patch) => patch >= 18,
+        (3, 6, 0) => is_final,
+        version => version > (3, 6, 0),
     }
 }
 
@@ -44,12 +49,21 @@ mod tests {
 
     #[test]
     fn old_servers_are_not_trusted() {
-        for version in ["3.4.23", "3.4.30", "3.5.12", "3.3.27", "2.3.8", "", "x"] {
+        for version in [
+            "3.4.23",
+            "3.4.35",
+            "3.5.17",
+            "3.6.0-alpha.0",
+            "3.3.27",
+            "2.3.8",
+            "",
+            "x",
+        ] {
             assert!(!can_be_trusted(version), "{version}");
         }
         for version in [
-            "3.4.31",
-            "3.5.13",
+            "3.4.36",
+            "3.5.18",
             "3.5.21",
             "3.6.0",
             "3.6.16",

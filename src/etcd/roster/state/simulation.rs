@@ -1,9 +1,10 @@
 //! The roster's decisions against an etcd and a network that are made up, on a clock that jumps from event to event.
 //!
-//! What must hold: every view that is shown is etcd's state at the view's revision; one that counts as fresh is etcd's of a
-//! moment after the question; versions grow and revisions do not go back, unless etcd's do; and some seconds after the last
-//! misfortune the view is etcd's. The made-up etcd counts watches as synced, catches up, overflows, compacts, loses its
-//! data and is restored as the real one does.
+//! What must hold: every view that is shown has each range as etcd had it at that range's revision; a view that counts as
+//! fresh is etcd's of a moment after the question; versions grow, and no range goes back in its revision unless etcd
+//! does; and some seconds after the last misfortune the view is etcd's. The made-up etcd counts watches as synced,
+//! catches up, overflows, compacts, loses its data and is restored as the real one does. Some of them lose, delay or
+//! reorder a single change: then all this must hold again half a minute later.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -13,20 +14,24 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::etcd::histories;
-use crate::etcd::roster::tables::Table;
+use crate::etcd::roster::tables::{Pair, Table};
 use crate::record;
-use crate::view::MemberFilter;
+use crate::view::{MemberFilter, RangeRevisions};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 
 const RING: &str = "/r/";
 const LIVE: &str = "/l/";
 /// etcd's buffer for the messages of a stream.
 const BUFFER: usize = 128;
+/// How long after the last misfortune the view may differ from etcd's: changes are late, then the relisting waits.
+const UP_TO_DATE: Duration = Duration::from_secs(12);
+/// How long a change that the watch lost may stay unnoticed: the longest doubt, a check, and a listing.
+const NOTICED: Duration = Duration::from_secs(36);
 
-fn prefix(range: Range) -> &'static str {
+fn prefix(range: KeyRange) -> &'static str {
     match range {
-        Range::Ring => RING,
-        Range::Live => LIVE,
+        KeyRange::Ring => RING,
+        KeyRange::Live => LIVE,
     }
 }
 
@@ -36,8 +41,12 @@ const STEADY: i64 = 6;
 /// A key: which range, which worker.
 type Key = (u8, i64);
 
-fn range_of(key: Key) -> Range {
-    if key.0 == 0 { Range::Ring } else { Range::Live }
+fn range_of(key: Key) -> KeyRange {
+    if key.0 == 0 {
+        KeyRange::Ring
+    } else {
+        KeyRange::Live
+    }
 }
 
 fn name_of(key: Key) -> Vec<u8> {
@@ -91,15 +100,18 @@ impl<'a> From<&'a Put> for Pair<'a> {
     }
 }
 
-/// A change at a revision; `None` for a deletion.
-type Change = (i64, Key, Option<Value>);
+/// A write of a key at a revision; `None` for a deletion.
+type Written = (i64, Key, Option<Value>);
+
+/// What etcd has of a claimed range, or `None` if it does not answer.
+type Judged = Option<(i64, Vec<Judgement>)>;
 
 /// One history of etcd, from its beginning to its loss.
 struct Epoch {
     /// The contents at each revision, from the first one on.
     first: i64,
     contents: Vec<Contents>,
-    changes: Vec<Change>,
+    changes: Vec<Written>,
     /// The one it was restored from.
     parent: Option<usize>,
 }
@@ -121,47 +133,45 @@ impl Epoch {
 
 /// One of the two watches, as the server sees it.
 struct Watcher {
-    range: Range,
+    range: KeyRange,
     synced: bool,
     /// From which revision on it has not sent anything.
     next: i64,
     /// What did not fit into the stream's buffer, and is sent as it is before all else.
-    victim: Option<(i64, Vec<Change>)>,
+    victim: Option<(i64, Vec<Written>)>,
 }
 
 enum FromServer {
     Created(i64),
     Compacted,
-    Events(i64, Vec<Change>),
+    /// The changes of one watch, and whether more of them follow.
+    Events(i64, Vec<Written>, bool),
     Progress(i64),
 }
 
 /// Something that arrives later.
 enum Arrival {
     Listing(Option<Listed>),
-    AuditReachesServer,
-    Audit(Option<Listed>, usize),
-    Probe(Question, Option<Answer>),
-    ProofReachesServer(Question, Vec<Claim>),
-    Proof(Question, Vec<Claim>, Option<Option<i64>>),
+    Probe(FreshnessProbe, Option<ProbeReply>),
+    ClaimsReachServer(FreshnessProbe, Vec<Claim>),
+    Claims(FreshnessProbe, Vec<Claim>, Judged),
+    ProofsReachServer(Proofs),
+    Proofs(Proofs, Judged),
+    PresentReachesServer(Proofs, Vec<Judgement>),
+    /// The other key of a worker did not come in time.
+    Show(u64),
+    /// A message that was held up is sent.
+    Late(u64, i64, Vec<Written>),
     /// A message of the stream is no longer in the server's buffer.
     LeftServer(u64),
     Stream(u64, FromServer),
-    OpenWatch(u64, [Option<i64>; 2]),
+    OpenWatch(u64, Vec<(KeyRange, i64)>),
     AskProgress(u64),
-    ProgressWasAwaited(Question),
+    ProgressWasAwaited(FreshnessProbe),
     StreamBroke(u64),
     CatchUp(u64, usize),
-    ProbeReachesServer(Question),
+    ProbeReachesServer(FreshnessProbe),
     ListReachesServer,
-}
-
-/// A listing beside the watch.
-enum Audit {
-    None,
-    UnderWay,
-    /// It is of this history, and came at this time.
-    Came(Listed, usize, Instant),
 }
 
 struct World {
@@ -189,12 +199,23 @@ struct World {
     /// How long messages of the stream take from there.
     lag: Duration,
     listing: bool,
-    audit: Audit,
-    audits: u64,
+    listed_at: Instant,
+    /// Listings in a row that did not last.
+    relists_in_row: u32,
     checking: bool,
     check_asked: bool,
     check_at: Instant,
     cut_until: Instant,
+    /// Until then every watch ends as soon as it is open.
+    refused_until: Instant,
+    /// The watch loses, delays or reorders the changes of one message now and then,
+    misdelivers: bool,
+    /// and last did so at this time.
+    misdelivered_at: Option<Instant>,
+    /// The next message is to be lost or delayed.
+    misdelivers_next: bool,
+    /// The worker that it was about is not written for some time: its next change would betray what was lost.
+    spared: Option<(i64, Instant)>,
     trusted: bool,
     writes_until: Instant,
     last_trouble: Instant,
@@ -202,8 +223,7 @@ struct World {
     shown_history: usize,
     /// What was found to be up to date: the view's version, the history and its revision.
     compared: (u64, usize, i64),
-    relists: u64,
-    doubts: u64,
+    relists: Vec<Relist>,
     fresh: u64,
 }
 
@@ -213,11 +233,13 @@ impl World {
         let now = Instant::now();
         let has_ring = rng.random_bool(0.9);
         let trusted = rng.random_bool(0.5);
+        let misdelivers = rng.random_bool(0.4);
+        let proof_after = PROOF_AFTER.mul_f64(rng.random_range(0.8..=1.2));
         let mut world = World {
             rng,
             start: now,
             now,
-            state: State::new(has_ring),
+            state: State::new(has_ring, proof_after),
             histories: vec![Epoch {
                 first: 1,
                 contents: vec![Contents::new()],
@@ -238,20 +260,24 @@ impl World {
             last_sent_at: now,
             lag: Duration::ZERO,
             listing: false,
-            audit: Audit::None,
-            audits: 0,
+            listed_at: now,
+            relists_in_row: 0,
             checking: false,
             check_asked: false,
             check_at: now,
             cut_until: now,
+            refused_until: now,
+            misdelivers,
+            misdelivered_at: None,
+            misdelivers_next: false,
+            spared: None,
             trusted,
             writes_until: now,
             last_trouble: now,
             shown: None,
             shown_history: 0,
             compared: (0, 0, 0),
-            relists: 0,
-            doubts: 0,
+            relists: Vec::new(),
             fresh: 0,
         };
         world.steady_worker_joins();
@@ -296,10 +322,13 @@ impl World {
         let mut contents = history.now().clone();
         let mut made = Vec::new();
         for (key, value) in changes {
+            let before = contents.get(key).map(|value| value.stamp);
             let value = value.map(|(port, lease)| Value {
                 port,
                 stamp: Stamp {
-                    mod_revision: revision,
+                    modified: revision,
+                    created: before.map_or(revision, |stamp| stamp.created),
+                    version: before.map_or(1, |stamp| stamp.version + 1),
                     lease,
                 },
             });
@@ -318,7 +347,7 @@ impl World {
         // Synced watches get it at once, the older watch first.
         for number in 0..self.watchers.len() {
             let watcher = &self.watchers[number];
-            let events: Vec<Change> = made
+            let events: Vec<Written> = made
                 .iter()
                 .filter(|(_, key, _)| range_of(*key) == watcher.range)
                 .copied()
@@ -345,21 +374,44 @@ impl World {
         matches!(value, Some((_, 0)))
             && lost.iter().any(|lost| {
                 let known = lost.at(revision).and_then(|contents| contents.get(key));
-                known.is_some_and(|known| known.stamp.mod_revision == revision)
+                known.is_some_and(|known| known.stamp.modified == revision)
             })
     }
 
-    /// Now and then in fragments.
-    fn send_in_parts(&mut self, revision: i64, events: Vec<Change>) {
+    /// Sends them, now and then in fragments, and in some worlds not as they should be.
+    fn send_in_parts(&mut self, revision: i64, mut events: Vec<Written>) {
+        if std::mem::take(&mut self.misdelivers_next) {
+            self.misdelivered_at = Some(self.now);
+            let place = self.rng.random_range(0..events.len());
+            let late = events.split_off(place);
+            let (late, rest) = late.split_at(1);
+            if self.rng.random_bool(0.5) {
+                let (_, (_, id), _) = late[0];
+                self.spared = Some((id, self.now + NOTICED));
+            }
+            events.extend(rest);
+            if self.rng.random_bool(0.5) {
+                let pause = Duration::from_millis(self.rng.random_range(1..3_000));
+                let stream = self.stream;
+                self.arrives(pause, Arrival::Late(stream, revision, late.to_vec()));
+            }
+            if events.is_empty() {
+                return;
+            }
+        }
         let split = if events.len() > 1 && self.rng.random_bool(0.3) {
             self.rng.random_range(1..events.len())
         } else {
             events.len()
         };
         let (first, rest) = events.split_at(split);
-        self.send(FromServer::Events(revision, first.to_vec()));
+        self.send(FromServer::Events(
+            revision,
+            first.to_vec(),
+            !rest.is_empty(),
+        ));
         if !rest.is_empty() {
-            self.send(FromServer::Events(revision, rest.to_vec()));
+            self.send(FromServer::Events(revision, rest.to_vec(), false));
         }
     }
 
@@ -410,7 +462,7 @@ impl World {
             }
             return;
         }
-        let missed: Vec<Change> = history
+        let missed: Vec<Written> = history
             .changes
             .iter()
             .filter(|(at, key, _)| *at >= next && range_of(*key) == range)
@@ -424,12 +476,11 @@ impl World {
         }
     }
 
-    fn open_watch(&mut self, from: [Option<i64>; 2]) {
+    fn open_watch(&mut self, from: Vec<(KeyRange, i64)>) {
         self.watchers.clear();
         self.in_buffer = 0;
         let revision = self.history().revision();
-        for (range, from) in [Range::Live, Range::Ring].into_iter().zip(from) {
-            let Some(from) = from else { continue };
+        for (range, from) in from {
             self.send(FromServer::Created(revision));
             if from <= self.compacted {
                 self.send(FromServer::Compacted);
@@ -457,12 +508,11 @@ impl World {
 
     fn listing_of(&self, asked_at: Instant) -> Listed {
         let history = self.history();
-        let table = |range| Table::new(prefix(range), history.revision());
         let mut tables = Tables {
-            ring: self.state.has_ring().then(|| table(Range::Ring)),
-            live: table(Range::Live),
+            ring: self.state.has_ring().then(|| Table::new(RING)),
+            live: Table::new(LIVE),
         };
-        let [ring, live] = [Range::Ring, Range::Live].map(|range| {
+        let [ring, live] = [KeyRange::Ring, KeyRange::Live].map(|range| {
             let contents = history.now().iter();
             let of_range = contents.filter(|(key, _)| range_of(**key) == range);
             of_range.map(Put::new).collect::<Vec<_>>()
@@ -532,9 +582,24 @@ impl World {
         self.arrives(trip, Arrival::ListReachesServer);
     }
 
-    fn relist(&mut self) {
-        self.relists += 1;
-        self.list();
+    fn relist(&mut self, why: Relist) {
+        self.relists.push(why);
+        if self.now > self.listed_at + Duration::from_secs(60) {
+            self.relists_in_row = 0;
+        }
+        self.listing = true;
+        self.checking = false;
+        self.stream += 1;
+        self.watchers.clear();
+        let pause = match self.relists_in_row {
+            0 => Duration::ZERO,
+            times => {
+                (Duration::from_millis(100) * 2u32.pow(times.min(10))).min(Duration::from_secs(5))
+            }
+        };
+        self.relists_in_row += 1;
+        let pause = pause.mul_f64(self.rng.random_range(0.5..=1.0));
+        self.arrives(pause, Arrival::ListReachesServer);
     }
 
     fn watch(&mut self) {
@@ -559,57 +624,42 @@ impl World {
         self.arrives(Duration::from_millis(1), Arrival::StreamBroke(stream));
     }
 
-    fn audit_begins(&mut self) {
-        self.audit = Audit::UnderWay;
-        self.state.audit_begins();
-        let trip = self.trip();
-        self.arrives(trip, Arrival::AuditReachesServer);
-    }
-
-    /// The view was found to be etcd's of this time.
-    fn audit_as_of(&mut self, asked_at: Instant) {
-        match std::mem::replace(&mut self.audit, Audit::None) {
-            Audit::Came(listed, history, came_at) if asked_at >= came_at => {
-                let drift = self.state.audit_ends(Some(&listed));
-                // In another history anything may be otherwise.
-                if history == self.histories.len() {
-                    assert_eq!(drift, 0, "what was proven was wrong");
-                    self.audits += 1;
-                }
-            }
-            other => self.audit = other,
-        }
-    }
-
     fn check(&mut self) {
         self.checking = true;
         self.check_asked = false;
-        let question = self.state.question(self.now);
+        let probe = self.state.probe(self.now);
         let trip = self.trip();
-        self.arrives(trip, Arrival::ProbeReachesServer(question));
+        self.arrives(trip, Arrival::ProbeReachesServer(probe));
     }
 
-    fn check_ended(&mut self, question: &Question, verdict: Option<Verdict>) {
-        self.checking = false;
-        let why = match verdict {
-            Some(verdict) => {
-                if verdict == Verdict::Fresh {
-                    self.is_fresh_since(question.asked_at);
-                    self.audit_as_of(question.asked_at);
-                }
-                self.state.checked(verdict, self.now)
+    fn check_ended(&mut self, probe: &FreshnessProbe, verdict: Option<Verdict>) {
+        let relist = verdict.and_then(|verdict| {
+            if verdict == Verdict::Fresh {
+                self.is_fresh_since(probe.asked_at);
             }
-            None => {
-                self.state.check_failed();
-                None
-            }
-        };
-        if let Some(why) = why {
-            self.doubts += u64::from(why == Relist::Doubtful);
-            self.relist();
-            return;
+            self.state.checked(verdict, self.now)
+        });
+        if let Some(why) = relist {
+            return self.relist(why);
         }
-        self.check_at = self.now + self.state.check_in(self.now).max(Duration::from_millis(20));
+        let proofs = self.state.proofs(self.now);
+        if verdict.is_some() && !proofs.claims.is_empty() {
+            let trip = self.trip();
+            return self.arrives(trip, Arrival::ProofsReachServer(proofs));
+        }
+        self.check_is_over();
+    }
+
+    fn check_is_over(&mut self) {
+        self.checking = false;
+        self.check_at = self.now + self.state.check_in().max(Duration::from_millis(20));
+    }
+
+    fn proofs_ended(&mut self, proofs: &Proofs, judgements: &[Judgement]) {
+        match self.state.proven(proofs, judgements) {
+            Some(why) => self.relist(why),
+            None => self.check_is_over(),
+        }
     }
 
     fn handle(&mut self, arrival: Arrival) {
@@ -627,26 +677,23 @@ impl World {
                 let asked_at = listed.asked_at;
                 self.state.listed(listed);
                 self.listing = false;
+                self.listed_at = self.now;
+                if self.misdelivered_at.is_some_and(|at| asked_at > at) {
+                    self.misdelivered_at = None;
+                }
                 self.is_fresh_since(asked_at);
-                self.check_at = self.now + self.state.check_in(self.now);
+                self.check_at = self.now + self.state.check_in();
                 self.watch();
-            }
-            Arrival::AuditReachesServer => {
-                let listed = (!self.is_cut()).then(|| self.listing_of(self.now));
-                self.arrives(trip, Arrival::Audit(listed, self.histories.len()));
-            }
-            Arrival::Audit(Some(listed), history) => {
-                self.audit = Audit::Came(listed, history, self.now);
-            }
-            Arrival::Audit(None, _) => {
-                self.state.audit_ends(None);
-                self.audit = Audit::None;
             }
             Arrival::OpenWatch(stream, from) if stream == self.stream => {
                 if self.is_cut() {
                     self.break_stream();
                 } else {
                     self.open_watch(from);
+                    if self.now < self.refused_until {
+                        let pause = Duration::from_millis(self.rng.random_range(1..500));
+                        self.arrives(pause, Arrival::StreamBroke(stream));
+                    }
                 }
             }
             Arrival::CatchUp(stream, number) if stream == self.stream => self.catch_up(number),
@@ -656,142 +703,172 @@ impl World {
             Arrival::LeftServer(stream) if stream == self.stream => {
                 self.in_buffer = self.in_buffer.saturating_sub(1);
             }
+            Arrival::Late(stream, revision, events) if stream == self.stream => {
+                self.send(FromServer::Events(revision, events, false));
+            }
             Arrival::Stream(stream, message) if stream == self.stream => self.message(&message),
+            Arrival::Show(stream) if stream == self.stream => self.state.show(),
             Arrival::StreamBroke(stream) if stream == self.stream && !self.listing => {
                 self.watchers.clear();
                 self.watch();
             }
-            Arrival::ProbeReachesServer(question) => {
-                let answer = (!self.is_cut()).then(|| {
-                    let history = self.history();
-                    Answer {
-                        revision: history.revision(),
-                        term: self.term,
-                        past: self.remembers(&question.past),
-                    }
+            Arrival::ProbeReachesServer(probe) => {
+                let reply = (!self.is_cut()).then(|| ProbeReply {
+                    revision: self.history().revision(),
+                    term: self.term,
+                    past: self
+                        .judge(&probe.past)
+                        .into_iter()
+                        .max()
+                        .unwrap_or(Judgement::Unknown),
                 });
-                self.arrives(trip, Arrival::Probe(question, answer));
+                self.arrives(trip, Arrival::Probe(probe, reply));
             }
-            Arrival::Probe(question, answer) if !self.listing => match answer {
-                None => self.check_ended(&question, None),
-                Some(answer) => match self.state.answered(&question, answer) {
-                    Next::Done(verdict) => self.check_ended(&question, Some(verdict)),
-                    Next::Compare if self.trusted => {
+            Arrival::Probe(probe, reply) if !self.listing => match reply {
+                None => self.check_ended(&probe, None),
+                Some(reply) => match self.state.answered(&probe, reply) {
+                    Step::Done(verdict) => self.check_ended(&probe, Some(verdict)),
+                    Step::Compare if self.trusted => {
                         let stream = self.stream;
                         self.arrives(trip, Arrival::AskProgress(stream));
                         let patience = Duration::from_millis(300);
-                        self.arrives(patience, Arrival::ProgressWasAwaited(question));
+                        self.arrives(patience, Arrival::ProgressWasAwaited(probe));
                     }
-                    Next::Compare => self.ask_for_proof(question),
+                    Step::Compare => self.claim(probe),
                 },
             },
-            Arrival::ProgressWasAwaited(question) if !self.listing => {
-                if self.state.is_settled(&question) {
-                    self.check_ended(&question, Some(Verdict::Fresh));
+            Arrival::ProgressWasAwaited(probe) if !self.listing => {
+                if self.state.is_settled(&probe) {
+                    self.check_ended(&probe, Some(Verdict::Fresh));
                 } else {
-                    self.ask_for_proof(question);
+                    self.claim(probe);
                 }
             }
-            Arrival::ProofReachesServer(question, claims) => {
-                let answer = (!self.is_cut()).then(|| {
-                    let history = self.history();
-                    let holds = |claim: &Claim| {
-                        let keys = || {
-                            let contents = history.now().iter();
-                            contents.filter(|(key, _)| range_of(**key) == claim.range)
-                        };
-                        keys().count() == claim.len
-                            && keys().all(|(_, value)| value.stamp.mod_revision <= claim.applied)
-                    };
-                    claims.iter().all(holds).then(|| history.revision())
-                });
-                self.arrives(trip, Arrival::Proof(question, claims, answer));
+            Arrival::ClaimsReachServer(probe, claims) => {
+                let judged = self.judged(&claims);
+                self.arrives(trip, Arrival::Claims(probe, claims, judged));
             }
-            Arrival::Proof(question, claims, answer) if !self.listing => {
-                let verdict = answer.map(|at| self.state.proven(&question, &claims, at));
-                self.check_ended(&question, verdict);
+            Arrival::Claims(probe, claims, judged) if !self.listing => {
+                let verdict = judged.map(|(revision, judgements)| {
+                    self.state.judged(&probe, &claims, &judgements, revision)
+                });
+                self.check_ended(&probe, verdict);
+            }
+            Arrival::ProofsReachServer(proofs) => {
+                let judged = self.judged(&proofs.claims);
+                self.arrives(trip, Arrival::Proofs(proofs, judged));
+            }
+            Arrival::Proofs(proofs, judged) if !self.listing => match judged {
+                None => self.check_is_over(),
+                Some((_, judgements)) if judgements.contains(&Judgement::Unknown) => {
+                    self.arrives(trip, Arrival::PresentReachesServer(proofs, judgements));
+                }
+                Some((_, judgements)) => self.proofs_ended(&proofs, &judgements),
+            },
+            // The answer takes no time.
+            Arrival::PresentReachesServer(proofs, mut judgements) if !self.listing => {
+                let present: Vec<Claim> = proofs.claims.iter().map(Claim::of_the_present).collect();
+                if let Some((_, of_present)) = self.judged(&present) {
+                    for (judgement, of_present) in judgements.iter_mut().zip(of_present) {
+                        if *judgement == Judgement::Unknown && of_present == Judgement::Holds {
+                            *judgement = Judgement::Holds;
+                        }
+                    }
+                }
+                self.proofs_ended(&proofs, &judgements);
             }
             // Of a stream or a check that is given up.
             _ => {}
         }
     }
 
-    /// The contents at a revision, of the time before a backup too.
-    fn past(&self, revision: i64) -> Option<&Contents> {
-        let mut history = self.history();
-        while revision < history.first {
-            history = &self.histories[history.parent?];
+    /// The contents of a history at a revision, of the time before a backup too.
+    fn past(&self, mut history: usize, revision: i64) -> Option<&Contents> {
+        while revision < self.histories[history].first {
+            history = self.histories[history].parent?;
         }
-        history.at(revision)
+        self.histories[history].at(revision)
     }
 
-    fn remembers(&self, past: &[Memory]) -> Past {
-        let is_known = |memory: &Memory| {
-            memory.revision >= self.forgotten && self.past(memory.revision).is_some()
-        };
-        if past.is_empty() || !past.iter().all(is_known) {
-            return Past::Unknown;
-        }
-        let is_same = |memory: &Memory| {
-            let contents = self.past(memory.revision).expect("known");
-            let keys = || {
-                let of_range = contents.iter();
-                of_range.filter(|(key, _)| range_of(**key) == memory.range)
+    fn judged(&self, claims: &[Claim]) -> Judged {
+        (!self.is_cut()).then(|| (self.history().revision(), self.judge(claims)))
+    }
+
+    fn judge(&self, claims: &[Claim]) -> Vec<Judgement> {
+        let judge = |claim: &Claim| {
+            let contents = match claim.at {
+                Some(at) if at < self.forgotten => None,
+                Some(at) => self.past(self.histories.len() - 1, at),
+                None => Some(self.history().now()),
             };
-            let newest = memory.newest.as_ref();
-            let later = newest.map_or(0, |(_, stamp)| stamp.mod_revision);
-            newest.is_none_or(|(name, stamp)| {
-                keys().any(|(key, value)| name_of(*key) == *name && value.stamp == *stamp)
-            }) && memory.len.is_none_or(|len| {
-                keys().count() == len && keys().all(|(_, value)| value.stamp.mod_revision <= later)
-            })
+            let Some(contents) = contents else {
+                return Judgement::Unknown;
+            };
+            let keys = || {
+                let all = contents.iter();
+                all.filter(|(key, _)| range_of(**key) == claim.range)
+            };
+            let later = keys().filter(|(_, value)| value.stamp.modified > claim.since);
+            let later: Vec<(Vec<u8>, Stamp)> = later
+                .map(|(key, value)| (name_of(*key), value.stamp))
+                .collect();
+            let limit = usize::try_from(claim.limit).expect("a limit");
+            let sent: Vec<(&[u8], Stamp)> = later
+                .iter()
+                .take(limit)
+                .map(|(key, stamp)| (key.as_slice(), *stamp))
+                .collect();
+            claim.judge(keys().count() as i64, &sent, later.len() > limit)
         };
-        match past.iter().all(is_same) {
-            true => Past::Same,
-            false => Past::Other,
-        }
+        claims.iter().map(judge).collect()
     }
 
-    fn ask_for_proof(&mut self, question: Question) {
+    fn claim(&mut self, probe: FreshnessProbe) {
         let (claims, trip) = (self.state.claims(), self.trip());
-        self.arrives(trip, Arrival::ProofReachesServer(question, claims));
+        self.arrives(trip, Arrival::ClaimsReachServer(probe, claims));
     }
 
     fn message(&mut self, message: &FromServer) {
-        let none = Vec::new();
-        let (kind, revision, changes) = match message {
-            FromServer::Compacted => return self.relist(),
-            FromServer::Created(revision) => (Kind::Created, *revision, &none),
-            FromServer::Progress(revision) => (Kind::Progress, *revision, &none),
-            FromServer::Events(revision, changes) => (Kind::Events, *revision, changes),
-        };
-        let owned: Vec<OwnedEvent> = changes
-            .iter()
-            .map(|(mod_revision, key, value)| {
-                let deleted = Stamp {
-                    mod_revision: *mod_revision,
-                    lease: 0,
+        let (revision, kind) = match message {
+            FromServer::Compacted => return self.relist(Relist::Compacted),
+            FromServer::Created(revision) => (*revision, Kind::Created),
+            FromServer::Progress(revision) => (*revision, Kind::Progress),
+            FromServer::Events(revision, written, is_fragment) => {
+                let change = |(modified, key, value): &Written| match value {
+                    Some(value) => {
+                        let pair = Pair {
+                            key: &name_of(*key),
+                            value: &bytes_of(*key, value),
+                            stamp: value.stamp,
+                        };
+                        Change::put(prefix(range_of(*key)), pair)
+                    }
+                    None => Change::delete(&name_of(*key), *modified),
                 };
-                OwnedEvent {
-                    range: range_of(*key),
-                    key: name_of(*key),
-                    value: value.map(|value| bytes_of(*key, &value)),
-                    stamp: value.map_or(deleted, |value| value.stamp),
-                }
-            })
-            .collect();
-        let events = owned.iter().map(OwnedEvent::as_event).collect();
-        let message = Message {
-            kind,
-            revision,
-            events,
+                let kind = Kind::Changes {
+                    range: range_of(written[0].1),
+                    changes: written.iter().map(change).collect(),
+                    is_fragment: *is_fragment,
+                };
+                (*revision, kind)
+            }
         };
         let fresh_before = self.state.fresh_at();
-        self.check_asked |= self.state.message(&message, self.now);
+        let reaction = self.state.message(Message { revision, kind }, self.now);
+        if reaction.is_half {
+            let stream = self.stream;
+            self.arrives(Duration::from_millis(5), Arrival::Show(stream));
+        } else {
+            self.state.show();
+        }
+        self.check_asked |= reaction.check;
         if self.state.fresh_at() > fresh_before
             && let Some(at) = self.state.fresh_at()
         {
             self.is_fresh_since(at);
+        }
+        if let Some(why) = reaction.relist {
+            self.relist(why);
         }
     }
 
@@ -804,6 +881,12 @@ impl World {
 
     fn write_something(&mut self) {
         let id = self.rng.random_range(1..STEADY);
+        if self
+            .spared
+            .is_some_and(|(spared, until)| spared == id && self.now < until)
+        {
+            return self.write(&[]);
+        }
         let (port, lease) = (
             self.rng.random_range(1..4),
             self.rng.random_range(1..i64::MAX),
@@ -852,7 +935,15 @@ impl World {
                 self.forgotten = self.compacted;
             }
             7 => self.term += 1,
-            201..=210 if matches!(self.audit, Audit::None) => self.audit_begins(),
+            // Nothing can be watched for a while, and everything read.
+            201..=202 => {
+                let length = Duration::from_millis(self.rng.random_range(10..60_000));
+                self.refused_until = now + length;
+                self.break_stream();
+            }
+            203..=230 if self.misdelivers && self.misdelivered_at.is_none() => {
+                self.misdelivers_next = true;
+            }
             // Many writes at once.
             8..=9 => {
                 for _ in 0..self.rng.random_range(20..400) {
@@ -882,17 +973,12 @@ impl World {
         if !self.listing && !self.checking {
             next = next.min(self.check_at);
         }
-        if let Some(at) = self.state.show_at() {
-            next = next.min(at);
-        }
         if self.now < self.writes_until {
             // Up to thousands a second.
             let pause = Duration::from_micros(self.rng.random_range(200..5_000));
             next = next.min(self.now + pause);
         }
         self.now = next.max(self.now);
-        self.state.show(self.now);
-        self.look();
         if self.now < self.writes_until {
             self.write_something();
         }
@@ -919,27 +1005,48 @@ impl World {
 
     // --- what must hold ---
 
-    /// What a view of these contents shows: state and port of each worker, and the live ones' ports.
+    /// Whether the watch has lost or delayed something that may not have been noticed yet.
+    fn may_be_wrong(&self) -> bool {
+        self.misdelivered_at
+            .is_some_and(|at| self.now < (at + NOTICED).max(self.cut_until + UP_TO_DATE))
+    }
+
+    /// What a view of these contents shows.
     fn expected(&self, contents: &Contents) -> Shown {
-        let port = |key| contents.get(&key).map(|value: &Value| value.port);
+        self.expected_of(contents, contents)
+    }
+
+    /// What a view of these ring and live keys shows: state and port of each worker, and the live ones' ports.
+    fn expected_of(&self, ring: &Contents, live: &Contents) -> Shown {
+        let port = |contents: &Contents, key| contents.get(&key).map(|value: &Value| value.port);
         let ids = || 1..=STEADY;
-        let live: Vec<(i64, i32)> = ids().filter_map(|id| Some((id, port((1, id))?))).collect();
+        let shown_live: Vec<(i64, i32)> = ids()
+            .filter_map(|id| Some((id, port(live, (1, id))?)))
+            .collect();
         let all = if self.state.has_ring() {
             ids()
                 .filter_map(|id| {
-                    let state = match port((1, id)) {
+                    let state = match port(live, (1, id)) {
                         Some(_) => WorkerState::Live,
                         None => WorkerState::Lost,
                     };
-                    Some((id, port((0, id))?, state))
+                    Some((id, port(ring, (0, id))?, state))
                 })
                 .collect()
         } else {
-            live.iter()
+            shown_live
+                .iter()
                 .map(|(id, port)| (*id, *port, WorkerState::Live))
                 .collect()
         };
-        (all, live)
+        (all, shown_live)
+    }
+
+    /// What a view of these revisions shows in a history.
+    fn expected_at(&self, history: usize, revisions: RangeRevisions) -> Option<Shown> {
+        let ring = self.past(history, revisions.ring)?;
+        let live = self.past(history, revisions.live)?;
+        Some(self.expected_of(ring, live))
     }
 
     /// Looks at the view that is shown now.
@@ -954,28 +1061,28 @@ impl World {
         {
             return;
         }
-        let went_back = before
-            .as_ref()
-            .is_some_and(|before| view.revision() < before.revision());
+        let revisions = view.revisions();
+        let went_back = before.as_ref().is_some_and(|before| {
+            let before = before.revisions();
+            revisions.ring < before.ring || revisions.live < before.live
+        });
         let of_history = |number: &usize| {
-            let contents = self.histories[*number].at(view.revision());
-            let is_it = contents.is_some_and(|contents| self.expected(contents) == shown(&view));
+            let is_it = self.expected_at(*number, revisions) == Some(shown(&view));
             is_it && (!went_back || *number > self.shown_history)
         };
         // The oldest that it may be of: what a backup has is the same in both, and a view of the lost history may be
         // shown for as long as nobody has noticed.
         let history = (self.shown_history..self.histories.len()).find(of_history);
         let history = history.unwrap_or_else(|| {
-            panic!(
-                "version {} at revision {}, after {:?}, is not etcd's: {:?}\nhistory: {:?}",
+            assert!(
+                self.may_be_wrong(),
+                "version {} at {revisions:?}, after {:?}, is not etcd's: {:?}\nhistory: {:?}",
                 view.version(),
-                view.revision(),
-                before.as_ref().map(|before| before.revision()),
+                before.as_ref().map(|before| before.revisions()),
                 shown(&view),
-                self.history()
-                    .at(view.revision())
-                    .map(|it| self.expected(it)),
-            )
+                self.expected_at(self.histories.len() - 1, revisions),
+            );
+            self.shown_history
         });
         if let Some(before) = before {
             assert!(view.version() > before.version(), "a version twice");
@@ -987,19 +1094,26 @@ impl World {
     fn is_fresh_since(&mut self, asked_at: Instant) {
         self.fresh += 1;
         self.look();
+        if self.may_be_wrong() {
+            return;
+        }
         let Some(view) = self.state.view() else {
             panic!("fresh, but nothing to show");
         };
         let view = shown(&view);
-        let mut moments = self.timeline.iter().rev();
-        let mut is_fresh = false;
-        for (at, history, revision) in &mut moments {
-            let contents = self.histories[*history].at(*revision);
-            is_fresh |= contents.is_some_and(|contents| self.expected(contents) == view);
-            if *at < asked_at || is_fresh {
+        // The moments since the question, and the one before.
+        let mut moments = Vec::new();
+        for (at, history, revision) in self.timeline.iter().rev() {
+            moments.extend(self.histories[*history].at(*revision));
+            if *at < asked_at {
                 break;
             }
         }
+        let live = moments.iter().find(|live| self.expected(live).1 == view.1);
+        let is_fresh = live.is_some_and(|live| {
+            let shows = |ring| self.expected_of(ring, live) == view;
+            moments.iter().any(|ring| shows(ring))
+        });
         let now = self.expected(self.history().now());
         assert!(
             is_fresh,
@@ -1009,7 +1123,7 @@ impl World {
     }
 
     fn is_up_to_date(&mut self) {
-        if self.now < self.last_trouble + Duration::from_secs(8) {
+        if self.may_be_wrong() || self.now < self.last_trouble + UP_TO_DATE {
             return;
         }
         let now = (
@@ -1023,12 +1137,12 @@ impl World {
             assert_eq!(
                 shown(&view),
                 expected,
-                "{:?} after the start, not up to date after 8 s",
+                "{:?} after the start, not up to date after {UP_TO_DATE:?}",
                 self.now - self.start
             );
         }
         let age = self.state.fresh_at().map(|at| self.now - at);
-        assert!(age < Some(Duration::from_secs(6)), "not fresh: {age:?}");
+        assert!(age < Some(Duration::from_secs(10)), "not fresh: {age:?}");
     }
 }
 
@@ -1056,7 +1170,7 @@ fn shown(view: &ClusterView) -> Shown {
 #[test]
 fn every_generated_history_is_shown_as_it_was() {
     let number = 40 * histories::times();
-    let (mut fresh, mut relists, mut doubts, mut losses, mut audits) = (0, 0, 0, 0, 0);
+    let (mut fresh, mut relists, mut losses) = (0, Vec::new(), 0);
     let mut simulated = Duration::ZERO;
     for seed in 0..number {
         let mut world = World::new(seed);
@@ -1066,16 +1180,21 @@ fn every_generated_history_is_shown_as_it_was() {
             }
         });
         fresh += world.fresh;
-        relists += world.relists;
-        doubts += world.doubts;
+        relists.append(&mut world.relists);
         losses += world.histories.len() - 1;
-        audits += world.audits;
         simulated += world.now - world.start;
     }
+    let reasons: BTreeMap<String, usize> = relists.iter().fold(BTreeMap::new(), |mut all, why| {
+        *all.entry(format!("{why:?}")).or_default() += 1;
+        all
+    });
     eprintln!(
-        "{simulated:?} simulated: {fresh} times fresh, {relists} listings ({doubts} for doubt), data lost {losses} times, {audits} audits"
+        "{simulated:?} simulated: {fresh} times fresh, data lost {losses} times, listed again for {reasons:?}"
     );
-    // They were eventful, and the view was found to be etcd's every 1.4 s at least: longer histories, more often.
-    assert!(fresh as f64 > simulated.as_secs_f64() / 1.4);
-    assert!(relists > 2 * number && losses > 0 && audits > number);
+    // They were eventful, and the view was found to be etcd's every 1.6 s at least: longer histories, more often.
+    assert!(fresh as f64 > simulated.as_secs_f64() / 1.6);
+    assert!(relists.len() as u64 > 2 * number && losses > 0);
+    for why in [Relist::Misfit, Relist::LostChange, Relist::NoChanges] {
+        assert!(relists.contains(&why), "{why:?} never happened");
+    }
 }

@@ -82,7 +82,17 @@ impl Attempt {
                     self.grant(&call).await.map_err(explained)?
                 }
             };
-            let written = self.write_both(worker, value, overwrite, current).await;
+            let mut written = self
+                .write_both(worker, value, overwrite, current, true)
+                .await;
+            if let Err(error) = &written
+                && error.kind() == ErrorKind::InvalidArgument
+            {
+                // Too large for one request: each key may fit by itself.
+                written = self
+                    .write_both(worker, value, overwrite, current, false)
+                    .await;
+            }
             let written = written.map_err(|error| explained((Some(current), error)))?;
             if let Some(revisions) = written {
                 return Ok((current, revisions));
@@ -91,8 +101,8 @@ impl Attempt {
         Err((None, self.lease_too_short()))
     }
 
-    /// Writes the live key whoever holds it, and the ring key unless it is another worker's. `None`: the lease does not
-    /// exist, and nothing was written.
+    /// Writes the live key whoever holds it, and the ring key unless it is another worker's: `together`, or the ring key
+    /// first. `None`: the lease does not exist.
     ///
     /// On Kubernetes (`overwrite`) the record of an earlier pod is replaced, since a pod comes back under another
     /// address. Elsewhere a record that differs in more than optional fields belongs to another worker.
@@ -102,26 +112,25 @@ impl Attempt {
         value: &[u8],
         overwrite: bool,
         lease: Lease,
+        together: bool,
     ) -> Result<Option<KeyRevisions>> {
         let live = self.put_live(value, lease);
-        let (call, ring_key) = match self.registrar.has_ring {
-            true => (self.ring_call(value), self.ring_key()),
-            false => {
-                let call = self.live_call();
-                let answer = self.commit(&call, Txn::new().and_then([live]));
-                return Ok(answer.await?.map(|answer| KeyRevisions {
-                    ring: 0,
-                    live: revision_of(answer.header()),
-                }));
-            }
-        };
+        if !self.registrar.has_ring {
+            return self.write_live(live, 0).await;
+        }
+        let (call, ring_key) = (self.ring_call(value), self.ring_key());
         let put_ring = TxnOp::put(ring_key.as_str(), value, None);
+        let mut both = vec![put_ring];
+        both.extend(together.then(|| live.clone()));
         if overwrite {
-            let answer = self.commit(&call, Txn::new().and_then([put_ring, live]));
-            return Ok(answer.await?.map(|answer| KeyRevisions {
-                ring: revision_of(answer.header()),
-                live: revision_of(answer.header()),
-            }));
+            let Some(answer) = self.commit(&call, Txn::new().and_then(both)).await? else {
+                return Ok(None);
+            };
+            let at = revision_of(answer.header());
+            return match together {
+                true => Ok(Some(KeyRevisions { ring: at, live: at })),
+                false => self.write_live(live, at).await,
+            };
         }
         let is_missing = || Compare::version(ring_key.as_str(), CompareOp::Equal, 0);
         let mut condition = is_missing();
@@ -133,8 +142,9 @@ impl Attempt {
                 tokio::time::sleep(delays.next().unwrap_or_default()).await;
             }
             let puts = match in_place {
-                Some(_) => vec![live.clone()],
-                None => vec![put_ring.clone(), live.clone()],
+                Some(at) if !together => return self.write_live(live, at).await,
+                Some(_) => std::slice::from_ref(&live),
+                None => &both,
             };
             let txn = Txn::new()
                 .when([condition])
@@ -145,10 +155,14 @@ impl Attempt {
             };
             let revision = revision_of(answer.header());
             if answer.succeeded() {
-                return Ok(Some(KeyRevisions {
-                    ring: in_place.unwrap_or(revision),
-                    live: revision,
-                }));
+                let ring = in_place.unwrap_or(revision);
+                return match together {
+                    true => Ok(Some(KeyRevisions {
+                        ring,
+                        live: revision,
+                    })),
+                    false => self.write_live(live, ring).await,
+                };
             }
             // What was read, and nothing newer, is left alone or replaced.
             (condition, in_place) = match answer.op_responses().into_iter().find_map(first_key) {
@@ -166,6 +180,16 @@ impl Attempt {
             };
         }
         Ok(None)
+    }
+
+    /// Writes the live key alone, after the ring key at that revision.
+    async fn write_live(&self, live: TxnOp, ring: i64) -> Result<Option<KeyRevisions>> {
+        let call = self.live_call();
+        let answer = self.commit(&call, Txn::new().and_then([live])).await?;
+        Ok(answer.map(|answer| KeyRevisions {
+            ring,
+            live: revision_of(answer.header()),
+        }))
     }
 
     fn lease_too_short(&self) -> Error {

@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint as TonicEndpoint};
 use tower::ServiceExt;
 
 use super::login::Login;
-use super::tls::{Tls, TlsSession};
+use super::tls::{CertificateInfo, Tls, TlsSession};
 use super::transport::Transport;
 use crate::config::Credentials;
 
@@ -131,6 +131,11 @@ impl Connection {
     /// What was agreed on with the endpoint when it was last connected to; `None` without TLS.
     pub(crate) fn tls_session(&self) -> Option<TlsSession> {
         self.transport.session()
+    }
+
+    /// The authorities of the configured file that etcd's certificate may come from.
+    pub(crate) fn authorities(&self) -> Vec<CertificateInfo> {
+        self.transport.authorities()
     }
 
     /// The configured user.

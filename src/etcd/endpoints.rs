@@ -392,7 +392,8 @@ impl Endpoint {
         F: FnOnce(Client) -> Fut,
         Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
     {
-        let outcome = timeout(limit, async {
+        // Boxed: it is large, and so would be whatever awaits a call.
+        let asked = Box::pin(async {
             let authenticated = self.connection.authenticated(purpose).await?;
             let result = request(authenticated.client).await;
             match &result {
@@ -405,8 +406,8 @@ impl Endpoint {
                 Err(_) => {}
             }
             result
-        })
-        .await;
+        });
+        let outcome = timeout(limit, asked).await;
         let (error, is_to_blame) = match outcome {
             Ok(Ok(value)) => {
                 self.health.lock().answered += 1;

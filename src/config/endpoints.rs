@@ -36,8 +36,8 @@ pub(super) fn parse(endpoints: &[String], tls: bool) -> Result<Vec<String>> {
         let target = format!("{scheme}://{host_and_port}");
         match (tls, is_https(endpoint)) {
             (false, true) => log::warn!(
-                "In spite of the https in {ETCD_ENDPOINTS}, {host_and_port} is spoken to without TLS, as Alluxio does \
-                 it; {ETCD_TLS_ENABLED} switches TLS on"
+                "In spite of the https in {ETCD_ENDPOINTS}, everything is sent to {host_and_port} \
+                 in plain text, as Alluxio does it; {ETCD_TLS_ENABLED} switches TLS on"
             ),
             (true, false) => log::info!(
                 "{host_and_port} of {ETCD_ENDPOINTS} is spoken to with TLS, since {ETCD_TLS_ENABLED} is true"
@@ -66,7 +66,7 @@ fn without_userinfo(endpoint: &str, following: &[String]) -> String {
     }
 }
 
-fn is_https(endpoint: &str) -> bool {
+pub(super) fn is_https(endpoint: &str) -> bool {
     endpoint
         .get(..6)
         .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::log;
 
 pub use properties::Properties;
 pub use secret::Secret;
@@ -177,12 +178,17 @@ impl Config {
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         match &self.backend {
             Backend::Static(config) => vec![config.hosts_file.clone()],
-            Backend::Etcd(config) => config.tls.as_ref().map_or_else(Vec::new, |tls| {
-                let own = tls.client_certificate.iter();
-                let own = own.flat_map(|own| [own.certificate_file.clone(), own.key_file.clone()]);
-                tls.ca_file.iter().cloned().chain(own).collect()
-            }),
+            Backend::Etcd(config) => config.tls.as_ref().map_or_else(Vec::new, TlsConfig::files),
         }
+    }
+}
+
+impl TlsConfig {
+    /// What is read for each connection.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let own = self.client_certificate.iter();
+        let own = own.flat_map(|own| [own.certificate_file.clone(), own.key_file.clone()]);
+        self.ca_file.iter().cloned().chain(own).collect()
     }
 }
 
@@ -265,11 +271,18 @@ fn etcd_config(properties: &Properties, service_registry: bool) -> Result<EtcdCo
         None => detection_timeout.max(Duration::from_secs(1)),
     };
     let tls = tls(properties)?;
+    let cluster_name = cluster_name(properties)?;
+    let urls = properties.list(names::ETCD_ENDPOINTS)?;
+    let endpoints = endpoints::parse(&urls, tls.is_some())?;
+    let credentials = credentials(properties)?;
+    if tls.is_none() {
+        check_plain_text(properties, &urls, credentials.is_some())?;
+    }
     Ok(EtcdConfig {
         service_registry,
-        cluster_name: cluster_name(properties)?,
-        endpoints: endpoints::parse(&properties.list(names::ETCD_ENDPOINTS)?, tls.is_some())?,
-        credentials: credentials(properties)?,
+        cluster_name,
+        endpoints,
+        credentials,
         tls,
         lease_ttl: Duration::from_secs(detection_timeout.as_secs().max(1)),
         k8s_deployment: properties.boolean(names::K8S_ENV_DEPLOYMENT)?,
@@ -342,11 +355,76 @@ fn tls(properties: &Properties) -> Result<Option<TlsConfig>> {
             ));
         }
     };
+    let ca_file = text(names::ETCD_TLS_CA_CERT)?.map(PathBuf::from);
+    let name_not_checked = names::ETCD_TLS_NO_ENDPOINT_IDENTIFICATION;
+    let checks_name = !properties.boolean(name_not_checked)?;
+    if !checks_name {
+        let Some(ca_file) = &ca_file else {
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                format!(
+                    "{name_not_checked} is true, but {} is not set: any host with a certificate \
+                     of any public authority could be etcd. Set {} to a file with the authority \
+                     of etcd alone.",
+                    names::ETCD_TLS_CA_CERT,
+                    names::ETCD_TLS_CA_CERT,
+                ),
+            ));
+        };
+        log::warn!(
+            "Any host with a certificate of an authority in {} may be etcd, since \
+             {name_not_checked} is true",
+            ca_file.display()
+        );
+    }
     Ok(Some(TlsConfig {
-        ca_file: text(names::ETCD_TLS_CA_CERT)?.map(PathBuf::from),
+        ca_file,
         client_certificate,
-        checks_name: !properties.boolean(names::ETCD_TLS_NO_ENDPOINT_IDENTIFICATION)?,
+        checks_name,
     }))
+}
+
+/// The properties of TLS other than the one that switches it on.
+const OF_TLS: [&str; 5] = [
+    names::ETCD_TLS_CA_CERT,
+    names::ETCD_TLS_CLIENT_CERT,
+    names::ETCD_TLS_CLIENT_KEY,
+    names::ETCD_TLS_CLIENT_KEY_PASSWORD,
+    names::ETCD_TLS_NO_ENDPOINT_IDENTIFICATION,
+];
+
+/// Refuses a configuration without TLS that looks as if TLS was meant, unless it says that TLS was
+/// not: the password would be readable on the way to etcd.
+fn check_plain_text(properties: &Properties, urls: &[String], has_password: bool) -> Result<()> {
+    let is_set = |name: &str| properties.get(name).is_some_and(|text| !text.is_empty());
+    let of_tls = OF_TLS.into_iter().filter(|name| is_set(name));
+    let of_tls = of_tls.collect::<Vec<_>>().join(", ");
+    let meant = match (has_password, of_tls.as_str()) {
+        (true, _) => names::ETCD_PASSWORD,
+        (false, of_tls) => of_tls,
+    };
+    let enabled = names::ETCD_TLS_ENABLED;
+    if properties.get(enabled).is_none()
+        && !meant.is_empty()
+        && urls.iter().any(|url| endpoints::is_https(url))
+    {
+        return Err(Error::new(
+            ErrorKind::InvalidConfig,
+            format!(
+                "{enabled} is not set, but {} has an https:// URL, and {meant} is set. Set \
+                 {enabled} to true for TLS, or to false to send everything to etcd in plain text, \
+                 as Alluxio's own class does.",
+                names::ETCD_ENDPOINTS,
+            ),
+        ));
+    }
+    if !of_tls.is_empty() {
+        log::warn!(
+            "{of_tls} has no effect, since {enabled} is not true: everything is sent to etcd in \
+             plain text"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -518,7 +596,8 @@ mod tests {
     fn tls_is_switched_on_by_its_property_alone() {
         let tls = |values: &[(&str, &str)]| etcd(values).unwrap().tls;
         let ca = ("alluxio.etcd.tls.ca.cert", "/ca.pem");
-        assert_eq!(tls(&[ca, (names::ETCD_ENDPOINTS, "https://h")]), None);
+        assert_eq!(tls(&[(names::ETCD_ENDPOINTS, "https://h")]), None);
+        assert_eq!(tls(&[ca]), None);
         let on = ("alluxio.etcd.tls.enabled", "true");
         let plain = TlsConfig {
             ca_file: None,
@@ -535,6 +614,55 @@ mod tests {
             ("alluxio.etcd.tls.client.key.password", ""),
         ];
         assert_eq!(tls(&empty), Some(plain));
+    }
+
+    #[test]
+    fn plain_text_where_tls_may_be_meant_must_be_asked_for() {
+        let https = (names::ETCD_ENDPOINTS, "http://a,HTTPS://b");
+        let user = [
+            ("alluxio.etcd.username", "u"),
+            ("alluxio.etcd.password", "x-secret"),
+        ];
+        for meant in [
+            &user[..],
+            &[("alluxio.etcd.tls.ca.cert", "/ca.pem")],
+            &[(
+                "alluxio.etcd.tls.client.no.endpoint.identification",
+                "false",
+            )],
+        ] {
+            let unset = [&[https], meant].concat();
+            let message = invalid(etcd(&unset));
+            for part in [
+                "alluxio.etcd.tls.enabled is not set",
+                meant[meant.len() - 1].0,
+                "false",
+            ] {
+                assert!(message.contains(part), "not \"{part}\" in: {message}");
+            }
+            assert!(!message.contains("secret"), "{message}");
+            let off = [&unset[..], &[("alluxio.etcd.tls.enabled", "false")]].concat();
+            let plain = etcd(&off).unwrap();
+            assert_eq!((plain.tls, &*plain.endpoints[1]), (None, "http://b:2379"));
+            // Without https nothing says that TLS is meant.
+            assert_eq!(etcd(meant).unwrap().tls, None);
+        }
+        // As a template leaves it.
+        let empty = [https, ("alluxio.etcd.tls.ca.cert", "")];
+        assert_eq!(etcd(&empty).unwrap().tls, None);
+    }
+
+    #[test]
+    fn any_public_authority_is_not_enough_where_the_name_does_not_count() {
+        let on = ("alluxio.etcd.tls.enabled", "true");
+        let unchecked = ("alluxio.etcd.tls.client.no.endpoint.identification", "true");
+        let message = invalid(etcd(&[on, unchecked]));
+        assert!(
+            message.contains("alluxio.etcd.tls.ca.cert is not set"),
+            "{message}"
+        );
+        let own = [on, unchecked, ("alluxio.etcd.tls.ca.cert", "/ca.pem")];
+        assert!(!etcd(&own).unwrap().tls.unwrap().checks_name);
     }
 
     #[test]

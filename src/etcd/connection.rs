@@ -12,7 +12,7 @@ use super::cluster_id::ClusterId;
 use super::lane::{Lane, Way};
 use super::login::Login;
 use super::name::Name;
-use super::tls::{Tls, TlsSession};
+use super::tls::{CertificateInfo, Tls, TlsSession};
 use super::transport::Transport;
 use crate::config::Credentials;
 
@@ -164,6 +164,11 @@ impl Connection {
     /// What was agreed on with the endpoint when it was last connected to; `None` without TLS.
     pub(crate) fn tls_session(&self) -> Option<TlsSession> {
         self.transport.session()
+    }
+
+    /// The authorities of the configured file that etcd's certificate may come from.
+    pub(crate) fn authorities(&self) -> Vec<CertificateInfo> {
+        self.transport.authorities()
     }
 
     /// The configured user.

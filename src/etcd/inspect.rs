@@ -17,7 +17,7 @@ use super::endpoints::{Call, Endpoint, Purpose, TryError};
 use super::keys::range_end;
 use super::lease;
 use super::ring::revision_of;
-use super::tls::TlsSession;
+use super::tls::{CertificateInfo, TlsSession};
 use super::{Cluster, answers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::worker::WorkerIdentity;
@@ -32,6 +32,9 @@ const CONCURRENT: usize = 32;
 pub struct Inspection {
     /// Each endpoint, in the order of the configuration.
     pub members: Vec<MemberReport>,
+    /// The authorities that etcd's certificates may come from, with TLS. Of those that the system
+    /// trusts, the ones that etcd's certificates do come from.
+    pub authorities: Vec<CertificateInfo>,
     /// The clusters that have keys in this etcd, by name; an error if the etcd user may not read beyond its own.
     pub clusters: Result<Vec<FoundCluster>>,
     /// The leases of the live workers.
@@ -143,12 +146,14 @@ impl Cluster {
         }
         if !one_works {
             // Asking on would only cost time.
+            let authorities = self.authorities(&members);
             let members = in_order(members);
             let error = no_endpoint_usable(&members);
             return Inspection {
                 clusters: Err(error.clone()),
                 leases: Err(error.clone()),
                 granted_ttl: Err(error),
+                authorities,
                 members,
             };
         }
@@ -160,11 +165,27 @@ impl Cluster {
         );
         members.extend(others);
         Inspection {
+            authorities: self.authorities(&members),
             clusters,
             leases,
             granted_ttl,
             members: in_order(members),
         }
+    }
+
+    fn authorities(&self, members: &[(usize, MemberReport)]) -> Vec<CertificateInfo> {
+        let endpoints = self.endpoints.all();
+        let any = endpoints.first();
+        let mut authorities = any.map_or_else(Vec::new, |it| it.connection.authorities());
+        for (_, member) in members {
+            let used = member.tls.as_ref().and_then(|tls| tls.authority.as_ref());
+            if let Some(used) = used
+                && !authorities.contains(used)
+            {
+                authorities.push(used.clone());
+            }
+        }
+        authorities
     }
 
     /// The leases of the live keys that carry an identity, in the order of the keys.

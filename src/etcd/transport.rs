@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::name::Name;
-use super::tls::{Tls, TlsSession};
+use super::tls::{CertificateInfo, Tls, TlsSession};
 use crate::config::names::ETCD_TLS_ENABLED;
 use crate::log;
 
@@ -152,6 +152,12 @@ impl Transport {
         }
     }
 
+    /// The authorities of the configured file that the endpoint's certificate may come from.
+    pub(super) fn authorities(&self) -> Vec<CertificateInfo> {
+        let tls = self.tls.as_ref();
+        tls.map_or_else(Vec::new, |tls| tls.authorities())
+    }
+
     /// The caller limits the time.
     pub(super) async fn connect(self) -> io::Result<TokioIo<Stream>> {
         let host = self.route.name.host().to_owned();
@@ -182,10 +188,10 @@ impl Transport {
                         drop(known);
                         Line::Tls(Box::new(stream))
                     }
-                    Err(error) => {
-                        log::debug!("TLS handshake with {host}: {error}");
-                        self.set_trouble(Some(tls.explain_handshake(&error)));
-                        return Err(error);
+                    Err(failed) => {
+                        log::debug!("TLS handshake with {host}: {}", failed.error);
+                        self.set_trouble(Some(failed.explanation));
+                        return Err(failed.error);
                     }
                 }
             }
@@ -204,7 +210,7 @@ impl Transport {
     /// The connection ended before the first byte came.
     fn ended_early(&self, error: Option<&io::Error>) {
         let trouble = match &self.tls {
-            Some(tls) => tls.explain_early_end(error),
+            Some(tls) => tls.explain_early_end(error, self.session().as_ref()),
             None => format!(
                 "it closed the connection without an answer; if it speaks TLS, set {ETCD_TLS_ENABLED} to true"
             ),

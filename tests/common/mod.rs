@@ -141,7 +141,16 @@ pub struct EtcdOptions {
     /// Switches authentication on, with the user `root` and this password.
     pub root_password: Option<String>,
     /// Listens with TLS too, on a port of its own.
-    pub tls: Option<Issued>,
+    pub tls: Option<ServerTls>,
+}
+
+/// Where an etcd server has its certificate from.
+#[derive(Debug, Clone)]
+pub enum ServerTls {
+    /// From these files.
+    Files(Issued),
+    /// It makes one itself.
+    Auto,
 }
 
 impl EtcdOptions {
@@ -163,7 +172,13 @@ impl EtcdOptions {
 
     /// Listens with TLS too, on a port of its own. etcd reads the files for each connection.
     pub fn tls(mut self, certificate: &Issued) -> Self {
-        self.tls = Some(certificate.clone());
+        self.tls = Some(ServerTls::Files(certificate.clone()));
+        self
+    }
+
+    /// Listens with TLS too, with a certificate that etcd makes itself.
+    pub fn auto_tls(mut self) -> Self {
+        self.tls = Some(ServerTls::Auto);
         self
     }
 
@@ -217,6 +232,11 @@ impl Etcd {
     /// The port of the same.
     pub fn tls_port(&self) -> u16 {
         self.tls_port
+    }
+
+    /// The certificate that a server with [`EtcdOptions::auto_tls`] has made.
+    pub fn auto_tls_certificate(&self) -> PathBuf {
+        self.data_folder().join("fixtures/client/cert.pem")
     }
 
     /// The client port.
@@ -759,13 +779,16 @@ async fn try_start_members(options: &EtcdOptions, size: usize) -> Result<Vec<Etc
                 "--logger=zap".to_string(),
                 "--log-outputs=stderr".to_string(),
             ];
-            if let Some(issued) = &options.tls {
+            if let Some(tls) = &options.tls {
                 let tls_url = format!("https://127.0.0.1:{}", tls_ports[place]);
-                args.extend([
-                    format!("--listen-client-urls={client_url},{tls_url}"),
-                    format!("--cert-file={}", issued.certificate()),
-                    format!("--key-file={}", issued.key()),
-                ]);
+                args.push(format!("--listen-client-urls={client_url},{tls_url}"));
+                match tls {
+                    ServerTls::Files(issued) => args.extend([
+                        format!("--cert-file={}", issued.certificate()),
+                        format!("--key-file={}", issued.key()),
+                    ]),
+                    ServerTls::Auto => args.push("--auto-tls".to_string()),
+                }
             }
             args.extend(options.args.iter().cloned());
             Etcd {

@@ -1,17 +1,18 @@
 //! Certificates for the tests, made as they are needed.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pkcs8::pkcs5::pbes2::Parameters;
 use pkcs8::{LineEnding, PrivateKeyInfo, SecretDocument};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, SerialNumber, date_time_ymd,
+    KeyPair, PKCS_ECDSA_P521_SHA512, SerialNumber, date_time_ymd,
 };
 use tempfile::TempDir;
 
-/// A certificate authority, and a folder with its file and those of what it signs. All files are in PEM format.
+/// A certificate authority, and a folder with its file and those of what it signs. All files are in
+/// PEM format.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
@@ -54,9 +55,38 @@ impl Issued {
     }
 }
 
+/// Files that OpenSSL made: a certificate from `authority.pem` beside them, and its key.
+pub fn made_by_openssl(name: &str) -> Issued {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
+    Issued {
+        certificate: folder.join(format!("{name}.pem")),
+        key: folder.join(format!("{name}.key")),
+    }
+}
+
 impl Authority {
     pub fn new() -> Authority {
+        Authority::of(params("authority", &[]))
+    }
+
+    /// An authority that has not been valid since the end of 2021.
+    pub fn expired() -> Authority {
         let mut params = params("authority", &[]);
+        params.not_after = date_time_ymd(2021, 12, 31);
+        Authority::of(params)
+    }
+
+    /// An authority whose own certificate is also the one of a server, as `openssl req -x509` makes
+    /// it.
+    pub fn that_serves(hosts: &[&str]) -> (Authority, Issued) {
+        let authority = Authority::of(params("etcd", hosts));
+        let key = authority.folder.path().join("authority.key");
+        fs::write(&key, authority.issuer.key().serialize_pem()).expect("write a key");
+        let certificate = authority.file().into();
+        (authority, Issued { certificate, key })
+    }
+
+    fn of(mut params: CertificateParams) -> Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("make a key");
         let authority = Authority {
@@ -92,14 +122,23 @@ impl Authority {
         self.sign(params)
     }
 
-    fn sign(&self, mut params: CertificateParams) -> Issued {
+    /// A certificate whose key is on the curve P-521.
+    pub fn issue_p_521(&self, common_name: &str, hosts: &[&str]) -> Issued {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512).expect("make a key");
+        self.sign_key(params(common_name, hosts), &key)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Issued {
+        self.sign_key(params, &KeyPair::generate().expect("make a key"))
+    }
+
+    fn sign_key(&self, mut params: CertificateParams, key: &KeyPair) -> Issued {
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        let key = KeyPair::generate().expect("make a key");
         let certificate = params
-            .signed_by(&key, &self.issuer)
+            .signed_by(key, &self.issuer)
             .expect("sign a certificate");
         let number = fs::read_dir(self.folder.path()).map_or(0, Iterator::count);
         let file = |name: &str| self.folder.path().join(format!("{number}-{name}.pem"));

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
 use alluxio_membership::error::ErrorKind;
+use alluxio_membership::etcd::CertificateInfo;
 use alluxio_membership::membership::{JoinOptions, Membership};
 use etcd_client::{Permission, PermissionType};
 
-use crate::common::tls::{Authority, Issued};
+use crate::common::tls::{Authority, Issued, made_by_openssl};
 use crate::common::toxiproxy::Toxiproxy;
 use crate::common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
 use crate::scene::{Fault, LONG, is_registered, join, lease_of, lists, open, worker};
@@ -157,9 +159,12 @@ async fn client_certificates(version: EtcdVersion) {
         refusal(&url, &wrong),
         refusal(&url, &expired),
     );
-    says(&none, &["client certificate", CERTIFICATE, KEY]);
-    says(&wrong, &["client certificate", CERTIFICATE]);
-    says(&expired, &["client certificate", CERTIFICATE, "expired"]);
+    says(&none, &["asks for a client certificate", CERTIFICATE, KEY]);
+    says(&wrong, &["client certificate", CERTIFICATE, "revoked"]);
+    says(
+        &expired,
+        &["client certificate", CERTIFICATE, "has expired"],
+    );
     fault.outcome("each is refused within the operation timeout, and the error says where to look");
 
     let encrypted = authority.issue("alluxio", &[]);
@@ -237,7 +242,69 @@ async fn a_handshake_that_does_not_end(version: EtcdVersion) {
     fault.outcome("same lease, the watch went on");
 }
 
-async fn certificates_that_cannot_be_shown_are_good(version: EtcdVersion) {
+/// Certificates as etcd, OpenSSL and their users make them.
+async fn certificates_of_every_usual_shape(version: EtcdVersion) {
+    let on = (ENABLED, "true");
+    let fault = Fault::new(
+        "TLS: self-signed authority as server, --auto-tls, P-521, RSA 8192",
+        version,
+    );
+    let (both, files) = Authority::that_serves(&["127.0.0.1"]);
+    let etcd = Etcd::start_with(EtcdOptions::new(version).tls(&files)).await;
+    let ca = both.file();
+    let trusts = [on, (CA, ca.as_str())];
+    works(&etcd, etcd.tls_endpoint("127.0.0.1"), &trusts, 1).await;
+    let by_name = refusal(&etcd.tls_endpoint("localhost"), &trusts).await;
+    says(&by_name, &["localhost", "127.0.0.1", NO_NAME_CHECK]);
+
+    let etcd = Etcd::start_with(EtcdOptions::new(version).auto_tls()).await;
+    let ca = etcd.auto_tls_certificate();
+    let trusts = [on, (CA, ca.to_str().expect("UTF-8"))];
+    works(&etcd, etcd.tls_endpoint("127.0.0.1"), &trusts, 1).await;
+
+    let authority = Authority::new();
+    let server = authority.issue_p_521("etcd", &["127.0.0.1"]);
+    let by_openssl = made_by_openssl("authority").certificate;
+    let file = |file: &Path| fs::read_to_string(file).expect("read");
+    let trusted = authority.issue("trusted", &[]).certificate;
+    let all = file(authority.file().as_ref()) + &file(&by_openssl);
+    fs::write(&trusted, all).expect("write");
+    let asks = ["--client-cert-auth", "--trusted-ca-file"];
+    let options = EtcdOptions::new(version).tls(&server).args(&[
+        asks[0],
+        asks[1],
+        trusted.to_str().expect("UTF-8"),
+    ]);
+    let etcd = Etcd::start_with(options).await;
+    let url = etcd.tls_endpoint("127.0.0.1");
+    let ca = authority.file();
+    let trusts = [on, (CA, ca.as_str())];
+    let p_521 = authority.issue_p_521("alluxio", &[]);
+    works(&etcd, url.clone(), &showing(&trusts, &p_521), 1).await;
+    let rsa = made_by_openssl("rsa-8192");
+    works(&etcd, url, &showing(&trusts, &rsa), 2).await;
+    fault.outcome("each works, and the name still counts");
+
+    let fault = Fault::new("TLS: RSA 1024, an authority that has expired", version);
+    let weak = Etcd::start_with(EtcdOptions::new(version).tls(&made_by_openssl("rsa-1024"))).await;
+    let trusts = [on, (CA, by_openssl.to_str().expect("UTF-8"))];
+    let weak = refusal(&weak.tls_endpoint("127.0.0.1"), &trusts).await;
+    says(&weak, &["RSA keys of 1024 bits", "2048"]);
+    assert!(!weak.contains("authority"), "{weak}");
+    let expired = Authority::expired();
+    let server = expired.issue("etcd", &["127.0.0.1"]);
+    let etcd = Etcd::start_with(EtcdOptions::new(version).tls(&server)).await;
+    let ca = expired.file();
+    let trusts = [on, (CA, ca.as_str())];
+    let expired = refusal(&etcd.tls_endpoint("127.0.0.1"), &trusts).await;
+    says(
+        &expired,
+        &["CN=authority", "expired at 2021-12-31", &ca, CA],
+    );
+    fault.outcome("each is refused within the operation timeout, and the error says which it is");
+}
+
+async fn certificates_with_long_numbers_are_good(version: EtcdVersion) {
     let authority = Authority::new();
     let certificate = authority.issue_with_long_number("etcd", &["127.0.0.1"]);
     let ca = authority.file();
@@ -255,7 +322,13 @@ async fn certificates_that_cannot_be_shown_are_good(version: EtcdVersion) {
     .await;
     let found = member.inspect().await.expect("etcd answers").expect("etcd");
     let session = found.members[0].tls.as_ref().expect("TLS");
-    assert_eq!((&session.server, &session.client), (&None, &None));
+    let subject = |shown: &Option<CertificateInfo>| shown.as_ref().map(|it| it.subject.clone());
+    let subjects = [&session.server, &session.client, &session.authority].map(subject);
+    assert_eq!(
+        subjects,
+        ["CN=etcd", "CN=worker", "CN=authority"].map(|name| Some(name.to_owned()))
+    );
+    assert!(session.asks_for_certificate);
 }
 
 on_every_etcd!(
@@ -263,5 +336,6 @@ on_every_etcd!(
     client_certificates,
     a_client_certificate_can_be_the_user,
     a_handshake_that_does_not_end,
-    certificates_that_cannot_be_shown_are_good,
+    certificates_of_every_usual_shape,
+    certificates_with_long_numbers_are_good,
 );

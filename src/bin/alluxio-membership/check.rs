@@ -20,6 +20,9 @@ use crate::output::{self, Outcome, Stop, reason};
 /// Certificates that end within this time should be renewed.
 const CERTIFICATE_ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
+/// It takes longer to replace an authority: whoever trusts it must be told first.
+const AUTHORITY_ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Clocks that differ by more are not kept in step by anybody.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 /// A member that is further behind cannot catch up from the log that etcd's leader keeps for it, but needs a snapshot.
@@ -87,6 +90,7 @@ pub async fn run(context: &Context, options: &CheckOptions) -> std::result::Resu
     match (&context.config.backend, context.membership.inspect().await?) {
         (Backend::Etcd(config), Some(inspection)) => {
             endpoints(&mut findings, &inspection.members);
+            authorities(&mut findings, &inspection.authorities);
             facts = facts_of(config, &inspection);
             if inspection.members.iter().any(|m| m.reading.is_ok()) {
                 facts["workers"] = records(&mut findings, context.membership.view().await);
@@ -158,18 +162,21 @@ fn facts_of(config: &EtcdConfig, inspection: &Inspection) -> Value {
     })
 }
 
+fn facts_of_certificate(certificate: &CertificateInfo) -> Value {
+    let expires = humantime::format_rfc3339_seconds(certificate.expires).to_string();
+    json!({"subject": certificate.subject, "expires": expires})
+}
+
 fn facts_of_member(member: &MemberReport) -> Value {
     let status = member.status.as_ref().ok();
     let reading = member.reading.as_ref().ok();
-    let certificate = |certificate: &CertificateInfo| {
-        let expires = humantime::format_rfc3339_seconds(certificate.expires).to_string();
-        json!({"subject": certificate.subject, "expires": expires})
-    };
     let tls = member.tls.as_ref().map(|session| {
         json!({
             "version": session.version,
-            "serverCertificate": session.server.as_ref().map(certificate),
-            "clientCertificate": session.client.as_ref().map(certificate),
+            "serverCertificate": session.server.as_ref().map(facts_of_certificate),
+            "authority": session.authority.as_ref().map(facts_of_certificate),
+            "clientCertificate": session.client.as_ref().map(facts_of_certificate),
+            "asksForCertificate": session.asks_for_certificate,
         })
     });
     json!({
@@ -358,11 +365,7 @@ fn tls(findings: &mut Findings, subject: &str, session: &TlsSession) {
         .iter()
         .map(|client| ("the client certificate", client));
     for (whose, certificate) in server.chain(client) {
-        let left = certificate.expires.duration_since(SystemTime::now());
-        let verdict = match left {
-            Ok(left) if left > CERTIFICATE_ENDS_SOON => Verdict::Ok,
-            _ => Verdict::Look,
-        };
+        let verdict = ends(certificate, CERTIFICATE_ENDS_SOON);
         let text = format!(
             "{}, {whose} ({}) expires {}",
             session.version,
@@ -370,6 +373,32 @@ fn tls(findings: &mut Findings, subject: &str, session: &TlsSession) {
             humantime::format_rfc3339_seconds(certificate.expires)
         );
         findings.add(verdict, subject, text);
+    }
+}
+
+/// Whether a certificate should be replaced, since it ends within this time.
+fn ends(certificate: &CertificateInfo, soon: Duration) -> Verdict {
+    match certificate.expires.duration_since(SystemTime::now()) {
+        Ok(left) if left > soon => Verdict::Ok,
+        _ => Verdict::Look,
+    }
+}
+
+fn authorities(findings: &mut Findings, authorities: &[CertificateInfo]) {
+    for authority in authorities {
+        let expires = humantime::format_rfc3339_seconds(authority.expires);
+        let text = match ends(authority, AUTHORITY_ENDS_SOON) {
+            Verdict::Ok => format!("expires {expires}"),
+            _ if authority.expires < SystemTime::now() => {
+                format!("expired {expires}: no certificate of etcd counts that comes from it")
+            }
+            _ => format!("expires {expires}, within 30 days: it should be replaced"),
+        };
+        findings.add(
+            ends(authority, AUTHORITY_ENDS_SOON),
+            format!("authority {}", authority.subject),
+            text,
+        );
     }
 }
 

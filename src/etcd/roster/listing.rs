@@ -12,7 +12,7 @@ use super::{MAX_MESSAGE, getting_children};
 use crate::aside::{self, Aside};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::etcd::answers;
-use crate::etcd::endpoints::{Call, Endpoints, TRY_TIMEOUT};
+use crate::etcd::endpoints::{Call, Endpoints, Purpose, TRY_TIMEOUT};
 use crate::etcd::keys::{Keys, range_end};
 use crate::etcd::ring::{revision_of, term_of};
 use crate::etcd::status;
@@ -194,6 +194,11 @@ impl Pages<'_> {
             let (size, asked_at) = (self.size, Instant::now());
             let call = Call {
                 try_timeout: TRY_TIMEOUT * 2,
+                // Those after the first may be large: watches do not wait behind them.
+                purpose: match revision {
+                    0 => Purpose::Requests,
+                    _ => Purpose::Listings,
+                },
                 ..getting_children(self.keys, asked_at + self.limit)
             };
             let page = self

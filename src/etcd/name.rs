@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::aside;
 use crate::jitter::jittered;
+use crate::log;
 
 /// How old an answer of the name service may be before the name is looked up again.
 const REFRESH: Duration = Duration::from_secs(30);

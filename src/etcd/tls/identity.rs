@@ -457,7 +457,7 @@ mod tests {
     /// As Kubernetes exchanges them: each file is behind one symbolic link to a folder.
     #[test]
     fn a_certificate_and_key_that_are_exchanged_together_belong_together() {
-        const READINGS: usize = 3000;
+        const READINGS: usize = 300;
         let folder = folder();
         let root = folder.0.path();
         for version in ["0", "1"] {

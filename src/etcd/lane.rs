@@ -24,6 +24,7 @@ use tower::util::BoxCloneSyncService;
 use super::cluster_id::{ClusterId, in_message};
 use super::login::Login;
 use super::transport::Transport;
+use crate::log;
 
 /// How long one attempt to connect may take, with the TLS handshake. Calls do not wait that long for it; a later one
 /// finds it done.

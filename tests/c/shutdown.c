@@ -36,11 +36,11 @@ static bool has_asked(const axm_membership_t *membership)
     return asked;
 }
 
-/* Takes its time, since a call holds the registration. */
+/* Takes its time, since a join is under way. Succeeds, since that join has registered nothing. */
 static void *shut_down_slowly(void *unused)
 {
     (void)unused;
-    FAILS(AXM_ERROR_UNAVAILABLE, axm_shutdown(2000));
+    OK(axm_shutdown(2000));
     return NULL;
 }
 

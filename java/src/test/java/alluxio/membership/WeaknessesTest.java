@@ -443,6 +443,8 @@ class WeaknessesTest {
     for (Scene scene : new Scene[] {stock, ours}) {
       scene.open("9s");
       assertEquals("", scene.mFirst.does("join", worker(1)));
+      // The connection for renewals is there from the first one on.
+      Await.until("a renewal", 60, () -> scene.mGate.renewals() > 0);
       scene.mGate.mute(true);
       before.put(scene, scene.mGate.renewals());
     }

@@ -61,7 +61,8 @@ pub struct Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     pub version: u64,
-    pub revision: i64,
+    pub live_revision: i64,
+    pub ring_revision: i64,
     pub live: Vec<String>,
     pub ring: Vec<String>,
 }
@@ -78,7 +79,8 @@ impl Shown {
         };
         Shown {
             version: view.version(),
-            revision: view.revision(),
+            live_revision: view.revisions().live,
+            ring_revision: view.revisions().ring,
             live: names(MemberFilter::Live),
             ring: names(MemberFilter::All),
         }

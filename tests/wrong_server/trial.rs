@@ -342,14 +342,18 @@ impl Trial {
             if last.as_ref() == Some(&shown) {
                 continue;
             }
-            let of_revision = history.range(..=shown.revision).next_back();
+            let at = |revision| history.range(..=revision).next_back().map(|(_, it)| it);
+            let (live, ring) = (at(shown.live_revision), at(shown.ring_revision));
             let is_right = match self.expected.views {
-                Views::Exact => of_revision.is_some_and(|(_, stored)| is_same(&shown, stored)),
+                Views::Exact => {
+                    live.is_some_and(|stored| shown.live == stored.live)
+                        && ring.is_some_and(|stored| shown.ring == stored.ring)
+                }
                 _ => history.values().any(|stored| is_same(&shown, stored)),
             };
             if !is_right {
                 self.problems.push(format!(
-                    "a view that the store never had: {shown:?}, at its revision {of_revision:?}"
+                    "a view that the store never had: {shown:?}, at its revisions {live:?}, {ring:?}"
                 ));
             }
             last = Some(shown);

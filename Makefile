@@ -14,6 +14,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 HEADER := include/alluxio_membership.h
 ETCD_3_6 := .tools/bin/etcd-3.6
 TOXIPROXY := .tools/bin/toxiproxy
+WRONG_ETCD := .tools/bin/wrong-etcd
 GO_CLIENT := .tools/bin/go-client
 CARGO ?= cargo
 # Without the thousand lines of its downloads, and without colours, which would reach logs. A download that fails is tried again.
@@ -22,7 +23,7 @@ MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never -Dmaven.wagon
 # Nor the code at its end that resets a terminal's colours.
 export MAVEN_OPTS := $(MAVEN_OPTS) -Djansi.noreset=true
 
-.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-c test-tsan test-java test-long soak test-install bench bench-tool clean
+.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java test-long soak test-install bench bench-tool clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -63,7 +64,7 @@ install: $(BUILT) $(STATIC) ## Installs libraries, headers, tool, manual pages, 
 uninstall: ## Removes what install put there; give it the same PREFIX= and DESTDIR=.
 	@scripts/install uninstall
 
-tools: $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(if $(AXM_TOXIPROXY),,$(TOXIPROXY)) ## Builds etcd 3.6 and toxiproxy for the tests.
+tools: $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(if $(AXM_TOXIPROXY),,$(TOXIPROXY)) $(if $(AXM_WRONG_ETCD),,$(WRONG_ETCD)) ## Builds etcd 3.6, toxiproxy and wrong-etcd for the tests.
 
 $(ETCD_3_6): $(wildcard tools/etcd/*)
 	cd tools/etcd && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
@@ -74,6 +75,10 @@ jar: build ## Builds the jar, with the library of this machine inside.
 
 $(TOXIPROXY): $(wildcard tools/toxiproxy/*)
 	cd tools/toxiproxy && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ github.com/Shopify/toxiproxy/v2/cmd/server
+	@touch $@
+
+$(WRONG_ETCD): $(wildcard tools/wrong-etcd/*)
+	cd tools/wrong-etcd && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
 	@touch $@
 
 header-check: ## Fails when the committed C header is not what build.rs makes of src/c_api.
@@ -107,6 +112,11 @@ simulate: ## Tries the decisions about views and registrations on millions of ge
 
 test-faults: tools ## Runs every fault test, the slow ones too, and prints one line per fault.
 	@scripts/test-faults
+
+# Findings are kept in target/fuzz/findings.
+test-fuzz: export FUZZ_SECONDS ?= 60
+test-fuzz: ## Runs each fuzz target for a minute; FUZZ_SECONDS= says how long.
+	@scripts/test-fuzz
 
 test-c: tools ## Runs the C tests alone.
 	$(CARGO) test --locked --test c_api

@@ -32,6 +32,9 @@ const TIME_TO_ASK: Duration = Duration::from_millis(20);
 /// How long a quarantined endpoint may take to answer, after it did not in less.
 const LONGEST_PROBE: Duration = Duration::from_secs(30);
 
+/// How long a quarantine that follows another one closely has to last until the log says so.
+const LASTING: Duration = Duration::from_secs(10);
+
 /// When a quarantined endpoint is probed first: after its first failure, and at most after several in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_FIRST_PAUSE: Duration = Duration::from_secs(30);
@@ -121,6 +124,9 @@ struct PurposeHealth {
 struct Quarantine {
     failed_at: Instant,
     reason: String,
+    began_at: Instant,
+    /// The log says so: then it also says when the quarantine ends.
+    is_logged: bool,
     /// When an ordinary answer ends the quarantine: one that fails again and again stays for longer each time.
     until: Instant,
 }
@@ -606,7 +612,7 @@ impl Endpoint {
     /// Quarantines the endpoint for this purpose and this reason, and probes it in the background until it answers again.
     pub(crate) fn quarantine(self: &Arc<Self>, purpose: Purpose, error: &TryError) {
         let now = Instant::now();
-        let first_pause = {
+        let (first_pause, is_logged) = {
             let mut health = self.health.lock();
             let health = &mut health.purposes[purpose as usize];
             let reason = error.cause.text.clone();
@@ -621,17 +627,23 @@ impl Endpoint {
                 false => health.in_a_row.saturating_add(1),
             };
             let pause = first_pause(health.in_a_row);
+            // Each further one in a row is logged only if it lasts.
+            let is_logged = health.in_a_row == 0;
             health.quarantine = Some(Quarantine {
                 failed_at: now,
                 reason,
+                began_at: now,
+                is_logged,
                 until: now + pause,
             });
-            pause
+            (pause, is_logged)
         };
-        log::warn!(
-            "{}; it is quarantined for {purpose} until it answers again",
-            error.cause.text
-        );
+        if is_logged {
+            log::warn!(
+                "{}; it is quarantined for {purpose} until it answers again",
+                error.cause.text
+            );
+        }
         tokio::spawn(probe_until_healthy(
             Arc::downgrade(self),
             purpose,
@@ -644,14 +656,37 @@ impl Endpoint {
         {
             let mut health = self.health.lock();
             let health = &mut health.purposes[purpose as usize];
-            if health.quarantine.take_if(|it| it.until <= now).is_none() {
+            let Some(ended) = health.quarantine.take_if(|it| it.until <= now) else {
+                return;
+            };
+            health.recovered_at = Some(now);
+            if !ended.is_logged {
                 return;
             }
-            health.recovered_at = Some(now);
         }
         log::info!(
             "etcd endpoint {} answers again: it is used for {purpose}",
             self.connection.shown()
+        );
+    }
+
+    /// Logs a quarantine that was not logged when it began, since the endpoint fails again and again, but lasts.
+    fn log_if_it_lasts(&self, purpose: Purpose) {
+        let (reason, in_a_row) = {
+            let mut health = self.health.lock();
+            let health = &mut health.purposes[purpose as usize];
+            let Some(quarantine) = &mut health.quarantine else {
+                return;
+            };
+            if quarantine.is_logged || quarantine.began_at.elapsed() < LASTING {
+                return;
+            }
+            quarantine.is_logged = true;
+            (quarantine.reason.clone(), health.in_a_row + 1)
+        };
+        log::warn!(
+            "{reason}; it is quarantined for {purpose} for the {in_a_row}. time in a row, until it \
+             answers again"
         );
     }
 
@@ -696,6 +731,7 @@ async fn probe_until_healthy(endpoint: Weak<Endpoint>, purpose: Purpose, first_p
         if endpoint.is_healthy(purpose) {
             return;
         }
+        endpoint.log_if_it_lasts(purpose);
         let healthy = match timeout(limit, endpoint.probe(purpose)).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => status::classify(&error) != Failure::Endpoint,

@@ -66,10 +66,13 @@ impl Attempt {
         overwrite: bool,
         mut lease: Option<Lease>,
     ) -> std::result::Result<(Lease, KeyRevisions), Unfinished> {
-        for already_gone in 0..MAX_LEASES_PER_JOIN {
+        // The latest lease that was gone when the keys were to be written.
+        let mut gone = None;
+        let mut leases = 0;
+        loop {
             // When the time is over, the lease before is why.
-            let explained = |(lease, error): Unfinished| match error.kind().is_retryable() {
-                true if already_gone > 0 => (lease, self.lease_too_short()),
+            let explained = |(lease, error): Unfinished| match gone {
+                Some(gone) if error.kind().is_retryable() => (lease, self.lease_gone(gone)),
                 _ => (lease, error),
             };
             let current = match lease.take() {
@@ -97,8 +100,12 @@ impl Attempt {
             if let Some(revisions) = written {
                 return Ok((current, revisions));
             }
+            leases += 1;
+            if leases == MAX_LEASES_PER_JOIN {
+                return Err((None, self.lease_gone(current)));
+            }
+            gone = Some(current);
         }
-        Err((None, self.lease_too_short()))
     }
 
     /// Writes the live key whoever holds it, and the ring key unless it is another worker's: `together`, or the ring key
@@ -192,16 +199,25 @@ impl Attempt {
         }))
     }
 
-    fn lease_too_short(&self) -> Error {
-        Error::new(
-            ErrorKind::Unavailable,
+    /// Says why a lease was gone when a key was to be written on it.
+    fn lease_gone(&self, lease: Lease) -> Error {
+        let identity = self.registrar.identity;
+        let cause = if lease.sent_at.elapsed() >= lease.ttl {
             format!(
-                "The lease of {} ended before its key could be written: the way to etcd takes longer than \
-                 alluxio.worker.failure.detection.timeout ({} s). Raise it, or bring etcd closer.",
-                self.registrar.identity,
+                "the way to etcd takes longer than alluxio.worker.failure.detection.timeout \
+                 ({} s). Raise it, or bring etcd closer.",
                 self.registrar.ttl.as_secs()
-            ),
-        )
+            )
+        } else {
+            format!(
+                "etcd at {} does not know the lease that it has just granted. Check that its \
+                 members belong together, and what is between them and this process.",
+                self.registrar.endpoints
+            )
+        };
+        let text =
+            format!("The lease of {identity} ended before its key could be written: {cause}");
+        Error::new(ErrorKind::Unavailable, text)
     }
 
     /// Writes the keys that are missing, and no other.
@@ -225,7 +241,7 @@ impl Attempt {
             Ok(Some(holder)) => Event::Displaced { lease, holder },
             // There has to be a pause before the next try, which will hardly do better.
             Ok(None) if is_new && lease.sent_at.elapsed() >= lease.ttl => {
-                failed((None, self.lease_too_short()))
+                failed((None, self.lease_gone(lease)))
             }
             Ok(None) => Event::RegisterFoundLeaseGone { lease: lease.id },
             Err(error) => failed((Some(lease), error)),

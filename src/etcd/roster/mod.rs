@@ -49,6 +49,8 @@ const NOTICE_SLEEPS: Duration = Duration::from_millis(500);
 /// Time for each page of the first try of a listing; each failed one doubles it, for networks that are slow but work.
 const FIRST_PAGE_LIMIT: Duration = Duration::from_secs(4);
 const LONGEST_PAGE_LIMIT: Duration = Duration::from_secs(30);
+/// How many bad records are logged in a minute.
+const SKIPPED_LINES: usize = 5;
 /// A table that was not listed again for this long is followed well.
 const CALM: Duration = Duration::from_secs(60);
 
@@ -324,7 +326,7 @@ impl Shared {
         view
     }
 
-    /// Logs each bad record once.
+    /// Logs each bad record once, and only counts those beyond a few a minute.
     fn log_skipped(&self, view: &ClusterView) {
         let before = {
             let mut logged = self.logged.lock();
@@ -334,10 +336,20 @@ impl Shared {
             std::mem::replace(&mut *logged, view.skipped().iter().cloned().collect())
         };
         // Without the lock: the logger belongs to the caller, and may do anything.
-        for skipped in view.skipped() {
-            if !before.contains(skipped) {
+        let mut withheld = 0;
+        for skipped in view.skipped().iter().filter(|it| !before.contains(*it)) {
+            let is_allowed = (0..SKIPPED_LINES)
+                .any(|line| self.repeats.note(format_args!("skipped {line}")).is_some());
+            if is_allowed {
                 log::warn!("{} is not listed: {}", skipped.key, skipped.reason);
+            } else {
+                withheld += 1;
             }
+        }
+        if withheld > 0
+            && let Some(times) = self.repeats.note("skipped more")
+        {
+            log::warn!("{withheld} more records are not listed; the view names them{times}");
         }
     }
 

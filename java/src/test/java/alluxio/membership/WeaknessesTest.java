@@ -443,12 +443,10 @@ class WeaknessesTest {
     for (Scene scene : new Scene[] {stock, ours}) {
       scene.open("9s");
       assertEquals("", scene.mFirst.does("join", worker(1)));
-      // The connection for renewals is there from the first one on.
-      Await.until("a renewal", 60, () -> scene.mGate.renewals() > 0);
+      Await.until("a renewal that the gate counts", 60, () -> scene.mGate.renewals() > 0);
       scene.mGate.mute(true);
       before.put(scene, scene.mGate.renewals());
     }
-    Await.until("a renewal by ours", 60, () -> ours.mGate.renewals() > before.get(ours));
     Await.until("many renewals by the stock class", 60, () -> stock.mGate.renewals() - before.get(stock) >= 8);
     long sent = ours.mGate.renewals() - before.get(ours);
     assertTrue(sent <= 4, sent + " renewals");

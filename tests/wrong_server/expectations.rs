@@ -76,17 +76,8 @@ pub fn of(mode: &str, place: Place) -> Expectations {
     }
 }
 
-/// Trials that fail while the changes that mend them are on their way, by the beginnings of their names. Empty otherwise.
-pub const PENDING: &[&str] = &[
-    "grant/ttl-huge alone",
-    "header/none alone",
-    "range/foreign-keys alone",
-    "range/pages-for-ever alone",
-    "status/requests/PermissionDenied alone",
-    "txn/no-responses alone",
-    "watch/canceled-at-once alone",
-    "watch/fragments-for-ever alone",
-];
+/// Trials that are known to fail, by the beginnings of their names: one log line too many, and too much CPU time.
+pub const PENDING: &[&str] = &["header/none alone", "range/pages-for-ever alone"];
 
 /// Texts that are not true in any mode but those that begin with the given words.
 pub const FALSE_TEXTS: [(&str, &[&str]); 2] = [

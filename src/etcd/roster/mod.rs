@@ -50,7 +50,7 @@ const NOTICE_SLEEPS: Duration = Duration::from_millis(500);
 const FIRST_PAGE_LIMIT: Duration = Duration::from_secs(4);
 const LONGEST_PAGE_LIMIT: Duration = Duration::from_secs(30);
 /// How many bad records are logged in a minute.
-const SKIPPED_LINES: usize = 5;
+const SKIPPED_LINES: usize = 3;
 /// A table that was not listed again for this long is followed well.
 const CALM: Duration = Duration::from_secs(60);
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::log;
+
 /// For how long every endpoint has to answer with another id until that id is followed: etcd was restored.
 const FOLLOW_AFTER: Duration = Duration::from_secs(15);
 /// How long the answer of an endpoint counts that does not answer any more.

@@ -1,13 +1,8 @@
 //! A clock that goes on while the machine is suspended, as the leases of etcd do.
 
-// Some of it is still unused: the roster and the registration are being moved to this clock.
-#![allow(dead_code)]
-
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
-/// How long a timer may run before the clock is read again: Tokio's timers stand still during a suspension.
-const RECHECK: Duration = Duration::from_secs(1);
 /// Lies before every reading of the clock, so that a moment some time ago exists on a machine that has just started.
 const EPOCH: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -24,17 +19,6 @@ impl BootTime {
     /// Returns how long ago this was, or zero for a moment in the future.
     pub(crate) fn elapsed(self) -> Duration {
         BootTime::now() - self
-    }
-
-    /// Waits until the clock shows this moment, also if the machine is suspended meanwhile.
-    pub(crate) async fn reached(self) {
-        loop {
-            let left = self - BootTime::now();
-            if left.is_zero() {
-                return;
-            }
-            tokio::time::sleep(left.min(RECHECK)).await;
-        }
     }
 }
 
@@ -106,14 +90,5 @@ mod tests {
         let now = BootTime::now();
         assert!(now + Duration::MAX > now);
         assert!(now - Duration::MAX < now);
-    }
-
-    #[tokio::test]
-    async fn a_moment_is_waited_for() {
-        let moment = BootTime::now() + Duration::from_millis(20);
-        moment.reached().await;
-        assert!(BootTime::now() >= moment);
-        // A moment that has passed takes no time.
-        (moment - Duration::from_secs(9)).reached().await;
     }
 }

@@ -18,7 +18,6 @@ pub mod membership;
 pub mod record;
 mod runtime;
 mod static_hosts;
-mod suspend;
 pub mod text;
 pub mod view;
 pub mod worker;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::boottime::BootTime;
 use crate::text::Safe;
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
 
@@ -71,45 +72,31 @@ pub(crate) struct Confirmed(Option<Arc<Confirmation>>);
 
 #[derive(Debug)]
 struct Confirmation {
-    first: Instant,
+    first: BootTime,
     /// Milliseconds after the first.
     latest: AtomicU64,
-    /// Milliseconds that the machine was suspended since.
-    suspended: AtomicU64,
 }
 
 impl Confirmed {
-    pub(crate) fn as_of(first: Instant) -> Self {
+    pub(crate) fn as_of(first: BootTime) -> Self {
         Confirmed(Some(Arc::new(Confirmation {
             first,
             latest: AtomicU64::new(0),
-            suspended: AtomicU64::new(0),
         })))
     }
 
-    /// Once more.
-    pub(crate) fn again(&self, at: Instant) {
+    /// Notes that the view was etcd's at this later time, too.
+    pub(crate) fn again(&self, at: BootTime) {
         if let Some(confirmation) = &self.0 {
-            let after = at.saturating_duration_since(confirmation.first).as_millis();
-            let after = u64::try_from(after).unwrap_or(u64::MAX);
+            let after = u64::try_from((at - confirmation.first).as_millis()).unwrap_or(u64::MAX);
             confirmation.latest.fetch_max(after, Ordering::AcqRel);
-            confirmation.suspended.store(0, Ordering::Release);
-        }
-    }
-
-    /// The machine was suspended, while the clock stood still.
-    pub(crate) fn suspended(&self, by: Duration) {
-        if let Some(confirmation) = &self.0 {
-            let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-            confirmation.suspended.fetch_add(by, Ordering::AcqRel);
         }
     }
 
     pub(crate) fn age(&self) -> Duration {
         self.0.as_ref().map_or(Duration::ZERO, |confirmation| {
             let after = Duration::from_millis(confirmation.latest.load(Ordering::Acquire));
-            let suspended = Duration::from_millis(confirmation.suspended.load(Ordering::Acquire));
-            (confirmation.first.elapsed() + suspended).saturating_sub(after)
+            confirmation.first.elapsed().saturating_sub(after)
         })
     }
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::state::{Claim, FreshnessProbe, Judgement, ProbeReply, Relist, Step, Verdict};
 use super::{LONGEST_PAGE_LIMIT, Shared, getting_children, progress, stamp};
+use crate::boottime::BootTime;
 use crate::error::Result;
 use crate::etcd::answers;
 use crate::etcd::endpoints::{Call, TRY_TIMEOUT};
@@ -55,7 +56,7 @@ impl Shared {
     async fn check(&self, deadline: Instant) -> Result<Option<Relist>> {
         let verdict = self.verify(deadline).await?;
         self.counters.count(verdict);
-        let relist = self.change(|state| state.checked(verdict, Instant::now()));
+        let relist = self.change(|state| state.checked(verdict, BootTime::now()));
         match relist {
             Some(why) => Ok(Some(why)),
             None => self.prove(deadline).await,
@@ -66,7 +67,7 @@ impl Shared {
     /// answer more if something did.
     pub(super) async fn verify(&self, deadline: Instant) -> Result<Verdict> {
         let call = getting_children(&self.keys, deadline);
-        let probe = self.state.lock().probe(Instant::now());
+        let probe = self.state.lock().probe(BootTime::now());
         let key = self.keys.live_prefix();
         let answer = self
             .endpoints
@@ -111,7 +112,7 @@ impl Shared {
 
     /// Has etcd prove what the watch delivered, if that is due.
     async fn prove(&self, deadline: Instant) -> Result<Option<Relist>> {
-        let proofs = self.state.lock().proofs(Instant::now());
+        let proofs = self.state.lock().proofs(BootTime::now());
         if proofs.claims.is_empty() {
             return Ok(None);
         }

@@ -10,6 +10,7 @@ use super::state::Listed;
 use super::tables::{Table, Tables};
 use super::{MAX_MESSAGE, getting_children};
 use crate::aside::{self, Aside};
+use crate::boottime::BootTime;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::etcd::answers;
 use crate::etcd::endpoints::{Call, Endpoints, Purpose, TRY_TIMEOUT};
@@ -135,7 +136,7 @@ impl Rest {
 impl Pages<'_> {
     /// `None`: etcd was compacted between two pages.
     async fn list(&mut self, has_ring: bool) -> Result<Option<Listed>> {
-        let asked_at = Instant::now();
+        let asked_at = BootTime::now();
         let rest = |prefix: &str| {
             Some(Rest {
                 prefix: prefix.into(),

@@ -12,7 +12,6 @@ mod tables;
 mod watch;
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,10 +32,10 @@ use self::tables::{Pair, Stamp};
 use super::endpoints::{Call, Endpoints, retry_delays};
 use super::keep_running::keep_running;
 use super::keys::Keys;
+use crate::boottime::BootTime;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jitter::jittered;
 use crate::log;
-use crate::suspend::Sleeps;
 use crate::view::{ClusterView, SkippedRecord};
 use crate::worker::WorkerIdentity;
 
@@ -44,8 +43,6 @@ use crate::worker::WorkerIdentity;
 const MAX_MESSAGE: usize = 64 << 20;
 /// The view has never been etcd's.
 const NEVER: i64 = i64::MIN;
-/// How often the process looks whether the machine was suspended.
-const NOTICE_SLEEPS: Duration = Duration::from_millis(500);
 /// Time for each page of the first try of a listing; each failed one doubles it, for networks that are slow but work.
 const FIRST_PAGE_LIMIT: Duration = Duration::from_secs(4);
 const LONGEST_PAGE_LIMIT: Duration = Duration::from_secs(30);
@@ -72,7 +69,7 @@ struct Shared {
     view: ArcSwapOption<ClusterView>,
     /// When the view was last known to be etcd's, in milliseconds after `started`, or `NEVER`. Negative: before it.
     fresh_at: AtomicI64,
-    started: Instant,
+    started: BootTime,
     /// Changes with everything that may end a caller's wait: the state, an error.
     changed: tokio::sync::watch::Sender<()>,
     /// Asks for a check at once.
@@ -99,7 +96,7 @@ impl Roster {
             version: AtomicU64::new(0),
             view: ArcSwapOption::empty(),
             fresh_at: AtomicI64::new(NEVER),
-            started: Instant::now(),
+            started: BootTime::now(),
             changed: tokio::sync::watch::Sender::new(()),
             check: Notify::new(),
             ask_progress: Notify::new(),
@@ -168,7 +165,7 @@ impl Roster {
 
     /// The view of a moment after this call: proven by etcd to show everything written before.
     pub(crate) async fn linearizable(&self, deadline: Instant) -> Result<Arc<ClusterView>> {
-        let probe = self.shared.state.lock().probe(Instant::now());
+        let probe = self.shared.state.lock().probe(BootTime::now());
         // There must be a view to compare with. If it was listed just now, that is all.
         self.cached(Duration::MAX, deadline).await?;
         self.shared.catch_up_with(&probe, deadline).await?;
@@ -280,7 +277,6 @@ impl Shared {
         let mut limit = FIRST_PAGE_LIMIT;
         let mut why = None;
         loop {
-            let mut sleeps = Sleeps::new();
             match self.list(limit, why).await {
                 Ok(()) => {
                     failures = retry_delays();
@@ -289,7 +285,6 @@ impl Shared {
                     let reason = tokio::select! {
                         reason = self.follow() => reason,
                         reason = self.keep_checking() => reason,
-                        never = self.notice_sleeps(&mut sleeps) => match never {},
                     };
                     self.log_relist(reason);
                     why = Some(reason);
@@ -359,8 +354,8 @@ impl Shared {
         let result = change(&mut state);
         self.version.store(state.version(), Ordering::Release);
         if let Some(fresh_at) = state.fresh_at() {
-            let after = milliseconds(fresh_at.saturating_duration_since(self.started));
-            let before = milliseconds(self.started.saturating_duration_since(fresh_at));
+            let after = milliseconds(fresh_at - self.started);
+            let before = milliseconds(self.started - fresh_at);
             self.fresh_at.store(after - before, Ordering::Release);
         }
         drop(state);
@@ -469,17 +464,6 @@ impl Shared {
             if !matches!(timeout_at(until, changed.changed()).await, Ok(Ok(()))) {
                 return false;
             }
-        }
-    }
-
-    /// Marks a view that grew old while the machine was suspended as old, and has it compared at once.
-    async fn notice_sleeps(&self, sleeps: &mut Sleeps) -> Infallible {
-        loop {
-            if let Some(by) = sleeps.last() {
-                self.change(|state| state.slept(by));
-                self.check.notify_one();
-            }
-            tokio::time::sleep(NOTICE_SLEEPS).await;
         }
     }
 

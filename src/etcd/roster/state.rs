@@ -11,9 +11,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::tables::{Change, Effect, KeyRange, Stamp, Table, Tables};
+use crate::boottime::BootTime;
 use crate::view::{ClusterView, Confirmed, RangeRevisions};
 
 /// How often etcd is asked whether the view is still etcd's.
@@ -37,7 +36,7 @@ pub(super) struct State {
     ring: Option<Follower>,
     live: Follower,
     phase: Phase,
-    /// Grows with each listing, each watch and each sleep: answers to what was asked before are void.
+    /// Grows with each listing and each watch: answers to what was asked before are void.
     generation: u64,
     /// The highest revision and term that etcd was seen at.
     seen: Seen,
@@ -45,7 +44,7 @@ pub(super) struct State {
     behind: Option<[Behind; 2]>,
     shown: Shown,
     /// The view was etcd's at this time, or later.
-    fresh_at: Option<Instant>,
+    fresh_at: Option<BootTime>,
     /// How long after a change its proof is tried.
     proof_after: Duration,
 }
@@ -65,7 +64,7 @@ enum Phase {
 enum Opening {
     /// So many of the watch's ranges are not open yet.
     Awaits(usize),
-    OpenSince(Instant),
+    OpenSince(BootTime),
 }
 
 /// One key range as its watch delivers it.
@@ -83,7 +82,7 @@ struct Follower {
     /// The table was proven, or listed, at this revision.
     proven: i64,
     /// Since when the table has rested on the word of the watch alone.
-    doubt_since: Option<Instant>,
+    doubt_since: Option<BootTime>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -96,7 +95,7 @@ struct Seen {
 #[derive(Debug, Clone, Copy)]
 struct Behind {
     revision: i64,
-    asked_at: Instant,
+    asked_at: BootTime,
 }
 
 /// The tables that callers see.
@@ -116,7 +115,7 @@ pub(super) struct Listed {
     pub(super) revision: i64,
     pub(super) term: u64,
     /// When etcd was asked for the first page.
-    pub(super) asked_at: Instant,
+    pub(super) asked_at: BootTime,
 }
 
 /// A message of the watch.
@@ -155,7 +154,7 @@ pub(super) struct Reaction {
 
 /// A linearizable read of one key, which tells etcd's current revision.
 pub(super) struct FreshnessProbe {
-    pub(super) asked_at: Instant,
+    pub(super) asked_at: BootTime,
     /// What etcd has to confirm; empty while there is nothing to confirm.
     pub(super) past: Vec<Claim>,
     generation: u64,
@@ -213,7 +212,7 @@ pub(super) struct Claim {
 /// Claims that prove what the watch delivered.
 pub(super) struct Proofs {
     pub(super) claims: Vec<Claim>,
-    asked_at: Instant,
+    asked_at: BootTime,
     generation: u64,
 }
 
@@ -321,7 +320,12 @@ impl Follower {
     }
 
     /// Applies a message, or tells that it does not fit.
-    fn deliver(&mut self, changes: Vec<Change>, is_fragment: bool, now: Instant) -> Option<Relist> {
+    fn deliver(
+        &mut self,
+        changes: Vec<Change>,
+        is_fragment: bool,
+        now: BootTime,
+    ) -> Option<Relist> {
         self.parts.extend(changes);
         if is_fragment {
             return (self.parts.len() > LARGEST_MESSAGE).then_some(Relist::Misfit);
@@ -352,7 +356,7 @@ impl Follower {
     }
 
     /// The watch says that nothing up to this revision is missing.
-    fn complete_by_word(&mut self, revision: i64, now: Instant) {
+    fn complete_by_word(&mut self, revision: i64, now: BootTime) {
         if revision > self.complete {
             self.complete = revision;
             self.doubt_since.get_or_insert(now);
@@ -434,7 +438,7 @@ impl State {
         self.shown.version
     }
 
-    pub(super) fn fresh_at(&self) -> Option<Instant> {
+    pub(super) fn fresh_at(&self) -> Option<BootTime> {
         self.fresh_at
     }
 
@@ -444,7 +448,7 @@ impl State {
         let shown = &mut self.shown;
         let view = shown.view.get_or_insert_with(|| {
             Arc::new(ClusterView {
-                confirmed: Confirmed::as_of(fresh_at.into_std()),
+                confirmed: Confirmed::as_of(fresh_at),
                 ..shown.tables.view(shown.version, shown.revisions)
             })
         });
@@ -524,7 +528,7 @@ impl State {
     }
 
     /// The watch delivered a message. To be followed by [`show`](Self::show).
-    pub(super) fn message(&mut self, message: Message, now: Instant) -> Reaction {
+    pub(super) fn message(&mut self, message: Message, now: BootTime) -> Reaction {
         let mut reaction = Reaction {
             // A member that lags behind says so here too; the check asks the cluster.
             check: message.revision < self.seen.revision,
@@ -629,10 +633,10 @@ impl State {
         }
     }
 
-    fn fresh_as_of(&mut self, asked_at: Instant) {
+    fn fresh_as_of(&mut self, asked_at: BootTime) {
         self.fresh_at = self.fresh_at.max(Some(asked_at));
         if let Some(view) = &self.shown.view {
-            view.confirmed.again(asked_at.into_std());
+            view.confirmed.again(asked_at);
         }
     }
 
@@ -645,7 +649,7 @@ impl State {
     }
 
     /// A comparison begins. To be called before the request is sent: an event may overtake the answer.
-    pub(super) fn probe(&self, now: Instant) -> FreshnessProbe {
+    pub(super) fn probe(&self, now: BootTime) -> FreshnessProbe {
         let past = match &self.phase {
             Phase::Resuming { past, .. } => past.clone(),
             Phase::Empty | Phase::Following => Vec::new(),
@@ -747,7 +751,7 @@ impl State {
     }
 
     /// A check ended: why everything has to be listed again, if it has to.
-    pub(super) fn checked(&mut self, verdict: Verdict, now: Instant) -> Option<Relist> {
+    pub(super) fn checked(&mut self, verdict: Verdict, now: BootTime) -> Option<Relist> {
         if let Verdict::Relist(why) = verdict {
             return Some(why);
         }
@@ -757,7 +761,7 @@ impl State {
     }
 
     /// What etcd has to prove now: that the watch delivered every change.
-    pub(super) fn proofs(&self, now: Instant) -> Proofs {
+    pub(super) fn proofs(&self, now: BootTime) -> Proofs {
         let is_due = |it: &&Follower| {
             it.doubt_since
                 .is_some_and(|since| now >= since + self.proof_after)
@@ -804,17 +808,6 @@ impl State {
         }
         None
     }
-
-    /// The machine was suspended, while the clock stood still: the view is older by that, and what was asked before says
-    /// nothing about now.
-    pub(super) fn slept(&mut self, by: Duration) {
-        self.generation += 1;
-        self.behind = None;
-        self.fresh_at = self.fresh_at.map(|at| at.checked_sub(by).unwrap_or(at));
-        if let Some(view) = &self.shown.view {
-            view.confirmed.suspended(by);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -850,7 +843,7 @@ mod tests {
         Change::put(&key[..3], pair)
     }
 
-    fn listed(live: &[(&str, i64)], revision: i64, asked_at: Instant) -> Listed {
+    fn listed(live: &[(&str, i64)], revision: i64, asked_at: BootTime) -> Listed {
         Listed {
             tables: Tables {
                 ring: Some(table("/r/", &[])),
@@ -863,7 +856,7 @@ mod tests {
     }
 
     /// A state that follows both ranges, listed at revision 10.
-    fn following(live: &[(&str, i64)], now: Instant) -> State {
+    fn following(live: &[(&str, i64)], now: BootTime) -> State {
         let mut state = State::new(true, PROOF_AFTER);
         state.listed(listed(live, 10, now));
         let from = state.watch_opens();
@@ -874,7 +867,7 @@ mod tests {
         state
     }
 
-    fn opens(state: &mut State, revision: i64, now: Instant) {
+    fn opens(state: &mut State, revision: i64, now: BootTime) {
         for _ in 0..2 {
             let kind = Kind::Created;
             state.message(Message { revision, kind }, now);
@@ -883,7 +876,7 @@ mod tests {
     }
 
     /// etcd, asked now, is at this revision and confirms its past.
-    fn asks(state: &mut State, revision: i64, now: Instant) -> Step {
+    fn asks(state: &mut State, revision: i64, now: BootTime) -> Step {
         let probe = state.probe(now);
         let reply = ProbeReply {
             revision,
@@ -897,7 +890,7 @@ mod tests {
         state: &mut State,
         changes: Vec<Change>,
         is_fragment: bool,
-        now: Instant,
+        now: BootTime,
     ) -> Option<Relist> {
         let message = Message {
             revision: changes.last().map_or(0, |change| change.modified),
@@ -912,7 +905,7 @@ mod tests {
         reaction.relist
     }
 
-    fn progresses(state: &mut State, revision: i64, now: Instant) {
+    fn progresses(state: &mut State, revision: i64, now: BootTime) {
         let kind = Kind::Progress;
         state.message(Message { revision, kind }, now);
         state.show();
@@ -920,7 +913,7 @@ mod tests {
 
     #[test]
     fn a_fragment_is_not_shown_before_its_end() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut state = following(&[], now);
         let version = state.version();
         assert_eq!(
@@ -941,7 +934,7 @@ mod tests {
 
     #[test]
     fn a_lost_deletion_is_found_by_a_proof_though_the_watch_vouches_for_it() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut state = following(&[("/l/a", 5)], now);
         // The deletion at revision 11 was lost.
         assert_eq!(asks(&mut state, 11, now), Step::Compare);
@@ -960,7 +953,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_proven_for_long_is_listed() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut state = following(&[], now);
         progresses(&mut state, 11, now);
         for (after, expected) in [(25, None), (31, Some(Relist::Unproven))] {
@@ -972,7 +965,7 @@ mod tests {
 
     #[test]
     fn a_change_that_does_not_fit_is_answered_by_a_listing() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let known = [("/l/a", 5)];
         let misfit = Some(Relist::Misfit);
         let cases: [(&str, Vec<Change>, Option<Relist>); 6] = [
@@ -1014,7 +1007,7 @@ mod tests {
 
     #[test]
     fn what_came_to_nothing_before_a_claim_is_not_shown_after_it() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut state = following(&[], now);
         let version = state.version();
         // A key was put at revision 11 and deleted at 12; neither was delivered.
@@ -1035,7 +1028,7 @@ mod tests {
 
     #[test]
     fn a_claim_says_nothing_about_a_table_that_changed_meanwhile() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut state = following(&[], now);
         let now = now + SECOND;
         let probe = state.probe(now);
@@ -1048,7 +1041,7 @@ mod tests {
 
     #[test]
     fn watches_that_open_and_end_do_not_put_a_listing_off() {
-        let start = Instant::now();
+        let start = BootTime::now();
         let mut state = following(&[], start);
         let mut relist = None;
         for tenths in 0..40 {
@@ -1065,7 +1058,7 @@ mod tests {
 
     #[test]
     fn nothing_is_shown_before_etcd_confirmed_its_past() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut state = following(&[("/l/a", 5)], now);
         let probe = state.probe(now);
         state.watch_opens();

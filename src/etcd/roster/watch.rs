@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::state::{Kind, Message, Reaction, Relist, State};
 use super::tables::{Change, KeyRange};
 use super::{MAX_MESSAGE, Shared, progress};
+use crate::boottime::BootTime;
 use crate::etcd::endpoints::{Endpoint, Purpose, TRY_TIMEOUT, TryError, retry_delays};
 use crate::etcd::keys::range_end;
 use crate::etcd::status::{self, Failure};
@@ -150,7 +151,7 @@ impl Shared {
             let now = Instant::now();
             let is_over = half.is_some_and(|until| now >= until);
             let (reaction, opened) = self.change(|state| {
-                let reaction = state.message(message, now);
+                let reaction = state.message(message, BootTime::now());
                 if !reaction.is_half || is_over {
                     state.show();
                 }

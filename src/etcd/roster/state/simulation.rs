@@ -176,8 +176,8 @@ enum Arrival {
 
 struct World {
     rng: StdRng,
-    start: Instant,
-    now: Instant,
+    start: BootTime,
+    now: BootTime,
     state: State,
     histories: Vec<Epoch>,
     term: u64,
@@ -186,41 +186,41 @@ struct World {
     /// and what may be read begins here: the time before a backup may be.
     forgotten: i64,
     /// Which history and revision etcd was at from when on.
-    timeline: VecDeque<(Instant, usize, i64)>,
-    arrivals: BinaryHeap<Reverse<(Instant, u64)>>,
+    timeline: VecDeque<(BootTime, usize, i64)>,
+    arrivals: BinaryHeap<Reverse<(BootTime, u64)>>,
     contents_of_arrivals: std::collections::HashMap<u64, Arrival>,
     sequence: u64,
     stream: u64,
     watchers: Vec<Watcher>,
     /// Messages of the stream that are still in the server's buffer, and when the last will leave it.
     in_buffer: usize,
-    stream_clear_at: Instant,
-    last_sent_at: Instant,
+    stream_clear_at: BootTime,
+    last_sent_at: BootTime,
     /// How long messages of the stream take from there.
     lag: Duration,
     listing: bool,
-    listed_at: Instant,
+    listed_at: BootTime,
     /// Listings in a row that did not last.
     relists_in_row: u32,
     checking: bool,
     check_asked: bool,
-    check_at: Instant,
-    cut_until: Instant,
+    check_at: BootTime,
+    cut_until: BootTime,
     /// Until then every watch ends as soon as it is open.
-    refused_until: Instant,
+    refused_until: BootTime,
     /// The watch loses, delays or reorders the changes of one message now and then,
     misdelivers: bool,
     /// and last did so at this time.
-    misdelivered_at: Option<Instant>,
+    misdelivered_at: Option<BootTime>,
     /// The next message is to be lost or delayed.
     misdelivers_next: bool,
     /// The worker that it was about is not written for some time: its next change would betray what was lost.
-    spared: Option<(i64, Instant)>,
+    spared: Option<(i64, BootTime)>,
     trusted: bool,
-    writes_until: Instant,
+    writes_until: BootTime,
     /// Until then nothing new happens.
-    quiet_until: Instant,
-    last_trouble: Instant,
+    quiet_until: BootTime,
+    last_trouble: BootTime,
     shown: Option<Arc<ClusterView>>,
     shown_history: usize,
     /// What was found to be up to date: the view's version, the history and its revision.
@@ -232,7 +232,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let now = Instant::now();
+        let now = BootTime::now();
         let has_ring = rng.random_bool(0.9);
         let trusted = rng.random_bool(0.5);
         let misdelivers = rng.random_bool(0.4);
@@ -509,7 +509,7 @@ impl World {
         }
     }
 
-    fn listing_of(&self, asked_at: Instant) -> Listed {
+    fn listing_of(&self, asked_at: BootTime) -> Listed {
         let history = self.history();
         let mut tables = Tables {
             ring: self.state.has_ring().then(|| Table::new(RING)),
@@ -927,7 +927,7 @@ impl World {
         }
     }
 
-    fn trouble_until(&mut self, until: Instant) {
+    fn trouble_until(&mut self, until: BootTime) {
         self.last_trouble = self.last_trouble.max(until);
     }
 
@@ -1110,7 +1110,7 @@ impl World {
     }
 
     /// The view counts as etcd's of a moment after `asked_at`: it must be.
-    fn is_fresh_since(&mut self, asked_at: Instant) {
+    fn is_fresh_since(&mut self, asked_at: BootTime) {
         self.fresh += 1;
         self.look();
         if self.may_be_wrong() {

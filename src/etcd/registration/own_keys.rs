@@ -98,7 +98,7 @@ async fn check_and_watch(
                 let answer = client.txn(read).await?;
                 let answer = answers::ranges(answer, 1 + usize::from(has_ring))?;
                 let from = |revision: i64| Some(WatchOptions::new().with_start_revision(revision));
-                let next = revision_of(answer.header()) + 1;
+                let next = revision_of(answer.header()).saturating_add(1);
                 let mut stream = client.watch(live_key, from(next)).await?;
                 if has_ring {
                     stream.watch(ring_key, from(next)).await?;

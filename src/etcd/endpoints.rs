@@ -368,7 +368,11 @@ impl Endpoints {
                     self.move_on_from(purpose, &endpoint);
                     self.all_failed(purpose)
                 }
-                Failure::Busy => true,
+                // Each member says this of itself.
+                Failure::Busy => {
+                    self.move_on_from(purpose, &endpoint);
+                    true
+                }
                 Failure::Token
                 | Failure::Credentials
                 | Failure::Permission

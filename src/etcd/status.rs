@@ -53,8 +53,9 @@ fn classify_message(code: Code, message: &str) -> Failure {
     if is_token_message(message) {
         return Failure::Token;
     }
-    // A learner that is not a member yet, or a member of an older version.
-    if message.contains("learner") || message.contains("not capable") {
+    // A learner that is not a member yet, a member of an older version, or one of another cluster.
+    let is_of_member = ["learner", "not capable", "cluster ID mismatch"];
+    if is_of_member.iter().any(|text| message.contains(text)) {
         return Failure::Endpoint;
     }
     match code {

@@ -287,15 +287,12 @@ async fn client_process() {
     };
     let auth = std::env::var(AUTH).is_ok_and(|it| !it.is_empty());
     env_logger::init();
-    // Readers and members of one process share nothing here, as those of two processes would not.
-    let (readers, members) = (Clusters::default(), Clusters::default());
-    let open = |mode, clusters| {
-        Membership::open(&config(&endpoints, auth, mode), clusters).expect("opening never waits")
+    let clusters = Clusters::default();
+    let open = |mode| {
+        Membership::open(&config(&endpoints, auth, mode), &clusters).expect("opening never waits")
     };
-    let reader = open("CACHED", &readers);
-    let strict = open("LINEARIZABLE", &readers);
-    let member = open("CACHED", &members);
-    let second = open("CACHED", &members);
+    let (reader, strict) = (open("CACHED"), open("LINEARIZABLE"));
+    let (member, second) = (open("CACHED"), open("CACHED"));
 
     let joined = member.join(&worker(1), &JoinOptions::default()).await;
     say(&Said::Joined(joined.err().map(|error| error.to_string())));
@@ -356,8 +353,11 @@ async fn client_process() {
         call("inspect", inspect);
         say(&Said::Round);
     }
-    watching.abort();
-    reading.abort();
+    for task in [watching, reading] {
+        task.abort();
+        // It is to say nothing of the managers that are closed now.
+        let _ = task.await;
+    }
     let close = async {
         let results = tokio::join!(
             reader.close(),

@@ -118,7 +118,10 @@ async fn try_all(trials: Vec<(Mode, Place, EtcdVersion)>) {
                         .any(|it| report.name.starts_with(it))
                     {
                         true => eprintln!("known: {described}"),
-                        false => failures.push(described),
+                        false => {
+                            eprintln!("{described}");
+                            failures.push(report.name.clone());
+                        }
                     }
                 }
                 let group = mode.name.split('/').next().unwrap_or_default().to_owned();

@@ -192,6 +192,14 @@ impl Shared {
             let range = self.range_of(first)?;
             let prefix = self.prefix(range);
             let changes = message.events.iter();
+            let newest = changes
+                .clone()
+                .filter_map(|event| Some(event.kv.as_ref()?.mod_revision));
+            if let Some(newest) = newest.max().filter(|newest| *newest > revision) {
+                return Err(status::wrong_answer(format!(
+                    "the watch sent an event of revision {newest} in a message of revision {revision}"
+                )));
+            }
             Kind::Changes {
                 range,
                 changes: changes

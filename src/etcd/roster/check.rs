@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use etcd_client::proto::PbKeyValue;
 use etcd_client::{GetOptions, Txn, TxnOp};
 use tokio::time::Instant;
 
@@ -154,7 +155,19 @@ impl Shared {
                 match client.txn(txn).await {
                     Ok(answer) => {
                         let revision = revision_of(answer.header());
-                        Ok(Some((revision, answers::take_ranges(answer, count)?)))
+                        let ranges = answers::take_ranges(answer, count)?;
+                        for (claim, range) in claims.iter().zip(&ranges) {
+                            let prefix = self.prefix(claim.range).as_bytes();
+                            let is_inside = |kv: &PbKeyValue| kv.key.starts_with(prefix);
+                            let has_all = usize::try_from(range.count)
+                                .is_ok_and(|count| count >= range.kvs.len());
+                            if !has_all || !range.kvs.iter().all(is_inside) {
+                                return Err(status::wrong_answer(
+                                    "it answered with keys that were not asked for, or a wrong count",
+                                ));
+                            }
+                        }
+                        Ok(Some((revision, ranges)))
                     }
                     Err(error) if status::is_compacted(&error) => Ok(None),
                     Err(error) => Err(error),

@@ -95,7 +95,12 @@ enum Page {
 impl Rest {
     /// Whether this can be a page of so many keys at most: keys of the range, in their order, as many as the page's own
     /// count says. The count also bounds how many pages there are.
-    fn check(&self, page: &PbRangeResponse, size: i64) -> std::result::Result<(), String> {
+    fn check(
+        &self,
+        page: &PbRangeResponse,
+        size: i64,
+        revision: i64,
+    ) -> std::result::Result<(), String> {
         let len = i64::try_from(page.kvs.len()).unwrap_or(i64::MAX);
         let count = self.count.unwrap_or(page.count);
         let expected = count.min(size);
@@ -112,9 +117,15 @@ impl Rest {
             } else {
                 *kv.key > *least
             };
+            let key = String::from_utf8_lossy(&kv.key);
             if !is_next || !kv.key.starts_with(self.prefix.as_bytes()) {
-                let key = String::from_utf8_lossy(&kv.key);
                 return Err(format!("a page of {} has the key {key:?}", self.prefix));
+            }
+            if kv.create_revision > kv.mod_revision || kv.mod_revision > revision {
+                return Err(format!(
+                    "the key {key:?} was created at revision {} and written at {}, in an answer of {revision}",
+                    kv.create_revision, kv.mod_revision
+                ));
             }
             least = &kv.key;
         }
@@ -246,7 +257,8 @@ async fn ask(
     let (revision, term) = (revision_of(answer.header()), term_of(answer.header()));
     let pages = answers::take_ranges(answer, left.len())?;
     for (rest, page) in left.iter().zip(&pages) {
-        rest.check(page, size).map_err(status::wrong_answer)?;
+        rest.check(page, size, revision)
+            .map_err(status::wrong_answer)?;
     }
     Ok(Page::Keys(pages, revision, term))
 }
@@ -322,12 +334,12 @@ mod tests {
             count: None,
         };
         let whole = page(&["/l/a", "/l/b"], 2, false);
-        assert_eq!(first.check(&whole, 2), Ok(()));
+        assert_eq!(first.check(&whole, 2, 10), Ok(()));
         assert!(first.after(&whole).is_none());
         let half = page(&["/l/a", "/l/b"], 3, true);
-        assert_eq!(first.check(&half, 2), Ok(()));
+        assert_eq!(first.check(&half, 2, 10), Ok(()));
         let second = first.after(&half).expect("another page");
-        assert_eq!(second.check(&page(&["/l/c"], 1, false), 2), Ok(()));
+        assert_eq!(second.check(&page(&["/l/c"], 1, false), 2, 10), Ok(()));
         for (wrong, what) in [
             (page(&[], 7, true), "more without keys"),
             (page(&["/l/a", "/l/b"], 7, false), "fewer than the count"),
@@ -340,13 +352,13 @@ mod tests {
             (page(&["/l/b", "/l/a"], 2, false), "no order"),
             (page(&["/l/a"], 0, false), "more than the count"),
         ] {
-            assert!(first.check(&wrong, 2).is_err(), "{what}");
+            assert!(first.check(&wrong, 2, 10).is_err(), "{what}");
         }
         for (wrong, what) in [
             (page(&["/l/a", "/l/b"], 3, true), "the same page again"),
             (page(&["/l/c", "/l/d"], 3, true), "a range that grows"),
         ] {
-            assert!(second.check(&wrong, 2).is_err(), "{what}");
+            assert!(second.check(&wrong, 2, 10).is_err(), "{what}");
         }
     }
 }

@@ -397,19 +397,23 @@ impl Shared {
         let listed = listing::list(&self.endpoints, &self.keys, has_ring, page_limit).await?;
         self.worked();
         let revision = listed.revision;
+        let lost_newest =
+            why == Some(Relist::OtherHistory) && self.state.lock().lacks_newest(&listed);
         let (went_back_from, _old) = self.change(|state| state.listed(listed));
         self.counters.listings.add(1);
-        let evidence = match (went_back_from, why) {
-            (Some(before), _) => format!("its revision went back from {before} to {revision}"),
-            (None, Some(Relist::OtherHistory)) => Relist::OtherHistory.to_string(),
-            _ => return Ok(()),
+        let evidence = match went_back_from {
+            Some(before) => format!(
+                "was wiped or restored from a backup: its revision went back from {before} to {revision}"
+            ),
+            None if lost_newest => {
+                "no longer has the change that it reported last, as after a restore from a backup"
+                    .into()
+            }
+            None => return Ok(()),
         };
         self.counters.other_histories.add(1);
         if let Some(times) = self.repeats.note("other history") {
-            log::warn!(
-                "etcd at {} was wiped or restored from a backup: {evidence}{times}",
-                self.endpoints
-            );
+            log::warn!("etcd at {} {evidence}{times}", self.endpoints);
         }
         Ok(())
     }

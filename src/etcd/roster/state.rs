@@ -461,6 +461,17 @@ impl State {
         table.stamp(key).map(|stamp| stamp.modified)
     }
 
+    /// Whether the listing lacks the change that was delivered last, in one of the ranges.
+    pub(super) fn lacks_newest(&self, listed: &Listed) -> bool {
+        self.followers().any(|it| {
+            let is_there = |(key, stamp): (Vec<u8>, Stamp)| {
+                let table = listed.tables.table(it.range);
+                table.and_then(|table| table.stamp(&key)) == Some(stamp)
+            };
+            it.table.newest().is_some_and(|newest| !is_there(newest))
+        })
+    }
+
     /// Takes over a listing. Returns the revision that etcd went back from, if it did, and the old tables: large ones take a
     /// while to drop.
     pub(super) fn listed(&mut self, listed: Listed) -> (Option<i64>, Tables) {
@@ -551,6 +562,11 @@ impl State {
                 changes,
                 is_fragment,
             } => {
+                // No change is newer than the message that delivers it.
+                if changes.iter().any(|it| it.modified > message.revision) {
+                    reaction.relist = Some(Relist::Misfit);
+                    return reaction;
+                }
                 let last = changes.last();
                 reaction.is_half = last.is_some_and(|change| self.makes_half(range, change));
                 if let Some(follower) = self.follower(range) {

@@ -58,7 +58,8 @@ impl Shared {
 
     /// A watch ended soon after it began.
     fn was_short(&self, endpoint: &Arc<Endpoint>, error: &TryError) {
-        if error.failure == Failure::Endpoint {
+        let has_others = self.endpoints.all().len() > 1;
+        if error.failure == Failure::Endpoint && has_others {
             endpoint.quarantine(Purpose::Watches, error);
         }
         let count = self.short_watches.fetch_add(1, Ordering::Relaxed) + 1;

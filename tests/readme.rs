@@ -49,20 +49,40 @@ async fn cluster() -> (Etcd, TempDir, PathBuf) {
     (etcd, folder, site)
 }
 
-#[test]
-fn the_table_has_every_property() {
-    let rows: Vec<(&str, &str)> = README
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `alluxio.")?.split_once("` | "))
-        .map(|(name, rest)| (name, rest.split('|').next().unwrap_or_default()))
-        .map(|(name, default)| (name, default.trim_matches([' ', '`'])))
-        .collect();
+/// The table of `docs/configuration.md`, as the code has it.
+fn properties_table() -> String {
+    let mut table = "| property | default | meaning |\n|---|---|---|\n".to_owned();
     for property in names::PROPERTIES {
-        let name = property.name.strip_prefix("alluxio.").unwrap();
-        let default = property.default.unwrap_or_default();
-        assert!(rows.contains(&(name, default)), "{name}: {default:?}");
+        let default = property
+            .default
+            .map_or(String::new(), |default| format!("`{default}` "));
+        let alias = property
+            .alias
+            .map_or(String::new(), |alias| format!(" Alias: `{alias}`."));
+        table += &format!(
+            "| `{}` | {default}| {}{alias} |\n",
+            property.name, property.description
+        );
     }
-    assert_eq!(rows.len(), names::PROPERTIES.len());
+    table
+}
+
+#[test]
+fn the_page_on_configuration_has_the_table_of_the_code() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    let page = std::fs::read_to_string(path).expect("read the page");
+    let (before, rest) = page.split_once("<!-- properties -->\n").expect("a start");
+    let (table, after) = rest.split_once("<!-- /properties -->\n").expect("an end");
+    let wanted = properties_table();
+    if std::env::var_os("AXM_RECORD").is_some() {
+        let page = format!("{before}<!-- properties -->\n{wanted}<!-- /properties -->\n{after}");
+        std::fs::write(path, page).expect("write the page");
+    } else {
+        assert_eq!(
+            table, wanted,
+            "AXM_RECORD=1 cargo test --test readme records the table"
+        );
+    }
 }
 
 fn output_of(command: &mut Command) -> String {

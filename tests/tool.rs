@@ -1564,10 +1564,10 @@ fn exit_statuses(help: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn help_and_readme_say_the_same_of_the_exit_status() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
-    let readme = readme.expect("the README");
-    let (_, table) = readme
+fn help_and_docs_describe_the_same_exit_statuses() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tool.md"));
+    let page = page.expect("the page");
+    let (_, table) = page
         .split_once("| status | |\n|---|---|\n")
         .expect("the table");
     let rows: Vec<(String, String)> = table

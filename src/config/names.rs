@@ -9,7 +9,7 @@ pub struct Property {
     pub alias: Option<&'static str>,
     /// The default, which may refer to other properties; `None` if there is none.
     pub default: Option<&'static str>,
-    /// What it is for, in one line.
+    /// What the property does, in Markdown.
     pub description: &'static str,
 }
 
@@ -93,133 +93,137 @@ pub const PROPERTIES: &[Property] = &[
     property(
         HOME,
         Some("/opt/alluxio"),
-        "Where Alluxio is installed; ALLUXIO_HOME if that is set",
+        "Where Alluxio is installed. The environment variable `ALLUXIO_HOME` replaces the default.",
     ),
     property(
         CONF_DIR,
         Some("${alluxio.home}/conf"),
-        "Where the configuration files are; ALLUXIO_CONF_DIR if that is set",
+        "The folder of the configuration files. The environment variable `ALLUXIO_CONF_DIR` replaces the default.",
     ),
     property(
         MEMBERSHIP_TYPE,
         Some("MASTER"),
-        "STATIC, ETCD or SERVICE_REGISTRY; MASTER is left to Alluxio",
+        "`STATIC`, `ETCD` or `SERVICE_REGISTRY`. `MASTER` is served by Alluxio's own class.",
     ),
     property(
         STATIC_CONFIG_FILE,
         Some("${alluxio.conf.dir}/workers"),
-        "STATIC: the hosts file",
+        "STATIC: the hosts file, one host per line. Other lines are listed with a warning.",
     ),
     property(
         STATIC_CONFIG_FILE_DOCUMENTED,
         None,
-        "STATIC: the hosts file, if the property above is not set",
+        "STATIC: the hosts file, under the name in Alluxio's documentation. It counts if `alluxio.worker.static.membership.manager.config.file` is not set.",
     ),
     property(
         CLUSTER_NAME,
         Some("DefaultAlluxioCluster"),
-        "The name of the cluster, part of every key in etcd",
+        "The name of the cluster. It is part of every key in etcd.",
     ),
     property(
         ETCD_ENDPOINTS,
         None,
-        "URLs of etcd's members, separated by commas",
+        "URLs of etcd's members, `http://host:port`, separated by commas. `https://` alone does not enable TLS.",
     ),
-    property(ETCD_USERNAME, None, "etcd user"),
-    property(ETCD_PASSWORD, None, "Password of the etcd user"),
+    property(ETCD_USERNAME, None, "The etcd user. It needs a password."),
+    property(ETCD_PASSWORD, None, "The password of the etcd user."),
     property(
         ETCD_TLS_ENABLED,
         Some("false"),
-        "Whether to speak TLS to etcd, to http:// endpoints too",
+        "Whether to use TLS, also for `http://` endpoints.",
     ),
     property(
         ETCD_TLS_CA_CERT,
         None,
-        "PEM file of the authorities that etcd's certificate may come from; those of the system if not set",
+        "PEM file of the authorities that may have issued etcd's certificate. Without it, the system's authorities count.",
     ),
     property(
         ETCD_TLS_CLIENT_CERT,
         None,
-        "PEM file of the certificate to show to etcd",
+        "PEM file of the client certificate.",
     ),
-    property(ETCD_TLS_CLIENT_KEY, None, "PEM file of its private key"),
+    property(
+        ETCD_TLS_CLIENT_KEY,
+        None,
+        "PEM file of the client certificate's private key: PKCS#8, PKCS#1 or SEC1.",
+    ),
     property(
         ETCD_TLS_CLIENT_KEY_PASSWORD,
         None,
-        "Password of the private key, if it is encrypted",
+        "Password of the private key, if the key is encrypted (PKCS#8, PBES2).",
     ),
     property(
         ETCD_TLS_NO_ENDPOINT_IDENTIFICATION,
         Some("false"),
-        "Whether etcd's certificate may be for another host than that of the endpoint",
+        "Whether etcd's certificate may be for another host than the endpoint's. It needs `alluxio.etcd.tls.ca.cert`.",
     ),
     property(
         WORKER_FAILURE_DETECTION_TIMEOUT,
         Some("2min"),
-        "How long a worker may be silent before it is lost",
+        "How long a worker may be silent before it is lost: the TTL of its lease.",
     ),
     property(
         K8S_ENV_DEPLOYMENT,
         Some("false"),
-        "Whether a worker may come back with another address",
+        "Whether a worker may come back with another address, as in Kubernetes.",
     ),
     property(
         WORKER_CONTAINER_HOSTNAME,
         None,
-        "STATIC: host name of the workers' container",
+        "STATIC: the host name of the workers' container.",
     ),
     Property {
         alias: Some("alluxio.worker.port"),
         ..property(
             WORKER_RPC_PORT,
             Some("29999"),
-            "STATIC: RPC port of every worker",
+            "STATIC: the RPC port of every worker.",
         )
     },
     property(
         WORKER_DATA_PORT,
         Some("29997"),
-        "STATIC: data port of every worker",
+        "STATIC: the data port of every worker.",
     ),
     property(
         WORKER_WEB_PORT,
         Some("30000"),
-        "STATIC: web port of every worker",
+        "STATIC: the web port of every worker.",
     ),
     property(
         WORKER_HTTP_SERVER_PORT,
         Some("28080"),
-        "STATIC: HTTP server port of every worker",
+        "STATIC: the HTTP server port of every worker.",
     ),
     property(
         USER_NETTY_DATA_TRANSMISSION_ENABLED,
         Some("true"),
-        "STATIC: whether the data port is that of Netty; else it is the RPC port",
+        "STATIC: whether workers serve data through Netty on the data port. If not, the RPC port is the data port.",
     ),
     property(
         LEAVE_ON_SHUTDOWN,
         Some("true"),
-        "Whether closing ends a worker's registration at once",
+        "Whether closing the manager, or the exit of a JVM, ends a worker's registration at once. If not, the worker stays live until its lease ends.",
     ),
     property(
         OPERATION_TIMEOUT,
         Some("10s"),
-        "How long one operation may take",
+        "The longest time that one operation may take.",
     ),
     property(
         VIEW_MAX_STALENESS,
         None,
-        "How old a view may be that is listed; the failure detection timeout if not set",
+        "The greatest age of a view that listings return. The default is `alluxio.worker.failure.detection.timeout`.",
     ),
     property(
         STATIC_PROBE_INTERVAL,
         Some("0"),
-        "STATIC: how often the RPC port of each worker is probed, to tell live workers from lost ones; 0 for never",
+        "STATIC: how often the RPC port of each worker is probed, at least `100ms`. A live worker that fails two probes in a row is lost, and so is one that fails its first probe. An untried worker counts as live. With `0` no worker is probed, and all count as live.",
     ),
     property(
         READ_MODE,
         Some("CACHED"),
-        "CACHED, or LINEARIZABLE: as new as etcd at the time of the call",
+        "`CACHED` lists from memory. `LINEARIZABLE` lists at least what etcd held when the call began, and asks etcd each time.",
     ),
 ];
 

@@ -23,7 +23,7 @@ MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never -Dmaven.wagon
 # Nor the code at its end that resets a terminal's colours.
 export MAVEN_OPTS := $(MAVEN_OPTS) -Djansi.noreset=true
 
-.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java test-long soak test-install bench bench-tool clean
+.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java test-long soak test-install bench bench-tool docs clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -150,6 +150,9 @@ bench: tools $(GO_CLIENT) ## Measures what the library promises about speed besi
 $(GO_CLIENT): $(wildcard tools/go-client/*)
 	cd tools/go-client && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
 	@touch $@
+
+docs: ## Builds the pages of docs/ as a book in target/book, and checks their links.
+	@scripts/docs
 
 clean: ## Removes everything that was built.
 	rm -rf target java/target .tools

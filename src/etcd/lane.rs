@@ -120,7 +120,9 @@ impl Lane {
         let usable = open.as_ref().filter(|open| open.is_usable());
         usable.cloned().unwrap_or_else(|| {
             let new = Open::start(self);
-            *open = Some(new.clone());
+            if let Some(old) = open.replace(new.clone()) {
+                old.given_up.cancel();
+            }
             new
         })
     }

@@ -17,6 +17,8 @@ use super::endpoints::{Call, Endpoint, Purpose, TryError};
 use super::keys::range_end;
 use super::lease;
 use super::ring::revision_of;
+use super::roster::progress;
+use super::status::wrong_answer;
 use super::tls::{CertificateInfo, TlsSession};
 use super::{Cluster, answers};
 use crate::error::{Error, ErrorKind, Result};
@@ -68,6 +70,9 @@ pub struct MemberReport {
 pub struct MemberStatus {
     /// etcd's version.
     pub version: String,
+    /// Its version has bugs by which watches lose changes: etcd's issues 18089 and 19179. The library finds lost changes
+    /// within half a minute, by additional reads.
+    pub loses_changes: bool,
     /// The same for all members of one etcd.
     pub cluster_id: u64,
     /// Its own id.
@@ -247,15 +252,11 @@ impl Cluster {
     /// The live keys' identities and lease ids.
     async fn live_keys(&self, deadline: Instant) -> Result<Vec<(WorkerIdentity, i64)>> {
         let prefix = self.keys.live_prefix();
-        let end = range_end(prefix);
+        let mut walk = Walk::over(prefix);
         let mut from = prefix.as_bytes().to_vec();
         let mut keys = Vec::new();
         loop {
-            let options = GetOptions::new()
-                .with_range(end.clone())
-                .with_keys_only()
-                .with_limit(PAGE);
-            let answer = self.get(from.clone(), &end, options, deadline).await?;
+            let answer = self.next(&mut walk, from, PAGE, deadline).await?;
             let identity = |key: &[u8]| {
                 let name = std::str::from_utf8(key.get(prefix.len()..)?).ok()?;
                 WorkerIdentity::parse(name).ok()
@@ -277,16 +278,10 @@ impl Cluster {
     async fn clusters(&self, deadline: Instant) -> Result<Vec<FoundCluster>> {
         let mut clusters = BTreeMap::<String, FoundCluster>::new();
         for (prefix, is_ring) in [("/DHT/", true), ("/ServiceDiscovery/", false)] {
+            let mut walk = Walk::over(prefix);
             let mut from = prefix.as_bytes().to_vec();
-            let end_of_all = range_end(prefix);
             loop {
-                let options = GetOptions::new()
-                    .with_range(end_of_all.clone())
-                    .with_keys_only()
-                    .with_limit(1);
-                let answer = self
-                    .get(from.clone(), &end_of_all, options, deadline)
-                    .await?;
+                let answer = self.next(&mut walk, from, 1, deadline).await?;
                 let Some(first) = answer.kvs().first() else {
                     break;
                 };
@@ -298,8 +293,11 @@ impl Cluster {
                 let name = String::from_utf8_lossy(&rest[..length]).into_owned();
                 let whole = [prefix.as_bytes(), &rest[..length], b"/"].concat();
                 let end = [prefix.as_bytes(), &rest[..length], b"0"].concat();
-                let options = GetOptions::new().with_range(end.clone()).with_count_only();
-                let count = self.get(whole, &end, options, deadline).await?.count();
+                let options = GetOptions::new().with_count_only();
+                let count = self
+                    .get(whole, &end, options, i64::MAX, deadline)
+                    .await?
+                    .count();
                 let cluster = clusters.entry(name.clone()).or_insert(FoundCluster {
                     name,
                     registered: 0,
@@ -316,21 +314,48 @@ impl Cluster {
         Ok(clusters.into_values().collect())
     }
 
+    /// Reads the next keys of a walk, at most so many.
+    async fn next(
+        &self,
+        walk: &mut Walk,
+        from: Vec<u8>,
+        limit: i64,
+        deadline: Instant,
+    ) -> Result<etcd_client::GetResponse> {
+        let options = GetOptions::new()
+            .with_keys_only()
+            .with_limit(limit)
+            .with_revision(walk.revision);
+        let answer = self
+            .get(from, &walk.end, options, walk.fewer_than, deadline)
+            .await?;
+        walk.revision = revision_of(answer.header());
+        walk.fewer_than = answer.count();
+        Ok(answer)
+    }
+
+    /// Reads keys from one up to another. A count that is not lower than `fewer_than` is the endpoint's fault.
     async fn get(
         &self,
         key: Vec<u8>,
         end: &[u8],
         options: GetOptions,
+        fewer_than: i64,
         deadline: Instant,
     ) -> Result<etcd_client::GetResponse> {
         let path = String::from_utf8_lossy(&key).into_owned();
         let call = Call::new(format!("Getting children for path:{path}"), deadline);
+        let options = options.with_range(end);
         self.endpoints
             .call(&call, |mut client| {
                 let (key, options) = (key.clone(), options.clone());
                 async move {
                     let answer = client.get(key.clone(), Some(options)).await?;
-                    answers::keys_between(answer, &key, end)
+                    let answer = answers::keys_between(answer, &key, end)?;
+                    match answer.count() < fewer_than {
+                        true => Ok(answer),
+                        false => Err(wrong_answer("its keys do not become fewer, page by page")),
+                    }
                 }
             })
             .await
@@ -343,6 +368,25 @@ impl Cluster {
         let granted = lease::grant(&self.endpoints, &call, id, ttl).await?;
         lease::revoke(&self.endpoints, id, deadline).await?;
         Ok(granted)
+    }
+}
+
+/// A range that is read in pieces, all of them at the revision of the first.
+struct Walk {
+    end: Vec<u8>,
+    /// 0 before the first piece.
+    revision: i64,
+    /// How many keys there were in the last piece and after it. The next pieces have fewer, so a walk ends.
+    fewer_than: i64,
+}
+
+impl Walk {
+    fn over(prefix: &str) -> Self {
+        Walk {
+            end: range_end(prefix),
+            revision: 0,
+            fewer_than: i64::MAX,
+        }
     }
 }
 
@@ -404,6 +448,7 @@ async fn member_status(
     match answer {
         Ok(Ok(answer)) => Ok(MemberStatus {
             version: answer.version().to_owned(),
+            loses_changes: !progress::can_be_trusted(answer.version()),
             cluster_id: answer.header().map_or(0, |header| header.cluster_id()),
             member_id: answer.header().map_or(0, |header| header.member_id()),
             leader: answer.leader(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use alluxio_membership::config::{Backend, EtcdConfig};
-use alluxio_membership::error::{Error, Result};
+use alluxio_membership::error::{Error, ErrorKind, Result};
 use alluxio_membership::etcd::{
     CertificateInfo, FoundCluster, Inspection, MemberReport, MemberStatus, TlsSession,
 };
@@ -12,6 +12,7 @@ use alluxio_membership::text::Safe;
 use alluxio_membership::view::{ClusterView, MemberFilter};
 use anstyle::AnsiColor;
 use serde_json::{Value, json};
+use tokio::task::JoinError;
 
 use crate::Context;
 use crate::cli::CheckOptions;
@@ -87,18 +88,27 @@ impl Findings {
 pub async fn run(context: &Context, options: &CheckOptions) -> std::result::Result<Outcome, Stop> {
     let mut findings = Findings::default();
     let mut facts = json!({});
+    // At the same time as the inspection, so that both end within one operation timeout.
+    let viewing = tokio::spawn({
+        let membership = context.membership.clone();
+        async move { membership.view().await }
+    });
+    let view = async || {
+        let failed = |error: JoinError| Error::new(ErrorKind::Internal, error.to_string());
+        viewing.await.map_err(failed)?
+    };
     match (&context.config.backend, context.membership.inspect().await?) {
         (Backend::Etcd(config), Some(inspection)) => {
             endpoints(&mut findings, &inspection.members);
             authorities(&mut findings, &inspection.authorities);
             facts = facts_of(config, &inspection);
             if inspection.members.iter().any(|m| m.reading.is_ok()) {
-                facts["workers"] = records(&mut findings, context.membership.view().await);
+                facts["workers"] = records(&mut findings, view().await);
                 leases(&mut findings, config, &inspection);
                 clusters(&mut findings, config, &inspection);
             }
         }
-        _ => facts["workers"] = records(&mut findings, context.membership.view().await),
+        _ => facts["workers"] = records(&mut findings, view().await),
     }
     let outcome = findings.outcome();
     let printed = if options.json {
@@ -244,12 +254,12 @@ fn endpoints(findings: &mut Findings, members: &[MemberReport]) {
         match (&member.status, &member.reading) {
             (Ok(status), Ok(reading)) => {
                 let text = format!(
-                    "etcd {}, {}, revision {}, {:.1} ms, {} MB; {}",
+                    "etcd {}, {}, revision {}, {:.1} ms, {}; {}",
                     status.version,
                     role(status),
                     reading.revision,
                     reading.latency.as_secs_f64() * 1000.0,
-                    status.db_size / 1_000_000,
+                    size(status.db_size),
                     way(member),
                 );
                 findings.add(Verdict::Ok, &subject, text);
@@ -299,6 +309,28 @@ fn endpoints(findings: &mut Findings, members: &[MemberReport]) {
         }
     }
     side_by_side(findings, members);
+    let statuses = members.iter().filter_map(|it| it.status.as_ref().ok());
+    let old: BTreeSet<&str> = statuses
+        .filter(|status| status.loses_changes)
+        .map(|status| status.version.as_str())
+        .collect();
+    for version in old {
+        let text = format!(
+            "etcd {version} may lose changes of a watch (etcd issues 18089 and 19179), which the library finds \
+             within half a minute; update to 3.4.36, 3.5.18, 3.6.0 or later"
+        );
+        findings.add(Verdict::Ok, "endpoints", text);
+    }
+}
+
+/// A number of bytes, in the unit that shows it with one to three digits.
+fn size(bytes: i64) -> String {
+    match bytes {
+        ..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
+        1_000_000..1_000_000_000 => format!("{} MB", bytes / 1_000_000),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
 }
 
 /// What the members say of themselves must fit together.
@@ -534,6 +566,7 @@ mod tests {
             authenticated: false,
             clock_skew_ms: None,
             status: Ok(MemberStatus {
+                loses_changes: false,
                 version: "3.6.1".to_owned(),
                 cluster_id: 1,
                 member_id: 10 + place,

@@ -5,7 +5,7 @@
 mod check;
 mod counters;
 mod listing;
-mod progress;
+pub(super) mod progress;
 mod repeats;
 mod state;
 mod tables;

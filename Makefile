@@ -18,12 +18,12 @@ WRONG_ETCD := .tools/bin/wrong-etcd
 GO_CLIENT := .tools/bin/go-client
 CARGO ?= cargo
 # Without the thousand lines of its downloads, and without colours, which would reach logs. A download that fails is tried again.
-MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never -Dmaven.wagon.http.retryHandler.count=5 -Daether.connector.http.retryHandler.count=5 --file java/pom.xml -Dnative.directory=$(CURDIR)/target/release
+MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never -Dmaven.wagon.http.retryHandler.count=5 -Daether.connector.http.retryHandler.count=5 --file java/pom.xml
 
 # Nor the code at its end that resets a terminal's colours.
 export MAVEN_OPTS := $(MAVEN_OPTS) -Djansi.noreset=true
 
-.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java test-long soak test-install bench bench-tool docs clean
+.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java test-long soak test-install bench bench-tool docs dist clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -70,7 +70,17 @@ $(ETCD_3_6): $(wildcard tools/etcd/*)
 	cd tools/etcd && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
 	@touch $@
 
-jar: build ## Builds the jar, with the library of this machine inside.
+# The library that releases have. It runs with old C libraries.
+PLATFORM := linux-$(shell uname -m)
+NATIVE := target/native/$(PLATFORM)/liballuxio_membership.so
+# A jar for this machine has this library alone.
+MVN += -Dnative.platforms=$(PLATFORM) -Dnative.platform=$(PLATFORM)
+
+$(NATIVE): $(SOURCES) scripts/dist-native scripts/dist.bash scripts/dist-requirements.txt
+	@scripts/dist-native host
+
+jar: $(NATIVE) build ## Builds the jar, with the library for this machine's processor and C library inside.
+	@rm -rf java/target/classes/META-INF/native
 	$(MVN) --quiet package -DskipTests
 
 $(TOXIPROXY): $(wildcard tools/toxiproxy/*)
@@ -127,12 +137,12 @@ test-tsan: tools ## Runs C programs with the library under the thread sanitizer;
 bench-tool: jar ## Measures the tool's list beside that of a JVM with Alluxio's own class.
 	@scripts/bench-tool
 
-test-java: build tools ## Runs the Java tests, on the real Alluxio classes and real etcd servers.
+test-java: $(NATIVE) build tools ## Runs the Java tests, on the real Alluxio classes and real etcd servers.
 	$(MVN) verify
 
 # CHURN_SECONDS and SEED may be given: what a failure prints brings it back.
 CHURN_SECONDS ?= 300
-test-long: build ## Runs the random Java tests for some minutes; CHURN_SECONDS= says how long, SEED= repeats a failure.
+test-long: $(NATIVE) build ## Runs the random Java tests for some minutes; CHURN_SECONDS= says how long, SEED= repeats a failure.
 	$(MVN) verify -Dtest='MixedChurnTest,RandomRecordsTest,DifferentialTest#randomOperations*' \
 		-Dchurn.seconds=$(CHURN_SECONDS) -Drecords=10000 -Dsequences=30 $(if $(SEED),-Dseed=$(SEED))
 
@@ -150,6 +160,9 @@ bench: tools $(GO_CLIENT) ## Measures what the library promises about speed besi
 $(GO_CLIENT): $(wildcard tools/go-client/*)
 	cd tools/go-client && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
 	@touch $@
+
+dist: ## Builds everything that a release has, for every platform, into dist/; takes half an hour.
+	@scripts/dist
 
 docs: ## Builds the pages of docs/ as a book in target/book, and checks their links.
 	@scripts/docs

@@ -41,13 +41,6 @@ prepare_zig() {
   export CARGO_ZIGBUILD_CACHE_DIR=$zig_folder/wrappers
 }
 
-# The platform of this machine.
-host_platform() {
-  local musl=
-  ! ldd --version 2>&1 | grep -qi musl || musl=-musl
-  echo "linux-$(uname -m)$musl"
-}
-
 # library_of PLATFORM: the file that build_library makes.
 library_of() {
   echo "target/native/$1/$LIBRARY"

@@ -6,9 +6,11 @@ import alluxio.membership.bridge.WorkerState;
 
 import org.slf4j.LoggerFactory;
 
+import java.io.BufferedReader;
 import java.io.File;
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.Paths;
@@ -136,7 +138,7 @@ public final class NativeLibrary {
   private static String loadFromJar(UnsatisfiedLinkError notOnLibraryPath) {
     String resource = "/META-INF/native/" + platform() + "/" + FILE_NAME;
     if (NativeLibrary.class.getResource(resource) == null) {
-      throw unusable("this jar has no library for this platform (" + resource + ")",
+      throw unusable("this jar has no library for " + platform() + ", which is this JVM's platform",
           Collections.singletonList(notOnLibraryPath));
     }
     return jar() + ", copied to "
@@ -211,9 +213,21 @@ public final class NativeLibrary {
     return (os.startsWith("mac") ? "osx" : os.replace(' ', '_')) + "-" + arch + (isMusl(arch) ? "-musl" : "");
   }
 
+  /**
+   * Whether this JVM runs on musl. A machine may have both C libraries, so the one that this process
+   * has loaded counts.
+   */
   private static boolean isMusl(String arch) {
-    return new File("/lib/ld-musl-" + arch + ".so.1").exists()
-        && !new File("/lib64/ld-linux-x86-64.so.2").exists()
-        && !new File("/lib/ld-linux-aarch64.so.1").exists();
+    String loader = "/ld-musl-" + arch;
+    try (BufferedReader maps = Files.newBufferedReader(Paths.get("/proc/self/maps"), StandardCharsets.ISO_8859_1)) {
+      for (String line = maps.readLine(); line != null; line = maps.readLine()) {
+        if (line.contains(loader)) {
+          return true;
+        }
+      }
+      return false;
+    } catch (IOException | SecurityException e) {
+      return new File("/lib" + loader + ".so.1").exists() && !new File("/etc/ld.so.cache").exists();
+    }
   }
 }

@@ -23,10 +23,10 @@ MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never -Dmaven.wagon
 # Nor the code at its end that resets a terminal's colours.
 export MAVEN_OPTS := $(MAVEN_OPTS) -Djansi.noreset=true
 
-.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java test-long soak test-install bench bench-tool docs dist clean
+.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java test-long soak test-install test-k8s bench bench-tool docs dist clean
 
 help: ## Lists the targets.
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 demo: ## Shows real Alluxio code registering workers through the library, in a minute or two.
 	@scripts/demo
@@ -153,6 +153,23 @@ soak: tools ## Restarts etcd's members and flaps the network under 50 workers; A
 
 test-install: build static ## Installs into a temporary folder, builds the examples against it, and uninstalls.
 	@env -u PREFIX -u DESTDIR -u BINDIR -u LIBDIR -u INCLUDEDIR -u DATADIR -u MANDIR scripts/test-install
+
+# A real API server and its clients. They take some minutes to compile, and are not needed by other targets.
+KUBERNETES := .tools/bin/helm .tools/bin/kubectl .tools/bin/kube-apiserver
+
+$(KUBERNETES) &: $(wildcard tools/kubernetes/*)
+	cd tools/kubernetes && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/.tools/bin/ \
+		helm.sh/helm/v3/cmd/helm k8s.io/kubernetes/cmd/kubectl k8s.io/kubernetes/cmd/kube-apiserver
+	@touch $(KUBERNETES)
+
+# The tool that needs no library, for the image.
+STATIC_TOOL := target/native/$(PLATFORM)-tool/alluxio-membership
+
+$(STATIC_TOOL): $(SOURCES) scripts/dist-native scripts/dist.bash scripts/dist-requirements.txt
+	@scripts/dist-native tool
+
+test-k8s: $(KUBERNETES) $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(STATIC_TOOL) jar ## Tests the Helm chart at a real Kubernetes API server, and the image; builds for some minutes at first.
+	@scripts/test-k8s
 
 bench: tools $(GO_CLIENT) ## Measures what the library promises about speed beside etcd's Go client, on the same etcd.
 	$(CARGO) bench --locked --bench beside_go

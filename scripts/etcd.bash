@@ -12,11 +12,11 @@ start() {
 # kill_started PID...: ends these processes, or everything that `start` began. With the shell's own kill, since not every
 # machine has another; and without the shell's reports of processes that were killed.
 kill_started() {
-  local started=("$@")
-  (($#)) || mapfile -t started < <(jobs -pr)
+  local ids=("$@")
+  (($#)) || mapfile -t ids < <(jobs -pr)
   {
-    ((${#started[@]} == 0)) || kill -KILL "${started[@]}"
-    wait "${started[@]}"
+    ((${#ids[@]} == 0)) || kill -KILL "${ids[@]}"
+    wait "${ids[@]}"
   } 2>/dev/null || true
 }
 

@@ -8,7 +8,7 @@
 {{- define "axm.etcd.headless" -}}{{ include "axm.fullname" . }}-etcd-headless{{- end }}
 
 {{- define "axm.clusterName" -}}
-{{- .Values.clusterName | default (printf "%s-%s" .Release.Namespace .Release.Name) }}
+{{- .Values.clusterName | default (printf "%s-%s" .Release.Namespace .Values.alluxioRelease) }}
 {{- end }}
 
 {{- define "axm.labels" -}}
@@ -39,7 +39,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- join "," $urls }}
 {{- else -}}
-{{- join "," (required "etcd.externalEndpoints is needed where etcd.enabled is false" .Values.etcd.externalEndpoints) }}
+{{- join "," .Values.etcd.externalEndpoints | required "etcd.externalEndpoints is needed where etcd.enabled is false" }}
 {{- end -}}
 {{- end }}
 
@@ -63,6 +63,12 @@ runAsUser: 65532
 runAsGroup: 65532
 fsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "axm.pullSecrets" -}}
+{{- with .Values.imagePullSecrets -}}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "axm.containerSecurity" -}}

@@ -14,6 +14,7 @@ mod jitter;
 #[allow(unsafe_code)]
 mod jni;
 mod log;
+mod log_limit;
 pub mod membership;
 pub mod record;
 mod runtime;

@@ -35,7 +35,17 @@ macro_rules! debug_ {
     ($($message:tt)+) => { $crate::log::at!(Debug, $($message)+) };
 }
 
-pub(crate) use {at, debug_ as debug, error_ as error, info_ as info, warn_ as warn};
+/// Logs a line that can repeat: beyond the [`LogLimit`](crate::log_limit::LogLimit) of its kind only at debug level.
+macro_rules! limited {
+    ($limit:expr, $kind:expr, $level:ident, $($message:tt)+) => {
+        match $limit.admit(&$kind) {
+            Some(withheld) => $crate::log::at!($level, "{}{withheld}", format_args!($($message)+)),
+            None => $crate::log::at!(Debug, $($message)+),
+        }
+    };
+}
+
+pub(crate) use {at, debug_ as debug, error_ as error, info_ as info, limited, warn_ as warn};
 
 /// Hands a message to the process's logger.
 pub(crate) fn write(

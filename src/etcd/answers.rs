@@ -1,7 +1,9 @@
-//! What has to hold for an answer of etcd before it is used. An answer that lacks something is its endpoint's fault.
+//! Reads answers of etcd, and checks them before they are used. An answer that lacks something is its endpoint's fault.
 
 use etcd_client::proto::{PbRangeResponse, PbTxnOpResponse};
-use etcd_client::{Event, EventType, GetResponse, TxnResponse};
+use etcd_client::{
+    Event, EventType, GetResponse, KeyValue, ResponseHeader, TxnOpResponse, TxnResponse,
+};
 
 use super::status::wrong_answer;
 
@@ -68,6 +70,24 @@ pub(crate) fn keys_between(
             "it answered with keys that were not asked for, or in disorder",
         )),
     }
+}
+
+/// Returns the first key of a get in a transaction's answer.
+pub(crate) fn first_key(response: TxnOpResponse) -> Option<KeyValue> {
+    match response {
+        TxnOpResponse::Get(mut get) => get.take_kvs().into_iter().next(),
+        _ => None,
+    }
+}
+
+/// Returns the revision of an answer, or 0 if the answer has no header.
+pub(crate) fn revision_of(header: Option<&ResponseHeader>) -> i64 {
+    header.map_or(0, |header| header.revision())
+}
+
+/// Returns the term of the leader, as the answering member knew it. The term of a cluster never goes back.
+pub(crate) fn term_of(header: Option<&ResponseHeader>) -> u64 {
+    header.map_or(0, |header| header.raft_term())
 }
 
 /// The kind of an event; `None` for one that no etcd sends. [`Event::event_type`] panics at those.

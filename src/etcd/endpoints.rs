@@ -6,15 +6,17 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use backon::BackoffBuilder;
-use etcd_client::{Client, GetOptions};
+use etcd_client::{Client, Txn, TxnResponse};
 use http::Uri;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::answers;
 pub(crate) use super::connection::Purpose;
 use super::connection::{Connection, Shared, url_of};
+use super::keys::keys_only;
 use super::name::{LOOKUPS_AT_ONCE, Name};
 use super::status::{self, Failure};
 use super::tls::Tls;
@@ -393,6 +395,15 @@ impl Endpoints {
         }
     }
 
+    /// Commits a transaction that is safe to repeat.
+    pub(crate) async fn commit(&self, call: &Call, txn: Txn) -> Result<TxnResponse> {
+        let commit = |mut client: Client| {
+            let txn = txn.clone();
+            async move { client.txn(txn).await.and_then(answers::complete) }
+        };
+        self.call(call, commit).await
+    }
+
     /// All endpoints that are known, in the order of the configuration.
     pub(crate) fn all(&self) -> Vec<Arc<Endpoint>> {
         self.known().endpoints.clone()
@@ -699,10 +710,7 @@ impl Endpoint {
         let mut client = self.connection.client(purpose).await?;
         match purpose {
             // A linearizable read: a member that is cut off from the others must not count as healthy.
-            Purpose::Requests | Purpose::Listings => {
-                let keys_only = GetOptions::new().with_keys_only();
-                client.get("/", Some(keys_only)).await.map(drop)
-            }
+            Purpose::Requests | Purpose::Listings => client.get("/", keys_only()).await.map(drop),
             // Answered when the watch is open, or by a refusal to open it.
             Purpose::Watches => match client.watch("/", None).await?.message().await? {
                 Some(_) => Ok(()),

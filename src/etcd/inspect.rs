@@ -12,11 +12,11 @@ use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::answers::revision_of;
 use super::connection::Connection;
 use super::endpoints::{Call, Endpoint, Purpose, TryError};
 use super::keys::range_end;
 use super::lease;
-use super::ring::revision_of;
 use super::roster::progress;
 use super::status::wrong_answer;
 use super::tls::{CertificateInfo, TlsSession};

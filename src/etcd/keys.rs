@@ -1,5 +1,7 @@
 //! Where the workers of a cluster stand in etcd.
 
+use etcd_client::GetOptions;
+
 use crate::worker::WorkerIdentity;
 
 /// The two key ranges of one cluster.
@@ -46,6 +48,11 @@ pub(crate) fn range_end(prefix: &str) -> Vec<u8> {
         *last += 1;
     }
     end
+}
+
+/// Options of a get that returns no values.
+pub(crate) fn keys_only() -> Option<GetOptions> {
+    Some(GetOptions::new().with_keys_only())
 }
 
 #[cfg(test)]

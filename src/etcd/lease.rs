@@ -6,8 +6,8 @@ use std::time::Duration;
 use etcd_client::{LeaseGrantOptions, LeaseGrantResponse};
 use tokio::time::Instant;
 
+use super::answers::revision_of;
 use super::endpoints::{Call, Endpoints};
-use super::ring::revision_of;
 use super::status;
 use crate::error::Result;
 

@@ -36,8 +36,8 @@ use self::endpoints::Endpoints;
 pub use self::inspect::{FoundCluster, Inspection, LeaseTime, MemberReport, MemberStatus, Reading};
 use self::keys::Keys;
 use self::lease::LeaseIds;
-use self::registration::{BoundedLog, Registrar, Registration, busy, ended};
 pub use self::registration::{HostLiveness, HostPulse, RegistrationState};
+use self::registration::{Registrar, Registration, busy, ended, log_limit};
 pub use self::roster::ViewCounters;
 use self::roster::{KeyRange, Roster};
 pub use self::tls::{CertificateInfo, TlsSession};
@@ -369,7 +369,7 @@ impl Cluster {
                 has_ring: self.has_ring,
                 ttl: join.ttl,
                 lease_ids: self.lease_ids.clone(),
-                log: BoundedLog::default(),
+                log_limit: log_limit(),
             };
             Arc::new(Registration::start(registrar, join.host.clone()))
         };

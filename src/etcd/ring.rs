@@ -1,34 +1,14 @@
 //! The ring keys: which workers belong to the cluster, live or not.
 
-use etcd_client::{
-    Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse,
-};
+use etcd_client::{Compare, CompareOp, DeleteOptions, Txn, TxnOp};
 use tokio::time::Instant;
 
-use super::answers;
+use super::answers::revision_of;
 use super::endpoints::{Call, Endpoints};
 use super::keys::Keys;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::record::{self, StoredRecord};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
-
-/// The first key of a get in a transaction's answer.
-pub(crate) fn first_key(response: TxnOpResponse) -> Option<KeyValue> {
-    match response {
-        TxnOpResponse::Get(mut get) => get.take_kvs().into_iter().next(),
-        _ => None,
-    }
-}
-
-/// The revision of an answer.
-pub(crate) fn revision_of(header: Option<&etcd_client::ResponseHeader>) -> i64 {
-    header.map_or(0, |header| header.revision())
-}
-
-/// The term of the leader, as the answering member knew it. A cluster's never goes back.
-pub(crate) fn term_of(header: Option<&etcd_client::ResponseHeader>) -> u64 {
-    header.map_or(0, |header| header.raft_term())
-}
 
 /// Fails unless the record under the worker's ring key differs from the worker's own in optional fields only.
 pub(crate) fn check_same_worker(key: &str, existing: &[u8], worker: &Worker) -> Result<()> {
@@ -82,7 +62,7 @@ pub(crate) async fn remove(
     let txn = Txn::new()
         .when([Compare::version(live_key.as_str(), CompareOp::Equal, 0)])
         .and_then([TxnOp::delete(ring_key.as_str(), Some(DeleteOptions::new()))]);
-    let answer = commit(endpoints, &call, txn).await?;
+    let answer = endpoints.commit(&call, txn).await?;
     if answer.succeeded() {
         Ok(revision_of(answer.header()))
     } else {
@@ -104,19 +84,4 @@ pub(crate) fn unknown_worker(identity: &WorkerIdentity) -> Error {
         ErrorKind::InvalidArgument,
         format!("Unrecognized or non-existing worker: {identity}"),
     )
-}
-
-/// Commits a transaction that may be repeated.
-pub(crate) async fn commit(endpoints: &Endpoints, call: &Call, txn: Txn) -> Result<TxnResponse> {
-    endpoints
-        .call(call, |mut client| {
-            let txn = txn.clone();
-            async move { client.txn(txn).await.and_then(answers::complete) }
-        })
-        .await
-}
-
-/// Options of a get that returns no values.
-pub(crate) fn keys_only() -> Option<GetOptions> {
-    Some(GetOptions::new().with_keys_only())
 }

@@ -1,7 +1,6 @@
 //! The open managers, by the ids that Java gave them.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -26,8 +25,6 @@ pub(super) struct Manager {
     _runtime: Runtime,
     /// How long one operation may take.
     pub(super) limit: Duration,
-    /// Set before the first join.
-    pub(super) joins: AtomicBool,
     encoded: Mutex<Option<(Arc<ClusterView>, Reply)>>,
 }
 
@@ -37,7 +34,6 @@ impl Manager {
             membership,
             _runtime: runtime,
             limit,
-            joins: AtomicBool::new(false),
             encoded: Mutex::new(None),
         }
     }

@@ -53,7 +53,7 @@ static SESSIONS: AtomicI64 = AtomicI64::new(1);
 /// on.
 static PULSE: LazyLock<(HostPulse, HostLiveness)> = LazyLock::new(HostPulse::new);
 
-/// Set when the JVM begins to shut down. A join then either sees it, or is seen.
+/// Set when the JVM begins to shut down: a manager that is opened later joins no workers.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// The only exported symbol. It gets the class whose natives it binds, so it works for every class
@@ -266,7 +266,6 @@ fn join<'local>(
             k8s_deployment,
             host: Some(PULSE.1.clone()),
         };
-        manager.joins.store(true, Ordering::SeqCst);
         if ENDING.load(Ordering::SeqCst) && manager.membership.leaves_on_shutdown() {
             return Err(Error::new(
                 ErrorKind::Closed,
@@ -355,8 +354,8 @@ fn close<'local>(
     Ok(to_millis(limit))
 }
 
-/// Closes every manager that has joined workers, or is joining, if they leave when the process
-/// ends. Other managers can still be used by other shutdown hooks.
+/// Ends the registrations of the managers that leave when the process ends. The managers stay open:
+/// other shutdown hooks can still list workers.
 fn leave_on_shutdown<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
@@ -364,9 +363,7 @@ fn leave_on_shutdown<'local>(
 ) -> JniResult<jlong> {
     ENDING.store(true, Ordering::SeqCst);
     let mut leaving = managers::all();
-    leaving.retain(|manager| {
-        manager.joins.load(Ordering::SeqCst) && manager.membership.leaves_on_shutdown()
-    });
+    leaving.retain(|manager| manager.membership.leaves_on_shutdown());
     let limits = leaving.iter().map(|manager| manager.limit);
     let limit = limits.max().unwrap_or_default();
     operations::start(operation, async move {

@@ -1,6 +1,5 @@
 //! Keeps one worker registered: its ring key, its live key and the lease below it.
 
-mod bounded_log;
 mod own_keys;
 mod registrar;
 mod renewal;
@@ -16,7 +15,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use self::bounded_log::BoundedLog;
 use self::own_keys::OwnKeys;
 use self::registrar::Attempt;
 pub(crate) use self::registrar::{KeyRevisions, Registrar};
@@ -27,6 +25,7 @@ use super::endpoints::{Endpoints, Purpose};
 use crate::boottime::BootTime;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::log;
+use crate::log_limit::LogLimit;
 use crate::record;
 use crate::worker::{Worker, WorkerIdentity};
 
@@ -34,6 +33,9 @@ use crate::worker::{Worker, WorkerIdentity};
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long ending a registration without an owner may take.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many lines about one registration are logged in each [`LOG_WINDOW`].
+const LOG_LINES: u32 = 6;
+const LOG_WINDOW: Duration = Duration::from_secs(30);
 /// How much later than its deadline an operation may answer: the answer says more than that the time is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -186,6 +188,11 @@ impl Registration {
     pub(crate) fn has_ended(&self) -> bool {
         self.standing.has_changed().is_err()
     }
+}
+
+/// The limit of the lines about one registration.
+pub(crate) fn log_limit() -> LogLimit {
+    LogLimit::new(LOG_LINES, LOG_WINDOW)
 }
 
 pub(crate) fn ended() -> Error {
@@ -353,7 +360,7 @@ impl Task {
         for action in self.session.poll(now) {
             self.carry_out(action, now);
         }
-        self.report_displacement(now);
+        self.report_displacement();
         let state = self.standing.borrow().state;
         self.show(state);
     }
@@ -414,12 +421,12 @@ impl Task {
         }
     }
 
-    fn say(&self, level: Level, now: BootTime, text: &str) {
-        self.registrar.log.say(level, now, text);
-    }
-
     fn report(&self, state: RegistrationState, now: BootTime) {
-        let identity = self.registrar.identity;
+        let Registrar {
+            identity,
+            log_limit: limit,
+            ..
+        } = &*self.registrar;
         let before = self.standing.borrow().state;
         match state {
             RegistrationState::Suspect | RegistrationState::Lost => {
@@ -445,18 +452,31 @@ impl Task {
                     RegistrationState::Suspect => "ends soon",
                     _ => "may have ended",
                 };
-                let text = format!("The lease of {identity} {what}: {reason}");
-                self.say(Level::Warn, now, &text);
+                log::limited!(
+                    limit,
+                    identity,
+                    Warn,
+                    "The lease of {identity} {what}: {reason}"
+                );
             }
             RegistrationState::Rejoining => {
-                let text = format!("{} of {identity} is gone; registering again", self.lost);
-                self.say(Level::Warn, now, &text);
+                let lost = self.lost;
+                log::limited!(
+                    limit,
+                    identity,
+                    Warn,
+                    "{lost} of {identity} is gone; registering again"
+                );
             }
             RegistrationState::Registered
                 if matches!(before, RegistrationState::Suspect | RegistrationState::Lost) =>
             {
-                let text = format!("The lease of {identity} is renewed again");
-                self.say(Level::Info, now, &text);
+                log::limited!(
+                    limit,
+                    identity,
+                    Info,
+                    "The lease of {identity} is renewed again"
+                );
             }
             // Who wrote the keys, or revoked the lease, logs that.
             RegistrationState::Joining
@@ -466,23 +486,27 @@ impl Task {
     }
 
     /// Logs once that another process has the live key, however often it is found there, and once that it has not.
-    fn report_displacement(&self, now: BootTime) {
-        let identity = self.registrar.identity;
+    fn report_displacement(&self) {
+        let Registrar {
+            identity,
+            log_limit: limit,
+            ..
+        } = &*self.registrar;
         let shown = self.standing.borrow().displaced_by;
         match self.session.displaced_by() {
             holder if holder == shown => {}
-            Some(holder) => self.say(
-                Level::Warn,
-                now,
-                &format!(
-                    "Another process has registered {identity} under lease {holder:x}. Its record stays; this \
-                     process writes its own again when that one is gone. Give each worker an identity of its own."
-                ),
+            Some(holder) => log::limited!(
+                limit,
+                identity,
+                Warn,
+                "Another process has registered {identity} under lease {holder:x}. Its record stays; this process \
+                 writes its own again when that one is gone. Give each worker an identity of its own."
             ),
-            None => self.say(
-                Level::Info,
-                now,
-                &format!("The live key of {identity} is this process's own again"),
+            None => log::limited!(
+                limit,
+                identity,
+                Info,
+                "The live key of {identity} is this process's own again"
             ),
         }
     }
@@ -528,8 +552,12 @@ impl Task {
         }
         let identity = self.registrar.identity;
         let now = BootTime::now();
-        let text = format!("A bug ended a task of the registration of {identity}: {error}");
-        self.say(Level::Error, now, &text);
+        log::limited!(
+            self.registrar.log_limit,
+            identity,
+            Error,
+            "A bug ended a task of the registration of {identity}: {error}"
+        );
         let of_registering = |registering: &mut Registering| registering.task.id() == error.id();
         if self.registering.take_if(of_registering).is_some() {
             self.interrupted(now);
@@ -598,7 +626,7 @@ impl Task {
         let is_ours = matches!(event, Event::Registered { .. });
         self.session.handle(event, now);
         if let Some(lease) = in_place {
-            self.in_place(lease, is_ours, now);
+            self.in_place(lease, is_ours);
         }
         let joined = joined?;
         if joined.outcome.is_err() && self.value.is_empty() {
@@ -625,19 +653,21 @@ impl Task {
     }
 
     /// The keys were written: watch them from now on.
-    fn in_place(&mut self, lease: Lease, is_ours: bool, now: BootTime) {
+    fn in_place(&mut self, lease: Lease, is_ours: bool) {
         let identity = self.registrar.identity;
         // A first join that is ended at once has stored no record.
         if is_ours && !self.value.is_empty() {
             let endpoint = self.registrar.endpoints.pick(Purpose::Requests);
-            let text = format!(
+            log::limited!(
+                self.registrar.log_limit,
+                identity,
+                Info,
                 "Registered {identity} at {}: lease {:x}, which lasts {} s, by etcd endpoint {}",
                 self.address,
                 lease.id,
                 lease.ttl.as_secs(),
                 endpoint.connection.url()
             );
-            self.say(Level::Info, now, &text);
         }
         let recheck = (lease.ttl * 2).max(Duration::from_secs(10));
         let watch = OwnKeys::watch(self.registrar.clone(), lease.id, recheck);
@@ -791,7 +821,7 @@ mod tests {
             has_ring: true,
             ttl: Duration::from_secs(5),
             lease_ids: Arc::new(LeaseIds::new()),
-            log: BoundedLog::default(),
+            log_limit: log_limit(),
         };
         Task::new(registrar, None).0
     }

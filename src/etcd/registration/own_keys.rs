@@ -10,10 +10,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Registrar;
 use super::session::Event;
-use crate::etcd::answers;
+use crate::etcd::answers::{self, first_key, revision_of};
 use crate::etcd::endpoints::{Purpose, TRY_TIMEOUT, retry_delays};
 use crate::etcd::keep_running::keep_running;
-use crate::etcd::ring::{first_key, revision_of};
 use crate::etcd::status::{self, Failure};
 use crate::log;
 

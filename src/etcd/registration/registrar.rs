@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::log::Level;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::bounded_log::BoundedLog;
 use super::session::{Event, Lease};
 use crate::boottime::BootTime;
 use crate::error::{Cause, Error, ErrorKind, Result};
-use crate::etcd::answers;
+use crate::etcd::answers::{self, first_key, revision_of};
 use crate::etcd::endpoints::{Call, Endpoints, retry_delays};
-use crate::etcd::keys::Keys;
+use crate::etcd::keys::{Keys, keys_only};
 use crate::etcd::lease::{self, LeaseIds};
-use crate::etcd::ring::{self, first_key, revision_of};
+use crate::etcd::ring;
 use crate::etcd::status;
+use crate::log;
+use crate::log_limit::LogLimit;
 use crate::worker::{Worker, WorkerIdentity};
 
 /// A lease that runs out before its key is written this often is too short for the way to etcd.
@@ -33,7 +33,7 @@ pub(crate) struct Registrar {
     pub(crate) has_ring: bool,
     pub(crate) ttl: Duration,
     pub(crate) lease_ids: Arc<LeaseIds>,
-    pub(crate) log: BoundedLog,
+    pub(crate) log_limit: LogLimit,
 }
 
 /// At which revisions a worker's keys were last written.
@@ -224,8 +224,13 @@ impl Attempt {
     pub(super) async fn repair(&self, value: &[u8], lease: Option<Lease>) -> Event {
         let failed = |(lease, error): Unfinished| {
             let identity = self.registrar.identity;
-            let text = format!("Registering {identity} again: {error}");
-            self.registrar.log.say(Level::Warn, BootTime::now(), &text);
+            let limit = &self.registrar.log_limit;
+            log::limited!(
+                limit,
+                identity,
+                Warn,
+                "Registering {identity} again: {error}"
+            );
             Event::RegisterFailed { lease }
         };
         let is_new = lease.is_none();
@@ -256,7 +261,7 @@ impl Attempt {
                 .when([Compare::version(key.as_str(), CompareOp::Equal, 0)])
                 .and_then([TxnOp::put(key.as_str(), value, None)]);
             let call = self.ring_call(value);
-            Box::pin(ring::commit(&self.registrar.endpoints, &call, put)).await?;
+            Box::pin(self.registrar.endpoints.commit(&call, put)).await?;
         }
         let key = self.registrar.keys.live_key(&self.registrar.identity);
         let call = self.live_call();
@@ -377,7 +382,7 @@ impl Registrar {
         let call = Call::new(format!("Getting for path:{key}"), deadline);
         let read = |mut client: etcd_client::Client| {
             let key = key.as_str();
-            async move { client.get(key, ring::keys_only()).await }
+            async move { client.get(key, keys_only()).await }
         };
         match Box::pin(self.endpoints.call(&call, read)).await {
             Ok(answer) if answer.kvs().is_empty() => revision_of(answer.header()),

@@ -11,10 +11,9 @@ use super::state::{Claim, FreshnessProbe, Judgement, ProbeReply, Relist, Step, V
 use super::{LONGEST_PAGE_LIMIT, Shared, getting_children, progress, stamp};
 use crate::boottime::BootTime;
 use crate::error::Result;
-use crate::etcd::answers;
+use crate::etcd::answers::{self, revision_of, term_of};
 use crate::etcd::endpoints::{Call, TRY_TIMEOUT};
-use crate::etcd::keys::range_end;
-use crate::etcd::ring::{keys_only, revision_of, term_of};
+use crate::etcd::keys::{keys_only, range_end};
 use crate::etcd::status;
 use crate::jitter::jittered;
 

@@ -12,10 +12,9 @@ use super::{MAX_MESSAGE, getting_children};
 use crate::aside::{self, Aside};
 use crate::boottime::BootTime;
 use crate::error::{Cause, Error, ErrorKind, Result};
-use crate::etcd::answers;
+use crate::etcd::answers::{self, revision_of, term_of};
 use crate::etcd::endpoints::{Call, Endpoints, Purpose, TRY_TIMEOUT};
 use crate::etcd::keys::{Keys, range_end};
-use crate::etcd::ring::{revision_of, term_of};
 use crate::etcd::status;
 
 /// Keys of each range in the first page: about 500 kB of ordinary records for both.

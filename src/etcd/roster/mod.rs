@@ -6,7 +6,6 @@ mod check;
 mod counters;
 mod listing;
 pub(super) mod progress;
-mod repeats;
 mod state;
 mod tables;
 mod watch;
@@ -25,7 +24,6 @@ use tokio::time::{Instant, timeout_at};
 
 use self::counters::Counters;
 pub use self::counters::ViewCounters;
-use self::repeats::Repeats;
 use self::state::{FreshnessProbe, PROOF_AFTER, Relist, State, Verdict};
 pub(crate) use self::tables::KeyRange;
 use self::tables::{Pair, Stamp};
@@ -36,6 +34,7 @@ use crate::boottime::BootTime;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jitter::jittered;
 use crate::log;
+use crate::log_limit::LogLimit;
 use crate::view::{ClusterView, SkippedRecord};
 use crate::worker::WorkerIdentity;
 
@@ -46,8 +45,10 @@ const NEVER: i64 = i64::MIN;
 /// Time for each page of the first try of a listing; each failed one doubles it, for networks that are slow but work.
 const FIRST_PAGE_LIMIT: Duration = Duration::from_secs(4);
 const LONGEST_PAGE_LIMIT: Duration = Duration::from_secs(30);
-/// How many bad records are logged in a minute.
-const SKIPPED_LINES: usize = 3;
+/// How many bad records are logged in a [`QUIET`] time.
+const SKIPPED_LINES: u32 = 3;
+/// How long a line is only counted after it was logged.
+const QUIET: Duration = Duration::from_secs(60);
 /// A table that was not listed again for this long is followed well.
 const CALM: Duration = Duration::from_secs(60);
 
@@ -82,7 +83,9 @@ struct Shared {
     counters: Counters,
     /// The bad records that were logged.
     logged: Mutex<HashSet<SkippedRecord>>,
-    repeats: Repeats,
+    log_limit: LogLimit,
+    /// Of the lines about bad records.
+    skipped_limit: LogLimit,
 }
 
 impl Roster {
@@ -104,7 +107,8 @@ impl Roster {
             short_watches: AtomicU64::new(0),
             counters: Counters::default(),
             logged: Mutex::default(),
-            repeats: Repeats::default(),
+            log_limit: LogLimit::new(1, QUIET),
+            skipped_limit: LogLimit::new(SKIPPED_LINES, QUIET),
         });
         let running = shared.clone();
         let task = tokio::spawn(async move {
@@ -333,18 +337,18 @@ impl Shared {
         // Without the lock: the logger belongs to the caller, and may do anything.
         let mut withheld = 0;
         for skipped in view.skipped().iter().filter(|it| !before.contains(*it)) {
-            let is_allowed = (0..SKIPPED_LINES)
-                .any(|line| self.repeats.note(format_args!("skipped {line}")).is_some());
-            if is_allowed {
-                log::warn!("{} is not listed: {}", skipped.key, skipped.reason);
-            } else {
-                withheld += 1;
+            match self.skipped_limit.admit("skipped") {
+                Some(_) => log::warn!("{} is not listed: {}", skipped.key, skipped.reason),
+                None => withheld += 1,
             }
         }
-        if withheld > 0
-            && let Some(times) = self.repeats.note("skipped more")
-        {
-            log::warn!("{withheld} more records are not listed; the view names them{times}");
+        if withheld > 0 {
+            log::limited!(
+                self.log_limit,
+                "skipped",
+                Warn,
+                "{withheld} more records are not listed; the view names them"
+            );
         }
     }
 
@@ -412,9 +416,13 @@ impl Shared {
             None => return Ok(()),
         };
         self.counters.other_histories.add(1);
-        if let Some(times) = self.repeats.note("other history") {
-            log::warn!("etcd at {} {evidence}{times}", self.endpoints);
-        }
+        let etcd = &self.endpoints;
+        log::limited!(
+            self.log_limit,
+            "other history",
+            Warn,
+            "etcd at {etcd} {evidence}"
+        );
         Ok(())
     }
 
@@ -431,9 +439,13 @@ impl Shared {
             | Relist::LostChange
             | Relist::Unproven
             | Relist::NoChanges => {
-                if let Some(times) = self.repeats.note(why) {
-                    log::warn!("The workers of {prefix} are listed again: {why}{times}");
-                }
+                let limit = &self.log_limit;
+                log::limited!(
+                    limit,
+                    why,
+                    Warn,
+                    "The workers of {prefix} are listed again: {why}"
+                );
             }
         }
     }

@@ -63,11 +63,12 @@ impl Shared {
             endpoint.quarantine(Purpose::Watches, error);
         }
         let count = self.short_watches.fetch_add(1, Ordering::Relaxed) + 1;
-        if count >= SHORT_WATCHES
-            && let Some(times) = self.repeats.note("short watches")
-        {
-            log::warn!(
-                "The workers of {} cannot be watched, and are listed when they change: {}{times}",
+        if count >= SHORT_WATCHES {
+            log::limited!(
+                self.log_limit,
+                "short watches",
+                Warn,
+                "The workers of {} cannot be watched, and are listed when they change: {}",
                 self.keys.live_prefix(),
                 error.cause.text
             );

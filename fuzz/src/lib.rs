@@ -133,6 +133,13 @@ pub fn identity_files(data: &[u8]) {
     }
 }
 
+/// What etcd says of its keys, of any kind and in any order, against a model of the views. See the library's `script.rs`,
+/// which is built for the fuzzers and for the library's own tests only.
+#[cfg(fuzzing)]
+pub fn watches(data: &[u8]) {
+    alluxio_membership::etcd::fuzz_watch(data);
+}
+
 fn etcd() -> Properties {
     let mut properties = Properties::new();
     properties.set("alluxio.worker.membership.manager.type", "ETCD");

@@ -560,6 +560,13 @@ impl Joined {
     }
 }
 
+/// Runs a script of the fuzzers: messages of a watch and answers about it, whose views are compared with a model.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz_watch(script: &[u8]) {
+    roster::run_script(script);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,6 +24,8 @@ use tokio::time::{Instant, timeout_at};
 
 use self::counters::Counters;
 pub use self::counters::ViewCounters;
+#[cfg(fuzzing)]
+pub(super) use self::state::script::run as run_script;
 use self::state::{FreshnessProbe, PROOF_AFTER, Relist, State, Verdict};
 pub(crate) use self::tables::KeyRange;
 use self::tables::{Pair, Stamp};

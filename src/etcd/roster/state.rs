@@ -4,6 +4,8 @@
 //! [`State`] lists both ranges first, then keeps a watch of both open, asks etcd again and again for its current revision
 //! (a [`FreshnessProbe`]), and has etcd judge [`Claim`]s about the tables.
 
+#[cfg(any(test, fuzzing))]
+pub(in crate::etcd) mod script;
 #[cfg(test)]
 mod simulation;
 
@@ -319,7 +321,7 @@ impl Follower {
         }
     }
 
-    /// Applies a message, or tells that it does not fit.
+    /// Applies a message. One that does not fit is answered by a listing and changes nothing.
     fn deliver(
         &mut self,
         changes: Vec<Change>,
@@ -330,26 +332,27 @@ impl Follower {
         if is_fragment {
             return (self.parts.len() > LARGEST_MESSAGE).then_some(Relist::Misfit);
         }
-        let mut last = 0;
+        let (mut table, mut effect, mut last) = (self.table.clone(), Effect::Nothing, 0);
         for change in std::mem::take(&mut self.parts) {
             let is_late = change.modified <= self.delivered || change.modified < last;
             let is_known = change.modified <= self.complete;
             let fits = match (is_late, is_known) {
                 // Sent twice, or too late.
-                (true, _) => self.table.shows(&change),
+                (true, _) => table.shows(&change),
                 // A claim was faster.
                 (false, true) => true,
-                (false, false) => self.table.fits(&change),
+                (false, false) => table.fits(&change),
             };
             if !fits {
                 return Some(Relist::Misfit);
             }
             if !is_late && !is_known {
-                let effect = self.table.apply(&change);
-                self.unshown = self.unshown.max(effect);
+                effect = effect.max(table.apply(&change));
             }
             last = last.max(change.modified);
         }
+        self.table = table;
+        self.unshown = self.unshown.max(effect);
         self.delivered = self.delivered.max(last);
         self.complete_by_word(last, now);
         None

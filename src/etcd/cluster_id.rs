@@ -1,5 +1,5 @@
-//! Which etcd the answers come from. A balancer over two clusters, or a recycled address, leads to another one, whose
-//! workers must not be listed and where nothing must be written.
+//! Which etcd the answers come from. A balancer over two clusters, or a recycled address, leads to another etcd. Its
+//! workers must not be listed, and nothing must be written there.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -28,7 +28,7 @@ use crate::text::Safe;
 /// How long one endpoint may take to answer a small request before another one is asked.
 pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// In less time nobody can be asked.
+/// In less time no endpoint can be asked.
 const TIME_TO_ASK: Duration = Duration::from_millis(20);
 
 /// How long a quarantined endpoint may take to answer, after it did not in less.

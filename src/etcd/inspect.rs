@@ -488,7 +488,7 @@ async fn read(
     })
 }
 
-/// Compares the clocks. The answer took some time and tells whole seconds, so this is the least that they differ.
+/// Compares the clocks. The answer took some time and has whole seconds, so this is the least difference.
 async fn clock_skew_ms(connection: &Connection) -> Option<i64> {
     let before = SystemTime::now();
     let theirs = date(connection).await?;

@@ -49,7 +49,7 @@ pub(super) struct Way {
     pub(super) transport: Transport,
     pub(super) login: Arc<Login>,
     pub(super) cluster: Arc<ClusterId>,
-    /// Tells the endpoint from others.
+    /// Identifies the endpoint.
     pub(super) endpoint: u64,
 }
 
@@ -127,7 +127,7 @@ impl Lane {
         })
     }
 
-    /// Lets nobody use this connection from now on.
+    /// Stops the use of this connection for new requests.
     fn forget(&self, sender: &watch::Sender<Opening>) {
         let mut open = self.open.lock();
         open.take_if(|open| open.sender.same_channel(&sender.subscribe()));
@@ -246,7 +246,7 @@ async fn carry(
         }
     };
     let mut connection = pin!(connection);
-    // Whose etcd it leads to is known before anything is written there.
+    // It is known which etcd the connection leads to before anything is written there.
     let verified = tokio::select! {
         verified = verify(&way, &use_count, sender.clone()) => verified,
         ended = &mut connection => Err(match ended {
@@ -371,7 +371,7 @@ async fn send(
     Ok(answer)
 }
 
-/// The body of an answer, whose first message tells which etcd it is from.
+/// The body of an answer. Its first message says which etcd it is from.
 struct Answer {
     incoming: Incoming,
     way: Arc<Way>,

@@ -18,7 +18,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The lease ids of one cluster in one process: a random tag in the high bits, a count in the low ones.
 ///
-/// The tag shows whose lease a live key is on, also if the answer to its grant was lost.
+/// The tag shows that a live key is on a lease of this process, also if the answer to its grant was lost.
 #[derive(Debug)]
 pub(crate) struct LeaseIds {
     tag: i64,

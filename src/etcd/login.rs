@@ -20,7 +20,7 @@ const REFUSED_FOR: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(
 
 pub(super) struct Login {
     credentials: Option<Credentials>,
-    /// A lock of its own: nobody who has a token waits for one that is being fetched.
+    /// A lock of its own: a caller that has a token does not wait for one that is being fetched.
     token: parking_lot::Mutex<Option<Token>>,
     /// Makes concurrent callers authenticate once.
     fetching: Arc<Mutex<()>>,
@@ -28,7 +28,7 @@ pub(super) struct Login {
 }
 
 struct Token {
-    /// Tells one token from another; never 0.
+    /// Identifies the token; never 0.
     id: u64,
     /// What requests carry: nothing where etcd works without users.
     header: Option<HeaderValue>,

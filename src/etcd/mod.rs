@@ -65,11 +65,11 @@ pub struct Clusters {
     process_ends: CancellationToken,
 }
 
-/// Tells one way to reach an etcd from another, without keeping passwords.
+/// Identifies a way to reach an etcd, without keeping passwords.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct EtcdKey {
     endpoints: Vec<String>,
-    /// Of credentials and TLS, keyed anew in each process.
+    /// A hash of credentials and TLS files, with a key of this process.
     hash: u64,
 }
 
@@ -182,7 +182,7 @@ fn has_live<K, V>(map: &Mutex<HashMap<K, Weak<V>>>) -> bool {
     map.lock().values().any(|value| value.strong_count() > 0)
 }
 
-/// Tells one manager from another.
+/// Identifies a manager.
 pub(crate) type ManagerId = u64;
 
 /// One cluster, shared by the managers of a process.
@@ -420,7 +420,7 @@ impl Cluster {
         self.start_leaving(None, deadline, |owner| owner.manager == manager)
     }
 
-    /// Asks the registrations to end whose last owner leaves. Once asked, they end whether or not anyone waits for it.
+    /// Asks the registrations to end that lose their last owner. Once asked, they end whether or not a caller waits.
     fn start_leaving(
         &self,
         only: Option<&WorkerIdentity>,
@@ -598,7 +598,7 @@ mod tests {
 
         let mut properties = Properties::new();
         properties.set("alluxio.worker.membership.manager.type", "ETCD");
-        // Nobody answers there.
+        // No server listens there.
         properties.set("alluxio.etcd.endpoints", "http://127.0.0.1:1");
         let config = Config::from_properties(&properties).unwrap();
         let clusters = Clusters::default();

@@ -1,4 +1,4 @@
-//! The host of an endpoint: a literal address, or a name, whose addresses are looked up again from time to time.
+//! The host of an endpoint: a literal address, or a name. The addresses of a name are looked up again from time to time.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};

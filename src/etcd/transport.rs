@@ -120,7 +120,7 @@ impl Transport {
         self.tls.is_some()
     }
 
-    /// What is wrong with the way to the endpoint, if it is known; not that nobody listens there.
+    /// What is wrong with the way to the endpoint, if it is known; not that no server listens there.
     pub(super) fn trouble(&self) -> Option<String> {
         self.known.lock().trouble.clone()
     }
@@ -224,7 +224,7 @@ enum Line {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// An open connection. Looks at how it begins: a server tells only then whether it accepts the client's certificate.
+/// An open connection. Looks at how it begins: a server says only then whether it accepts the client's certificate.
 pub(super) struct Stream {
     line: Line,
     transport: Transport,

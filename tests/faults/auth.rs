@@ -22,7 +22,7 @@ const PREFIXES: [&str; 2] = [
     "/DHT/DefaultAlluxioCluster/",
     "/ServiceDiscovery/DefaultAlluxioCluster/",
 ];
-/// How long requests are counted where nobody is let in.
+/// How long requests are counted while all are refused.
 const COUNTED: Duration = Duration::from_secs(5);
 
 /// The least that the README says a worker needs.

@@ -313,7 +313,7 @@ async fn probe_process() {
         .expect("every worker has been probed");
     assert_eq!(view.members(MemberFilter::Failed).len(), 50);
     assert_eq!(view.members(MemberFilter::Live).len(), 1);
-    // Longer than a lookup takes that nobody answers.
+    // Longer than a lookup without an answer takes.
     let end = Instant::now() + Duration::from_secs(15);
     let mut most = 0;
     let mut probes = 0;

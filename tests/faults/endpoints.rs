@@ -37,7 +37,7 @@ async fn begun_with(bad: &str, endpoints: &[String]) -> (Membership, Membership)
             }
         }
     }
-    panic!("nobody begins with {bad}");
+    panic!("no process begins with {bad}");
 }
 
 /// Uses the managers for longer than a lease lasts; returns how many listings there were, all of which worked.
@@ -72,7 +72,7 @@ async fn a_learner_among_the_endpoints(version: EtcdVersion) {
     let listings = use_them(&cluster.members()[0], &member, &reader).await;
     for one in [&member, &reader] {
         let (failed, answered) = asked(one, &learner.endpoint());
-        assert_eq!(answered, 0, "a learner serves nobody");
+        assert_eq!(answered, 0, "a learner serves no client");
         assert!(failed > 0);
     }
     fault.outcome(format!(

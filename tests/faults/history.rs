@@ -11,7 +11,7 @@ use crate::scene::{
     numbers, open, worker,
 };
 
-/// Both keys of a worker that nobody in this process keeps registered.
+/// Both keys of a worker that this process does not keep registered.
 async fn put_on_lease(etcd: &Etcd, number: i64) {
     let lease = etcd.grant_lease(600).await;
     let one = worker(number);
@@ -139,7 +139,7 @@ async fn restored(name: &'static str, version: EtcdVersion, grows: bool) {
         proxy.heal();
     }
     let outcome = catches_up(&reader, &etcd, &fault, 5).await;
-    // etcd has the one that left with its lease, and nobody renews it.
+    // etcd has the one that left with its lease, and no process renews it.
     eventually("the workers are right", LONG, || async {
         is_registered(&stays, 1)
             && is_registered(&joins, 3)
@@ -220,7 +220,7 @@ async fn all_members_are_wiped(version: EtcdVersion) {
     })
     .await;
     fault.outcome(format!(
-        "all {WORKERS} workers are back {:.1} s after the kill, and nobody else; {outcome}",
+        "all {WORKERS} workers are back {:.1} s after the kill, and no others; {outcome}",
         back.as_secs_f64()
     ));
 }

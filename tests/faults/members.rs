@@ -124,7 +124,7 @@ async fn read_on(reader: Membership, mode: &str, stop: Arc<AtomicBool>) -> Vec<S
     complaints
 }
 
-/// Harms one member for longer than the TTL: nobody is lost, no call fails, no view goes back.
+/// Harms one member for longer than the TTL: no worker is lost, no call fails, no view goes back.
 async fn one_member(name: &'static str, version: EtcdVersion, leader: bool, harm: fn(&Etcd)) {
     let cluster = EtcdCluster::start(version, 3).await;
     let mut scene = Scene::start(&cluster).await;
@@ -135,7 +135,11 @@ async fn one_member(name: &'static str, version: EtcdVersion, leader: bool, harm
     // The fault itself takes this long: more than a TTL of 5 s.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let healthy = &cluster.members()[(place + 1) % 3];
-    assert_eq!(created(healthy).await, scene.created, "nobody joined anew");
+    assert_eq!(
+        created(healthy).await,
+        scene.created,
+        "no worker joined again"
+    );
     scene.all_registered().await;
     let complaints = scene.complaints().await;
     assert!(complaints.is_empty(), "{complaints:#?}");

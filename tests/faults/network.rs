@@ -35,7 +35,7 @@ async fn a_round_trip_of_half_the_ttl_is_survived(version: EtcdVersion) {
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(lease_of(&etcd, 1).await, lease);
     assert_eq!(recorder.changes(), 0);
-    fault.outcome("same lease, nobody noticed");
+    fault.outcome("same lease, no reader noticed");
     proxy.heal();
 }
 
@@ -65,7 +65,7 @@ async fn a_round_trip_of_most_of_the_ttl_is_survived(version: EtcdVersion) {
     .await;
     assert_eq!(lease_of(&etcd, 1).await, lease);
     assert_eq!(recorder.changes(), 0);
-    fault.outcome("joined, same lease, nobody noticed");
+    fault.outcome("joined, same lease, no reader noticed");
     proxy.heal();
 }
 
@@ -408,7 +408,7 @@ async fn what_a_cut_watch_missed_is_compacted(version: EtcdVersion) {
     let wrong = recorder.compare(&etcd, &views, LONG).await;
     assert!(wrong.is_empty(), "{wrong:#?}");
     fault.outcome(format!(
-        "listed anew; {} views, each was etcd's of its revision, none went back",
+        "listed again; {} views, each was etcd's of its revision, none went back",
         views.len()
     ));
 }

@@ -62,7 +62,7 @@ fn worker_process() {
     });
 }
 
-/// Worker 1 is live, and nobody else. A busy machine may have no listing in time, which says nothing about workers.
+/// Worker 1 is live, and no other worker. A busy machine may have no listing in time, which says nothing about workers.
 async fn assert_lists(reader: &Membership) {
     match reader.view().await {
         Ok(view) => assert_eq!(live(&view), [1]),
@@ -99,7 +99,7 @@ async fn a_frozen_worker_comes_back(version: EtcdVersion) {
     }
     assert_eq!(lease_of(&etcd, 1).await, lease);
     assert_eq!(recorder.changes(), 0);
-    fault.outcome("3 times 2 s with a TTL of 5 s: same lease, nobody noticed");
+    fault.outcome("3 times 2 s with a TTL of 5 s: same lease, no reader noticed");
 
     let fault = Fault::new("worker frozen for longer than its TTL", version);
     process.signal(libc::SIGSTOP);
@@ -205,7 +205,7 @@ async fn of_two_workers_with_one_identity_the_last_owns_it(version: EtcdVersion)
     })
     .await;
     let taken_over = lease_of(&etcd, 1).await;
-    // Longer than a lease and than the check of the own keys: whoever wanted to fight has had the time.
+    // Longer than a lease and than the check of the own keys: a process that wanted to fight has had the time.
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(12) {
         assert_eq!(lease_of(&etcd, 1).await, taken_over, "the first fights");

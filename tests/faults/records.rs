@@ -1,4 +1,4 @@
-//! Records that nobody expects: large ones, and bad ones.
+//! Unusual records: large ones, and bad ones.
 
 use alluxio_membership::error::ErrorKind;
 use alluxio_membership::membership::JoinOptions;
@@ -11,7 +11,7 @@ use crate::scene::{Fault, LIVE, LONG, PATIENT, RING, lists, numbers, open, put_w
 
 const MIB: usize = 1 << 20;
 
-/// A worker whose record has about this many bytes.
+/// A worker with a record of about this many bytes.
 fn large_worker(number: i64, bytes: usize) -> Worker {
     let mut large = worker(number);
     large.address.domain_socket_path = Some("x".repeat(bytes));

@@ -1,4 +1,4 @@
-//! Many workers and readers, for minutes, while members restart and networks flap: nobody is lost, nothing leaks.
+//! Many workers and readers, for minutes, while members restart and networks flap: no worker is lost, nothing leaks.
 //!
 //! `make test-faults` restarts each member ten times; `make soak` goes on with restarts and a flapping network for
 //! `$AXM_SOAK_MINUTES`. The cluster is never harmed more than etcd itself survives: one member at a time, the next when

@@ -329,7 +329,7 @@ func ranges() []*mode {
 				kv.Value = []byte("\xff\x00{[\u202e")
 			}
 		}),
-		onRanges("other-leases", "the keys have leases of nobody", func(_ *rangeRequest, a *rangeResponse) {
+		onRanges("other-leases", "the keys have leases that were never granted", func(_ *rangeRequest, a *rangeResponse) {
 			for _, kv := range a.Kvs {
 				kv.Lease = math.MinInt64
 			}

@@ -202,7 +202,7 @@ pub(crate) fn ended() -> Error {
     )
 }
 
-/// The error of an operation whose time is over while an earlier one of the same worker goes on.
+/// The error of an operation that ran out of time while an earlier one of the same worker goes on.
 pub(crate) fn busy(identity: &WorkerIdentity) -> Error {
     Error::with_cause(
         ErrorKind::Unavailable,
@@ -512,7 +512,7 @@ impl Task {
     }
 
     fn start_next_join(&mut self, now: BootTime) {
-        // A worker whose caller no longer waits is not registered.
+        // If the caller no longer waits, the worker is not registered.
         self.joins.retain(|request| !request.reply.is_closed());
         if self.joins.is_empty() {
             return;
@@ -737,7 +737,7 @@ impl Task {
         let left = other.and_then(|other| Ok(other.max(left?)));
         let left = self.say_how_it_left(left, held, level);
         self.show(RegistrationState::Left);
-        // At the later of both the key is gone. That of another process stays.
+        // At the later of both the key is gone. Another process's key stays.
         match self.session.displaced_by() {
             Some(_) => left.map(|_| 0),
             None => left,
@@ -805,7 +805,7 @@ mod tests {
     use crate::etcd::keys::Keys;
     use crate::etcd::lease::LeaseIds;
 
-    /// A task that nothing drives, of a worker whose etcd is away.
+    /// A task of a worker that has no etcd. Nothing runs the task.
     fn idle_task() -> Task {
         let mut properties = Properties::new();
         properties.set("alluxio.worker.membership.manager.type", "ETCD");

@@ -144,13 +144,13 @@ async fn check_and_watch(
             let Some(kv) = event.kv() else { continue };
             let deleted = answers::kind_of(event) == Some(EventType::Delete);
             let is_live = kv.key() == live_key.as_bytes();
-            match (is_live, deleted) {
-                (true, true) => report(events, Event::LiveKeyMissing).await,
-                (true, false) if kv.lease() != lease => {
-                    report(events, Event::LiveKeyForeign { holder: kv.lease() }).await;
-                }
-                (false, true) => report(events, Event::RingKeyMissing).await,
-                _ => {}
+            let is_ring = kv.key() == ring_key.as_bytes();
+            if is_live && deleted {
+                report(events, Event::LiveKeyMissing).await;
+            } else if is_live && kv.lease() != lease {
+                report(events, Event::LiveKeyForeign { holder: kv.lease() }).await;
+            } else if is_ring && deleted {
+                report(events, Event::RingKeyMissing).await;
             }
         }
     }

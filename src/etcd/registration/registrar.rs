@@ -47,7 +47,7 @@ pub(crate) struct KeyRevisions {
 /// An error, and the lease that exists or may exist on the server all the same.
 pub(super) type Unfinished = (Option<Lease>, Error);
 
-/// One join or repair, whose lease its task may have to end without it.
+/// One join or repair. Its task may have to end the lease of a join or repair that is cut short.
 pub(super) struct Attempt {
     pub(super) registrar: Arc<Registrar>,
     /// Where to report [`Event::Granted`].
@@ -108,7 +108,7 @@ impl Attempt {
         }
     }
 
-    /// Writes the live key whoever holds it, and the ring key unless it is another worker's: `together`, or the ring key
+    /// Writes the live key, also over another process's, and the ring key unless it is another worker's: `together`, or the ring key
     /// first. `None`: the lease does not exist.
     ///
     /// On Kubernetes (`overwrite`) the record of an earlier pod is replaced, since a pod comes back under another
@@ -344,7 +344,7 @@ impl Attempt {
         Box::pin(commit).await
     }
 
-    /// Grants a lease of an id of our own choice, so that a try whose answer was lost can be repeated.
+    /// Grants a lease under an id that this process chose, so that a try whose answer was lost can be repeated.
     async fn grant(&self, call: &Call) -> std::result::Result<Lease, Unfinished> {
         let asked_for = Lease {
             id: self.registrar.lease_ids.next(),

@@ -531,7 +531,7 @@ mod tests {
         };
         let at = now + TTL / 2;
         let patience = renewal(&mut session, at).expect("due");
-        // Whoever waits for the answer is a little late.
+        // The task is a little late.
         let at = at + patience + Duration::from_millis(1);
         assert_eq!(renewal(&mut session, at), None);
         session.handle(Event::RenewalSilent { lease: 1 }, at);
@@ -762,7 +762,7 @@ mod tests {
         let mut session = registered(now, None);
         session.handle(Event::LiveKeyForeign { holder: 9 }, now);
         assert_eq!(session.displaced_by(), Some(9));
-        assert!(session.poll(now).is_empty(), "nobody fights");
+        assert!(session.poll(now).is_empty(), "it does not fight");
         session.handle(Event::LiveKeyMissing, now);
         let ours = lease(1, now);
         let now = now + RESTORE_SPREAD;

@@ -1,8 +1,8 @@
 //! What a roster makes of what etcd says: decisions only, no I/O, no clock.
 //!
-//! A [`Follower`] per key range holds a table and the revision up to which the table is complete. Whoever drives the
-//! [`State`] lists both ranges first, then keeps a watch of both open, asks etcd again and again for its current revision
-//! (a [`FreshnessProbe`]), and has etcd judge [`Claim`]s about the tables.
+//! A [`Follower`] per key range holds a table and the revision up to which the table is complete. The driver of
+//! the [`State`] lists both ranges first, then keeps a watch of both open, asks etcd again and again for its current
+//! revision (a [`FreshnessProbe`]), and lets etcd judge [`Claim`]s about the tables.
 
 #[cfg(any(test, fuzzing))]
 pub(in crate::etcd) mod script;
@@ -77,7 +77,7 @@ struct Follower {
     complete: i64,
     /// The present watch says that it delivered everything up to this revision.
     delivered: i64,
-    /// The changes of a message whose other parts have not come yet.
+    /// The changes of a message that is not complete yet.
     parts: Vec<Change>,
     /// What the changes since the view was last shown add up to.
     unshown: Effect,
@@ -154,7 +154,7 @@ pub(super) struct Reaction {
     pub(super) is_half: bool,
 }
 
-/// A linearizable read of one key, which tells etcd's current revision.
+/// A linearizable read of one key. Its answer has etcd's current revision.
 pub(super) struct FreshnessProbe {
     pub(super) asked_at: BootTime,
     /// What etcd has to confirm; empty while there is nothing to confirm.
@@ -1025,7 +1025,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_to_nothing_before_a_claim_is_not_shown_after_it() {
+    fn what_was_undone_before_a_claim_is_not_shown_after_it() {
         let now = BootTime::now();
         let mut state = following(&[], now);
         let version = state.version();

@@ -177,7 +177,7 @@ impl Shared {
         }
     }
 
-    /// Whether the watch tells its progress when it is asked.
+    /// Says whether the watch reports its progress when it is asked.
     fn trust(&self, tells_progress: bool) {
         self.tells_progress.store(tells_progress, Ordering::Release);
     }

@@ -307,7 +307,7 @@ fn of_handshake<T>(
 ) -> std::result::Result<T, rustls::Error> {
     verified.map_err(|error| match error {
         rustls::Error::InvalidCertificate(CertificateError::BadSignature) => Refusal(
-            "etcd signed with another key than that of its certificate; look at its --cert-file \
+            "etcd signed with a key that does not belong to its certificate; look at its --cert-file \
              and --key-file"
                 .to_owned(),
         )

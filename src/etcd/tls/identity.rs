@@ -61,7 +61,7 @@ impl Identity {
         ))
     }
 
-    /// `None` if the key is not that of the certificate.
+    /// `None` if the key does not belong to the certificate.
     fn read_once(client: &ClientCertificate) -> Result<Option<Self>> {
         let chain = certificates(ETCD_TLS_CLIENT_CERT, &client.certificate_file)?;
         let key = private_key(&client.key_file, client.key_password.as_ref())?;
@@ -478,7 +478,7 @@ mod tests {
                 for version in ["1", "0"].iter().cycle() {
                     // An exchange for a few readings, so that many fall between the two files.
                     let before = read.load(Ordering::Relaxed);
-                    while read.load(Ordering::Relaxed) < before + 3 && before < READINGS {
+                    while read.load(Ordering::Relaxed) < (before + 3).min(READINGS) {
                         thread::yield_now();
                     }
                     if read.load(Ordering::Relaxed) >= READINGS {

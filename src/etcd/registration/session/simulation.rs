@@ -40,7 +40,7 @@ struct World {
 struct Server {
     /// When each lease ends.
     leases: BTreeMap<i64, BootTime>,
-    /// Those whose time was over.
+    /// The leases that ran out.
     ended: BTreeSet<i64>,
     /// What the live key is on.
     live: Option<i64>,
@@ -79,7 +79,7 @@ enum Answer {
     RegisterFoundLeaseGone {
         lease: i64,
     },
-    /// The watch of the own keys tells how they are.
+    /// The watch of the own keys reports how they are.
     Look,
 }
 
@@ -219,7 +219,7 @@ impl World {
         }
     }
 
-    /// Writes the keys, except over another process's. Returns whose the live key is then.
+    /// Writes the keys, except over another process's. Returns the holder of the live key after that.
     fn write(&mut self, lease: i64) -> i64 {
         self.server.ring = true;
         match self.server.live {
@@ -313,7 +313,7 @@ impl World {
             }
             Answer::RegisterFailed { lease } => {
                 self.registering = false;
-                // The first is tried again by whoever joins.
+                // The caller of a first join tries again.
                 if self.confirmed.is_none() && self.session.state == RegistrationState::Joining {
                     self.session.handle(Event::RegisterFailed { lease }, now);
                     self.session.join_started();

@@ -43,15 +43,18 @@ impl Script<'_> {
     }
 }
 
-/// A key's record, told by its port, and what etcd notes about its last write.
-type Contents = BTreeMap<u8, (u8, Stamp)>;
+/// A record, of which only the port differs, and what etcd notes about its write.
+type Written = (u8, Stamp);
+
+type Contents = BTreeMap<u8, Written>;
 
 /// What one range must show.
 #[derive(Debug, Clone, Default)]
 struct Model {
     contents: Contents,
     complete: i64,
-    parts: Vec<(u8, i64, Option<(u8, Stamp)>)>,
+    /// The key, the revision and the new value of each change of a message that is not whole yet.
+    parts: Vec<(u8, i64, Option<Written>)>,
 }
 
 impl Model {
@@ -103,7 +106,7 @@ fn name(range: KeyRange, key: u8) -> Vec<u8> {
     format!("{}{identity}", prefix(range)).into_bytes()
 }
 
-fn put(range: KeyRange, key: u8, (port, stamp): (u8, Stamp)) -> Change {
+fn put(range: KeyRange, key: u8, (port, stamp): Written) -> Change {
     let value = record::encode(&Worker {
         identity: WorkerIdentity::V0(key.into()),
         address: WorkerNetAddress {
@@ -145,7 +148,7 @@ pub(in crate::etcd) fn run(script: &[u8]) {
 impl World<'_> {
     fn step(&mut self, step: u8) -> Option<Relist> {
         let pause = Duration::from_millis(u64::from(self.script.below(8)).pow(5));
-        self.now = self.now + pause;
+        self.now += pause;
         match step % 8 {
             0 => {
                 self.show();

@@ -54,7 +54,7 @@ fn name_of(key: Key) -> Vec<u8> {
     format!("{}{identity}", prefix(range_of(key))).into_bytes()
 }
 
-/// What stands under a key: the port tells one record from another.
+/// The value of a key: each record has a port of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Value {
     port: i32,
@@ -309,7 +309,7 @@ impl World {
         &self.histories[self.histories.len() - 1]
     }
 
-    /// One transaction: all changes get one revision. None at all: somebody else's keys.
+    /// One transaction: all changes get one revision. None at all: a write of keys outside both ranges.
     fn write(&mut self, changes: &[(Key, Option<(i32, i64)>)]) {
         let place = self.histories.len() - 1;
         let revision = self.history().revision() + 1;
@@ -535,7 +535,7 @@ impl World {
     fn lose_data(&mut self) {
         let last = self.history().revision();
         let oldest = self.history().first.max(last - 30);
-        // A wiped etcd begins anew, a restored one at an older revision.
+        // A wiped etcd begins at revision 1, a restored one at an older revision.
         let (first, contents) = if self.rng.random_bool(0.6) {
             (1, Contents::new())
         } else {
@@ -568,7 +568,7 @@ impl World {
         for _ in 0..self.rng.random_range(0..60) {
             self.write_something();
         }
-        // A worker whose lease is in the backup notices nothing.
+        // If its lease is in the backup, a worker notices nothing.
         if self.rng.random_bool(0.5) || !self.history().now().contains_key(&(1, STEADY)) {
             self.steady_worker_joins();
         }
@@ -1090,7 +1090,7 @@ impl World {
             is_it && (!went_back || *number > self.shown_history)
         };
         // The oldest that it may be of: what a backup has is the same in both, and a view of the lost history may be
-        // shown for as long as nobody has noticed.
+        // shown until the loss is noticed.
         let history = (self.shown_history..self.histories.len()).find(of_history);
         let history = history.unwrap_or_else(|| {
             assert!(

@@ -28,6 +28,8 @@ struct World {
     registering: bool,
     /// The lease that the worker was last told its keys are on, until it is told otherwise.
     confirmed: Option<i64>,
+    /// The last lease that the worker was told is gone.
+    gone: Option<i64>,
     /// Until when keys are gone as soon as they are written.
     spoilt_until: BootTime,
     /// When the last registrations were begun.
@@ -105,6 +107,7 @@ impl World {
             renewals_in_flight: 0,
             registering: true,
             confirmed: None,
+            gone: None,
             spoilt_until: now,
             registrations: VecDeque::new(),
             last_fault: now,
@@ -349,7 +352,21 @@ impl World {
                 }
             }
         };
+        let gone = match event {
+            Event::LeaseGone { lease } | Event::RegisterFoundLeaseGone { lease } => Some(lease),
+            _ => None,
+        };
+        let held = |session: &Session| session.lease().map(|lease| lease.id);
+        let before = held(&self.session);
         self.session.handle(event, now);
+        if gone.is_some() && gone != before {
+            assert_eq!(held(&self.session), before, "another lease is gone");
+        }
+        self.gone = gone.or(self.gone);
+        assert!(
+            self.gone.is_none() || held(&self.session) != self.gone,
+            "a lease that is gone is held again"
+        );
     }
 
     /// Something bad, now and then.

@@ -138,10 +138,10 @@ pub(in crate::etcd) fn run(script: &[u8]) {
     world.list();
     while let Some(step) = world.script.next() {
         let relist = world.step(step);
+        world.look();
         if relist.is_some() {
             world.list();
         }
-        world.look();
     }
 }
 

@@ -44,7 +44,7 @@ impl Shared {
                 // This process was stopped meanwhile; that says nothing about etcd.
                 Err(_) if Instant::now() > deadline + TRY_TIMEOUT => self.check.notify_one(),
                 Err(error) => {
-                    self.counters.checks_failed.add(1);
+                    self.counters.lock().checks_failed += 1;
                     // For networks that are slow but work.
                     limit = (limit * 2).min(LONGEST_PAGE_LIMIT);
                     self.failed(error);
@@ -55,7 +55,7 @@ impl Shared {
 
     async fn check(&self, deadline: Instant) -> Result<Option<Relist>> {
         let verdict = self.verify(deadline).await?;
-        self.counters.count(verdict);
+        self.counters.lock().count(verdict);
         let relist = self.change(|state| state.checked(verdict, BootTime::now()));
         match relist {
             Some(why) => Ok(Some(why)),

@@ -1,7 +1,5 @@
 //! What was done to keep a view up to date, counted.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::state::Verdict;
 
 /// What was done to keep a view up to date, counted since its first listing began.
@@ -13,8 +11,8 @@ pub struct ViewCounters {
     pub watches: u64,
     /// Comparisons with etcd that proved that nothing is missing.
     pub checks: u64,
-    /// Comparisons that found changes which the watch had not brought yet. A few are normal: the changes are on their
-    /// way, or the watch is brought up to date.
+    /// Comparisons that found changes which the watch had not delivered yet. A few are normal: the changes are on their
+    /// way, or the watch catches up.
     pub checks_behind: u64,
     /// Comparisons that etcd did not answer.
     pub checks_failed: u64,
@@ -22,47 +20,12 @@ pub struct ViewCounters {
     pub other_histories: u64,
 }
 
-#[derive(Default)]
-pub(super) struct Counters {
-    pub(super) listings: Counter,
-    pub(super) watches: Counter,
-    pub(super) checks: Counter,
-    pub(super) checks_behind: Counter,
-    pub(super) checks_failed: Counter,
-    pub(super) other_histories: Counter,
-}
-
-#[derive(Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Counters {
-    /// A comparison ended.
-    pub(super) fn count(&self, verdict: Verdict) {
-        let counter = match verdict {
-            Verdict::Fresh => &self.checks,
-            Verdict::Behind | Verdict::Relist(_) => &self.checks_behind,
-        };
-        counter.add(1);
-    }
-
-    pub(super) fn get(&self) -> ViewCounters {
-        ViewCounters {
-            listings: self.listings.get(),
-            watches: self.watches.get(),
-            checks: self.checks.get(),
-            checks_behind: self.checks_behind.get(),
-            checks_failed: self.checks_failed.get(),
-            other_histories: self.other_histories.get(),
+impl ViewCounters {
+    /// Counts a comparison that ended.
+    pub(super) fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Fresh => self.checks += 1,
+            Verdict::Behind | Verdict::Relist(_) => self.checks_behind += 1,
         }
     }
 }

@@ -22,7 +22,6 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use self::counters::Counters;
 pub use self::counters::ViewCounters;
 #[cfg(fuzzing)]
 pub(super) use self::state::script::run as run_script;
@@ -82,7 +81,7 @@ struct Shared {
     tells_progress: AtomicBool,
     /// How many watches in a row ended soon after they began.
     short_watches: AtomicU64,
-    counters: Counters,
+    counters: Mutex<ViewCounters>,
     /// The bad records that were logged.
     logged: Mutex<HashSet<SkippedRecord>>,
     log_limit: LogLimit,
@@ -107,7 +106,7 @@ impl Roster {
             ask_progress: Notify::new(),
             tells_progress: AtomicBool::new(false),
             short_watches: AtomicU64::new(0),
-            counters: Counters::default(),
+            counters: Mutex::default(),
             logged: Mutex::default(),
             log_limit: LogLimit::new(1, QUIET),
             skipped_limit: LogLimit::new(SKIPPED_LINES, QUIET),
@@ -255,7 +254,7 @@ impl Roster {
     }
 
     pub(crate) fn counters(&self) -> ViewCounters {
-        self.shared.counters.get()
+        *self.shared.counters.lock()
     }
 
     /// Why etcd cannot be asked at present.
@@ -406,7 +405,7 @@ impl Shared {
         let lost_newest =
             why == Some(Relist::OtherHistory) && self.state.lock().lacks_newest(&listed);
         let (went_back_from, _old) = self.change(|state| state.listed(listed));
-        self.counters.listings.add(1);
+        self.counters.lock().listings += 1;
         let evidence = match went_back_from {
             Some(before) => format!(
                 "was wiped or restored from a backup: its revision went back from {before} to {revision}"
@@ -417,7 +416,7 @@ impl Shared {
             }
             None => return Ok(()),
         };
-        self.counters.other_histories.add(1);
+        self.counters.lock().other_histories += 1;
         let etcd = &self.endpoints;
         log::limited!(
             self.log_limit,

@@ -25,14 +25,6 @@ const SHORT_WATCHES: u64 = 3;
 /// messages follow each other.
 const HALF: Duration = Duration::from_millis(5);
 
-/// Why a watch ended.
-enum Ended {
-    /// Everything has to be listed.
-    Relist(Relist),
-    /// The watch can be opened again where it stopped.
-    Broken(TryError),
-}
-
 impl Shared {
     /// Watches both ranges, on one endpoint after another, until a listing is needed.
     pub(super) async fn follow(&self) -> Relist {
@@ -41,10 +33,10 @@ impl Shared {
             let endpoint = self.endpoints.pick(Purpose::Watches);
             let opened_at = Instant::now();
             let ended = self.watch_on(&endpoint).await;
-            self.tells_progress.store(false, Ordering::Release);
+            self.trust(false);
             let error = match ended {
-                Ended::Relist(why) => return why,
-                Ended::Broken(error) => error,
+                Ok(why) => return why,
+                Err(error) => error,
             };
             log::debug!("Watching {}: {}", self.keys.live_prefix(), error.cause.text);
             if opened_at.elapsed() >= LASTING {
@@ -85,15 +77,9 @@ impl Shared {
         }
     }
 
-    async fn watch_on(&self, endpoint: &Arc<Endpoint>) -> Ended {
-        match self.deliver_from(endpoint).await {
-            Ok(why) => Ended::Relist(why),
-            Err(ended) => ended,
-        }
-    }
-
-    /// Delivers what the watch sends until it ends, or a listing is needed.
-    async fn deliver_from(&self, endpoint: &Arc<Endpoint>) -> Result<Relist, Ended> {
+    /// Delivers what the watch sends until a listing is needed. After an error the watch can be opened again where it
+    /// stopped.
+    async fn watch_on(&self, endpoint: &Arc<Endpoint>) -> Result<Relist, TryError> {
         let from = self.change(State::watch_opens);
         let mut stream = self.open_watch(endpoint, from).await?;
         // The member that the watch is on, and the one that told its version: a balancer may have chosen two.
@@ -106,7 +92,7 @@ impl Shared {
         let mut is_open = false;
         // Until when one key of a new worker is kept back.
         let mut half: Option<Instant> = None;
-        let broken = |error: etcd_client::Error| Ended::Broken(endpoint.try_error(&error));
+        let broken = |error: etcd_client::Error| endpoint.try_error(&error);
         let closed = || broken(status::wrong_answer("etcd closed the watch"));
         loop {
             let message = tokio::select! {
@@ -142,10 +128,10 @@ impl Shared {
                     endpoint.connection.forget_token();
                 }
                 let error = status::wrong_answer(format!("etcd canceled the watch: {reason}"));
-                return Err(Ended::Broken(TryError {
+                return Err(TryError {
                     failure,
                     ..endpoint.try_error(&error)
-                }));
+                });
             }
             member = message.header().map(|header| header.member_id());
             self.trust(trusted.is_some() && trusted == member);
@@ -166,7 +152,7 @@ impl Shared {
             } = reaction;
             half = (is_half && !is_over).then(|| half.unwrap_or(now + HALF));
             if opened && !std::mem::replace(&mut is_open, true) {
-                self.counters.watches.add(1);
+                self.counters.lock().watches += 1;
             }
             if let Some(why) = relist {
                 return Ok(why);
@@ -228,7 +214,7 @@ impl Shared {
         &self,
         endpoint: &Arc<Endpoint>,
         from: Vec<(KeyRange, i64)>,
-    ) -> Result<WatchStream, Ended> {
+    ) -> Result<WatchStream, TryError> {
         let options = |prefix: &str, from: i64| {
             Some(
                 WatchOptions::new()
@@ -260,7 +246,6 @@ impl Shared {
                 },
             )
             .await
-            .map_err(Ended::Broken)
     }
 }
 

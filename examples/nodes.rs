@@ -1,10 +1,6 @@
 //! Lists the workers of an Alluxio cluster: the Rust program of the README.
 
-use alluxio_membership::config::{Config, Properties};
-use alluxio_membership::error::Result;
-use alluxio_membership::etcd::Clusters;
-use alluxio_membership::membership::Membership;
-use alluxio_membership::view::MemberFilter;
+use alluxio_membership::{Config, MemberFilter, Membership, Properties, Result};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -12,7 +8,7 @@ async fn main() -> Result<()> {
     let file = file.unwrap_or("conf/alluxio-site.properties".into());
     let config = Config::from_properties(&Properties::from_site_file(file.as_ref())?)?;
 
-    let membership = Membership::open(&config, &Clusters::default())?;
+    let membership = Membership::open(&config)?;
     for member in membership.view().await?.members(MemberFilter::All) {
         println!("{} {:?}", member.worker.identity, member.state);
     }

@@ -1,7 +1,36 @@
 //! Worker membership of an Alluxio 3xx (DORA) cluster, kept in etcd or in a static hosts file.
+//!
+//! Building this crate needs `protoc` with Google's well-known `.proto` files (Debian: `protobuf-compiler` and
+//! `libprotobuf-dev`).
+//!
+//! A [`Membership`] is a manager: one program's access to one cluster. It lists the workers from memory, follows their
+//! changes by a watch, and registers workers. [`Config`] says where the cluster is, by a builder or by Alluxio's own
+//! properties.
+//!
+//! ```no_run
+//! use alluxio_membership::{Config, MemberFilter, Membership, Result};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<()> {
+//!     let config = Config::etcd(["http://127.0.0.1:2379"])
+//!         .cluster("DefaultAlluxioCluster")
+//!         .build()?;
+//!     let membership = Membership::open(&config)?;
+//!     for member in membership.view().await?.members(MemberFilter::Live) {
+//!         println!("{} at {}", member.worker.identity, member.worker.address.host);
+//!     }
+//!     membership.close().await
+//! }
+//! ```
+//!
+//! A program that follows changes reads [`Membership::changes`]. A worker calls [`Membership::join`], keeps the
+//! `Membership` for as long as it serves, and closes it when it stops. Managers that are opened by
+//! [`Membership::open_in`] with the same [`Clusters`](etcd::Clusters) share connections and views.
+//!
+//! Every call ends within the operation timeout of its configuration. Errors have an [`ErrorKind`] that says what a
+//! caller can do about them.
 
 #![deny(unsafe_code)]
-#![warn(missing_docs)]
 
 mod aside;
 mod boottime;
@@ -22,6 +51,12 @@ mod static_hosts;
 pub mod text;
 pub mod view;
 pub mod worker;
+
+pub use config::{Config, ConfigBuilder, Properties};
+pub use error::{Error, ErrorKind, Result};
+pub use membership::{JoinOptions, Membership};
+pub use view::{Change, ChangeKind, ClusterView, Member, MemberFilter};
+pub use worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 
 /// The Rust program of the README compiles.
 #[cfg(doctest)]

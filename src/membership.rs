@@ -1,9 +1,11 @@
 //! What callers do: join a cluster, list it, leave it.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, Stream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -16,11 +18,14 @@ use crate::etcd::{
     RegistrationState, RegistrationStatus, ViewCounters,
 };
 use crate::static_hosts::StaticHosts;
-use crate::view::ClusterView;
+use crate::view::{Change, ClusterView};
 use crate::worker::{Worker, WorkerIdentity};
 
 /// How many managers of the bindings are opened at once. Each has a thread for as long as the file system holds it up.
 static OPENINGS: Semaphore = Semaphore::const_new(4);
+
+/// The longest wait; clocks cannot count up to any time.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A membership manager: one caller's access to one cluster. Cheap to clone; clones are the same manager.
 ///
@@ -80,9 +85,21 @@ pub struct Status {
 }
 
 impl Membership {
-    /// Opens a manager. Never waits for the network, but reads the files that the configuration names, on the calling
-    /// thread. Managers opened on the same `clusters` share connections, views and registrations.
-    pub fn open(config: &Config, clusters: &Clusters) -> Result<Membership> {
+    /// Opens a manager with connections of its own.
+    ///
+    /// Never waits for the network. Reads the files that the configuration names on the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be used, or no Tokio runtime on this thread.
+    pub fn open(config: &Config) -> Result<Membership> {
+        Membership::open_in(config, &Clusters::default())
+    }
+
+    /// Opens a manager that shares connections, views and registrations with the other managers of these clusters.
+    ///
+    /// Otherwise like [`open`](Self::open).
+    pub fn open_in(config: &Config, clusters: &Clusters) -> Result<Membership> {
         let members = match &config.backend {
             Backend::Static(config) => {
                 // For the probes.
@@ -116,7 +133,7 @@ impl Membership {
     pub(crate) async fn open_aside(config: Config, clusters: Arc<Clusters>) -> Result<Membership> {
         let files = shown(&config);
         if files.is_empty() {
-            return Membership::open(&config, &clusters);
+            return Membership::open_in(&config, &clusters);
         }
         let limit = config.operation_timeout();
         let opening = async move {
@@ -125,7 +142,7 @@ impl Membership {
             let opening = aside::start("reading files", move || {
                 let _permit = permit;
                 let _on_runtime = runtime.enter();
-                Membership::open(&config, &clusters)
+                Membership::open_in(&config, &clusters)
             })?;
             opening.end().await?
         };
@@ -205,6 +222,52 @@ impl Membership {
         }
     }
 
+    /// Follows the changes of the cluster. The first changes add every worker of the present view.
+    ///
+    /// A slow reader receives what has changed since the changes that it has read, not each step in between. The stream
+    /// ends with an error when the manager is closed. It ignores the configured read mode and the age of the view, like
+    /// [`wait_for_change`](Self::wait_for_change).
+    pub fn changes(&self) -> impl Stream<Item = Result<Change>> + Send + use<> {
+        struct Following {
+            membership: Membership,
+            known: Option<Arc<ClusterView>>,
+            unread: VecDeque<Change>,
+            has_failed: bool,
+        }
+        let following = Following {
+            membership: self.clone(),
+            known: None,
+            unread: VecDeque::new(),
+            has_failed: false,
+        };
+        stream::unfold(following, |mut following| async move {
+            while following.unread.is_empty() && !following.has_failed {
+                let version = following.known.as_ref().map_or(0, |view| view.version());
+                match following
+                    .membership
+                    .wait_for_change(version, FOR_EVER)
+                    .await
+                {
+                    Ok(Some(view)) => {
+                        let changes = match &following.known {
+                            Some(known) => view.changes_since(known),
+                            None => view.changes_since(&ClusterView::default()),
+                        };
+                        following.unread.extend(changes);
+                        following.known = Some(view);
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        following.has_failed = true;
+                        return Some((Err(error), following));
+                    }
+                }
+            }
+            let change = following.unread.pop_front()?;
+            Some((Ok(change), following))
+        })
+    }
+
     /// Waits until the version of the view in memory is greater than `version`, then returns it, whatever its age and the
     /// configured read mode; `None` when the time is over. A STATIC cluster never changes, unless its workers are probed.
     pub async fn wait_for_change(
@@ -212,7 +275,7 @@ impl Membership {
         version: u64,
         timeout: Duration,
     ) -> Result<Option<Arc<ClusterView>>> {
-        let deadline = Instant::now() + timeout.min(Duration::from_secs(365 * 24 * 3600));
+        let deadline = Instant::now() + timeout.min(FOR_EVER);
         match self.members()? {
             Members::Static(fixed) => {
                 let newer = fixed.hosts.newer_than(version, deadline);

@@ -1,6 +1,7 @@
 //! A worker as Alluxio knows it: its identity, its addresses and its state in a view.
 
 use std::fmt;
+use std::str::FromStr;
 
 use uuid::Uuid;
 
@@ -82,6 +83,24 @@ impl WorkerIdentity {
                     format!("Unrecognized worker identity string: {text}"),
                 )
             })
+    }
+}
+
+/// The same as [`WorkerIdentity::parse`].
+impl FromStr for WorkerIdentity {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        WorkerIdentity::parse(text)
+    }
+}
+
+/// The same as [`WorkerIdentity::parse`].
+impl TryFrom<&str> for WorkerIdentity {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self> {
+        WorkerIdentity::parse(text)
     }
 }
 

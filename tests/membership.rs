@@ -34,7 +34,7 @@ fn properties(etcd: &Etcd) -> Properties {
 
 fn open_with(properties: &Properties, clusters: &Clusters) -> Membership {
     let config = Config::from_properties(properties).expect("a good configuration");
-    Membership::open(&config, clusters).expect("opening never waits")
+    Membership::open_in(&config, clusters).expect("opening never waits")
 }
 
 /// A manager in a process of its own, as far as sharing goes.

@@ -74,7 +74,7 @@ async fn nothing_that_is_read_has_secrets() {
             properties.set(name, value);
         }
         let config = Config::from_properties(&properties).expect("a good configuration");
-        let membership = Membership::open(&config, &Clusters::default()).expect("open");
+        let membership = Membership::open_in(&config, &Clusters::default()).expect("open");
         let worker = Worker {
             identity: WorkerIdentity::V0(1),
             address: WorkerNetAddress::new("host".to_owned()),
@@ -176,7 +176,7 @@ fn passwords_are_cleared_from_memory() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let entered = runtime.enter();
     let clusters = Clusters::default();
-    let membership = Membership::open(&config, &clusters).expect("open");
+    let membership = Membership::open_in(&config, &clusters).expect("open");
     // Each of the four has its own.
     let copies = copies_in_memory(REMEMBERED);
     assert!(copies >= 3 * parts, "only {copies} parts found");
@@ -223,7 +223,7 @@ fn keys_are_cleared_from_memory() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let entered = runtime.enter();
     // Reads it.
-    let membership = Membership::open(&config, &Clusters::default()).expect("open");
+    let membership = Membership::open_in(&config, &Clusters::default()).expect("open");
     assert_eq!(copies_in_memory(secret), 1);
     drop((membership, entered));
 }

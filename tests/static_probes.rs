@@ -29,7 +29,7 @@ fn open(hosts: &str, port: u16, interval: &str) -> Membership {
         interval.to_owned(),
     );
     let config = Config::from_properties(&properties).expect("a good configuration");
-    Membership::open(&config, &Clusters::default()).expect("open")
+    Membership::open_in(&config, &Clusters::default()).expect("open")
 }
 
 fn hosts(view: &ClusterView, filter: MemberFilter) -> Vec<&str> {

@@ -99,7 +99,7 @@ pub fn hosts(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_time().build().expect("a runtime");
     runtime.block_on(async {
-        let Ok(membership) = Membership::open(&config, &Clusters::default()) else {
+        let Ok(membership) = Membership::open_in(&config, &Clusters::default()) else {
             return;
         };
         let table = membership.show_all_members().await.expect("a table");

@@ -3,6 +3,7 @@
 //! [`Properties`] holds names and texts as they were set, [`Config`] is what comes out when they are checked. Names,
 //! defaults and spellings are Alluxio's own, see [`names`]; `alluxio.membership.native.*` are this library's.
 
+mod builder;
 mod endpoints;
 pub mod names;
 mod properties;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log;
 
+pub use builder::ConfigBuilder;
 pub use properties::Properties;
 pub use secret::Secret;
 

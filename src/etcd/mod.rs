@@ -602,7 +602,7 @@ mod tests {
         properties.set("alluxio.etcd.endpoints", "http://127.0.0.1:1");
         let config = Config::from_properties(&properties).unwrap();
         let clusters = Clusters::default();
-        let membership = Membership::open(&config, &clusters).unwrap();
+        let membership = Membership::open_in(&config, &clusters).unwrap();
         let worker = Worker {
             identity: WorkerIdentity::V0(1),
             address: WorkerNetAddress::new("host"),

@@ -306,7 +306,7 @@ async fn probe_process() {
         properties.set(name, value);
     }
     let config = Config::from_properties(&properties).expect("a good configuration");
-    let membership = Membership::open(&config, &Clusters::default()).expect("open");
+    let membership = Membership::open_in(&config, &Clusters::default()).expect("open");
     let view = membership
         .view()
         .await

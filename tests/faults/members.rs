@@ -26,7 +26,7 @@ fn open(endpoints: &[String], read_mode: &str) -> Membership {
     properties.set("alluxio.membership.native.view.max.staleness", "1min");
     properties.set("alluxio.membership.native.read.mode", read_mode);
     let config = Config::from_properties(&properties).expect("a good configuration");
-    Membership::open(&config, &Clusters::default()).expect("opening never waits")
+    Membership::open_in(&config, &Clusters::default()).expect("opening never waits")
 }
 
 fn worker(number: i64) -> Worker {

@@ -43,7 +43,8 @@ pub fn config(endpoints: &[String], more: &[(&str, &str)]) -> Config {
 /// A manager in a "process" of its own: it shares nothing with any other.
 pub fn open(endpoints: &[String], more: &[(&str, &str)]) -> Membership {
     let _ = env_logger::builder().is_test(true).try_init();
-    Membership::open(&config(endpoints, more), &Clusters::default()).expect("opening never waits")
+    Membership::open_in(&config(endpoints, more), &Clusters::default())
+        .expect("opening never waits")
 }
 
 pub fn worker(number: i64) -> Worker {

@@ -289,7 +289,8 @@ async fn client_process() {
     env_logger::init();
     let clusters = Clusters::default();
     let open = |mode| {
-        Membership::open(&config(&endpoints, auth, mode), &clusters).expect("opening never waits")
+        Membership::open_in(&config(&endpoints, auth, mode), &clusters)
+            .expect("opening never waits")
     };
     let (reader, strict) = (open("CACHED"), open("LINEARIZABLE"));
     let (member, second) = (open("CACHED"), open("CACHED"));

@@ -190,7 +190,7 @@ impl Context {
         }
         let context = Config::from_properties(&properties).and_then(|config| {
             Ok(Context {
-                membership: Membership::open(&config, &Clusters::default())?,
+                membership: Membership::open_in(&config, &Clusters::default())?,
                 config,
             })
         });

@@ -107,8 +107,9 @@ abi-record: ## Records the interface anew, after something was added to it.
 fmt-check: ## Checks the formatting of the Rust code.
 	$(CARGO) fmt --check && echo "formatting is right"
 
-clippy: ## Runs clippy on everything.
+clippy: ## Runs clippy and rustdoc on everything; a warning is a failure.
 	$(CARGO) clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
 
 # Most tests wait most of the time, so more of them run at once than there are processors.
 test-rust: export RUST_TEST_THREADS ?= 4

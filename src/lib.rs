@@ -17,7 +17,7 @@
 //!         .build()?;
 //!     let membership = Membership::open(&config)?;
 //!     for member in membership.view().await?.members(MemberFilter::Live) {
-//!         println!("{} at {}", member.worker.identity, member.worker.address.host);
+//!         println!("{} {:?}", member.worker.identity, member.state);
 //!     }
 //!     membership.close().await
 //! }

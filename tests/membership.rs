@@ -10,11 +10,12 @@ use alluxio_membership::error::ErrorKind;
 use alluxio_membership::etcd::{Clusters, RegistrationState, ViewCounters};
 use alluxio_membership::membership::{JoinOptions, Membership};
 use alluxio_membership::record;
-use alluxio_membership::view::{ClusterView, MemberFilter};
+use alluxio_membership::view::{ChangeKind, ClusterView, MemberFilter};
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 use common::toxiproxy::{Toxiproxy, Way};
 use common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
 use etcd_client::{LeaseGrantOptions, PutOptions};
+use futures_util::StreamExt;
 use uuid::Uuid;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -133,6 +134,35 @@ async fn a_worker_joins_is_listed_and_leaves(version: EtcdVersion) {
         record::encode(&worker(1))
     );
     assert!(etcd.get(&live_key).await.is_none());
+}
+
+on_every_etcd!(changes_are_streamed);
+
+async fn changes_are_streamed(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let (member, reader) = (open(&etcd), open(&etcd));
+    join(&member, &worker(1)).await;
+    let mut changes = std::pin::pin!(reader.changes());
+    let mut next = async || {
+        let change = tokio::time::timeout(LONG, changes.next())
+            .await
+            .expect("in time");
+        change.map(|change| change.map(|it| (it.kind, it.member.worker.identity)))
+    };
+    let identity = |number| worker(number).identity;
+    let seen = next().await.expect("a change").expect("no error");
+    assert_eq!(seen, (ChangeKind::Added, identity(1)));
+    join(&member, &worker(2)).await;
+    let seen = next().await.expect("a change").expect("no error");
+    assert_eq!(seen, (ChangeKind::Added, identity(2)));
+    member.stop_heartbeat(&identity(2)).await.expect("leave");
+    let seen = next().await.expect("a change").expect("no error");
+    assert_eq!(seen, (ChangeKind::Lost, identity(2)));
+    reader.close().await.expect("close");
+    let error = next().await.expect("a last item").expect_err("closed");
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    assert!(next().await.is_none());
+    member.close().await.expect("close");
 }
 
 async fn own_writes_are_in_the_next_view(version: EtcdVersion) {

@@ -159,7 +159,8 @@ test-install: build static ## Installs into a temporary folder, builds the examp
 KUBERNETES := .tools/bin/helm .tools/bin/kubectl .tools/bin/kube-apiserver
 
 $(KUBERNETES) &: $(wildcard tools/kubernetes/*)
-	cd tools/kubernetes && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/.tools/bin/ \
+	cd tools/kubernetes && go build -trimpath -o $(CURDIR)/.tools/bin/ \
+		-ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes)" \
 		helm.sh/helm/v3/cmd/helm k8s.io/kubernetes/cmd/kubectl k8s.io/kubernetes/cmd/kube-apiserver
 	@touch $(KUBERNETES)
 

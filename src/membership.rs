@@ -319,6 +319,17 @@ impl Membership {
         })
     }
 
+    /// Returns the view in memory, whatever its age; `None` before the first listing. Never blocks.
+    pub(crate) fn latest_view(&self) -> Result<Option<Arc<ClusterView>>> {
+        Ok(match self.members()? {
+            Members::Static(fixed) => fixed.hosts.view(),
+            Members::Etcd(etcd) => etcd
+                .cluster
+                .started_roster()
+                .and_then(|roster| roster.view()),
+        })
+    }
+
     /// How this manager is doing. Never blocks.
     pub fn status(&self) -> Result<Status> {
         Ok(match self.members()? {

@@ -267,6 +267,8 @@ pub struct RegistrationStatus {
     pub lease_left: Duration,
     /// How many leases it has had: more than one if it was lost in between.
     pub leases: u64,
+    /// How often no renewal of its lease was answered for two thirds of the TTL.
+    pub late_renewals: u64,
     /// Another process has registered the same identity under this lease, 0 for none, and is listed instead. This
     /// process does not fight for it, and is listed again when the other record is gone.
     pub displaced_by: Option<i64>,
@@ -555,6 +557,7 @@ impl Joined {
             lease: standing.lease,
             lease_left: standing.lease_ends_at.map_or(Duration::ZERO, left),
             leases: standing.leases,
+            late_renewals: standing.late_renewals,
             displaced_by: standing.displaced_by,
         })
     }

@@ -21,6 +21,8 @@ static MANAGERS: LazyLock<ArcSwap<HashMap<i64, Option<Arc<Manager>>>>> =
 /// An open manager and the bytes of its latest view.
 pub(super) struct Manager {
     pub(super) membership: Membership,
+    /// The name of the cluster, or the path of the hosts file.
+    pub(super) cluster: String,
     /// The runtime goes on while the manager is open.
     _runtime: Runtime,
     /// How long one operation may take.
@@ -29,9 +31,15 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    pub(super) fn new(membership: Membership, runtime: Runtime, limit: Duration) -> Manager {
+    pub(super) fn new(
+        membership: Membership,
+        cluster: String,
+        runtime: Runtime,
+        limit: Duration,
+    ) -> Manager {
         Manager {
             membership,
+            cluster,
             _runtime: runtime,
             limit,
             encoded: Mutex::new(None),

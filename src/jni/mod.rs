@@ -39,7 +39,7 @@ use wire::{Reader, Reply};
 
 /// Must equal `Natives.INTERFACE`. Counts up with every change of a native method or of the byte
 /// encoding.
-const INTERFACE: jint = 2;
+const INTERFACE: jint = 3;
 
 /// An id is the number of a session in the high bits, and a number of Java's below. Must equal
 /// `Natives.SESSION_SHIFT`.
@@ -71,6 +71,7 @@ const NATIVES: &[NativeMethod] = &[
     native_method! { error_policy = LogBug, static fn view(operation: jlong, manager: jlong, known_version: jlong) -> jlong },
     native_method! { error_policy = LogBug, static fn wait_for_change(operation: jlong, manager: jlong, version: jlong, millis: jlong) -> jlong },
     native_method! { error_policy = LogBug, static fn join(operation: jlong, manager: jlong, worker: jbyte[], k8s_deployment: jint) -> jlong },
+    native_method! { error_policy = LogBug, static fn status(manager: jlong, into: jbyte[]) -> jint },
     native_method! { error_policy = LogBug, static fn show_all_members(operation: jlong, manager: jlong) -> jlong },
     native_method! { error_policy = LogBug, static fn stop_heart_beat(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong },
     native_method! { error_policy = LogBug, static fn decommission(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong },
@@ -137,9 +138,10 @@ fn open<'local>(
     let limit = config.operation_timeout();
     operations::start(operation, async move {
         let what = summary(&config);
+        let cluster = cluster_of(&config);
         let runtime = runtime()?;
         let membership = Membership::open_aside(config, runtime.clusters()).await?;
-        if !managers::add(manager, Manager::new(membership, runtime, limit)) {
+        if !managers::add(manager, Manager::new(membership, cluster, runtime, limit)) {
             return Err(closed());
         }
         log::info!(
@@ -160,6 +162,14 @@ fn read_opening(request: &[u8]) -> Result<(String, Config)> {
         properties.set(reader.text()?, reader.text()?);
     }
     Ok((origin, Config::from_properties(&properties)?))
+}
+
+/// The name of the cluster, or the path of the hosts file.
+fn cluster_of(config: &Config) -> String {
+    match &config.backend {
+        Backend::Static(config) => config.hosts_file.display().to_string(),
+        Backend::Etcd(config) => config.cluster_name.clone(),
+    }
 }
 
 /// What a manager of this configuration gives access to.
@@ -275,6 +285,27 @@ fn join<'local>(
         manager.membership.join(&worker, &options).await?;
         Ok(wire::nothing())
     }))
+}
+
+/// Writes the status of a manager and returns its length. Writes nothing if the array is too short.
+/// Reads memory alone, so it is no operation.
+fn status<'local>(
+    env: &mut Env<'local>,
+    _class: JClass<'local>,
+    manager: jlong,
+    into: JByteArray<'local>,
+) -> JniResult<jint> {
+    let reply = match managers::find(manager) {
+        Some(manager) => status_of(&manager).unwrap_or_else(|error| wire::error(&error)),
+        None => wire::error(&closed()),
+    };
+    fill(env, &into, &reply)
+}
+
+fn status_of(manager: &Manager) -> Result<Reply> {
+    let status = manager.membership.status()?;
+    let view = manager.membership.latest_view()?;
+    Ok(wire::status(&manager.cluster, &status, view.as_deref()))
 }
 
 fn show_all_members<'local>(

@@ -6,7 +6,13 @@
 //!   `u8` timed out, text message, text cause or null).
 //! - A view is its version and revision, the list of all distinct members (a worker and the `i32`
 //!   state), the lists of `i32` positions in it of all, live and failed members, and the list of
-//!   skipped records (two texts each). Most members are in two lists; they are written once.
+//!   skipped records (two texts each) and the `i32` number of further skipped records. Most members
+//!   are in two lists; they are written once.
+//! - A status is the text of the cluster, the version, the age in `i64` milliseconds or -1, the text
+//!   of the view's error or null, the `i32` numbers of live, lost and skipped workers, six `i64`
+//!   counters, the list of endpoints (text URL, `u8` healthy, `i64` answered, `i64` failed, text last
+//!   error or null), and the list of registrations (text identity, `i32` state, `i64` lease, `i64`
+//!   milliseconds left, `i64` leases, `i64` late renewals, `u8` displaced).
 //! - A worker is its identity's text, host, container host, RPC, data, secure RPC, Netty data and
 //!   web port, domain socket path and HTTP server port.
 //!
@@ -15,7 +21,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::to_millis;
 use crate::error::{Error, ErrorKind, Result};
+use crate::etcd::RegistrationState;
+use crate::membership::Status;
 use crate::view::{ClusterView, Member, MemberFilter};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 
@@ -95,7 +104,72 @@ pub(super) fn view(view: &ClusterView) -> Reply {
         put_text(&mut out, Some(&record.key));
         put_text(&mut out, Some(&record.reason));
     }
+    let more = view.skipped_count() - view.skipped().len();
+    put_i32(&mut out, to_i32(more));
     out.into()
+}
+
+/// `view` is the view in memory, if there is one.
+pub(super) fn status(cluster: &str, status: &Status, view: Option<&ClusterView>) -> Reply {
+    let mut out = vec![OK];
+    put_text(&mut out, Some(cluster));
+    put_i64(&mut out, status.version as i64);
+    put_i64(&mut out, status.view_age.map_or(-1, to_millis));
+    let error = status.view_error.as_ref().map(Error::to_string);
+    put_text(&mut out, error.as_deref());
+    for count in [
+        view.map_or(0, |view| view.members(MemberFilter::Live).len()),
+        view.map_or(0, |view| view.members(MemberFilter::Failed).len()),
+        view.map_or(0, ClusterView::skipped_count),
+    ] {
+        put_i32(&mut out, to_i32(count));
+    }
+    let counters = &status.view_counters;
+    for count in [
+        counters.listings,
+        counters.watches,
+        counters.checks,
+        counters.checks_behind,
+        counters.checks_failed,
+        counters.other_histories,
+    ] {
+        put_i64(&mut out, count as i64);
+    }
+    put_i32(&mut out, to_i32(status.endpoints.len()));
+    for endpoint in &status.endpoints {
+        put_text(&mut out, Some(&endpoint.url));
+        out.push(endpoint.healthy.into());
+        put_i64(&mut out, endpoint.answered as i64);
+        put_i64(&mut out, endpoint.failed as i64);
+        put_text(&mut out, endpoint.last_error.as_deref());
+    }
+    put_i32(&mut out, to_i32(status.registrations.len()));
+    for registration in &status.registrations {
+        put_text(&mut out, Some(&registration.identity.to_string()));
+        put_i32(&mut out, state_number(registration.state));
+        put_i64(&mut out, registration.lease);
+        put_i64(&mut out, to_millis(registration.lease_left));
+        put_i64(&mut out, registration.leases as i64);
+        put_i64(&mut out, registration.late_renewals as i64);
+        out.push(registration.displaced_by.is_some().into());
+    }
+    out.into()
+}
+
+/// The number of `alluxio.membership.bridge.RegistrationState`, as in the C API.
+fn state_number(state: RegistrationState) -> i32 {
+    match state {
+        RegistrationState::Joining => 1,
+        RegistrationState::Registered => 2,
+        RegistrationState::Suspect => 3,
+        RegistrationState::Lost => 4,
+        RegistrationState::Rejoining => 5,
+        RegistrationState::Left => 6,
+    }
+}
+
+fn to_i32(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 pub(super) fn put_i32(out: &mut Vec<u8>, number: i32) {
@@ -130,7 +204,7 @@ fn put_worker(out: &mut Vec<u8>, worker: &Worker) {
     put_i32(out, address.http_server_port);
 }
 
-/// Reads what Java wrote. A request that cannot be read is a defect: only our own class writes
+/// Reads what Java wrote. A request that cannot be read is a bug: only our own class writes
 /// them.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -305,6 +379,7 @@ mod tests {
                 key: "k".into(),
                 reason: "r".into(),
             }],
+            skipped_more: 7,
             ..ClusterView::default()
         });
         let mut expected = vec![0];
@@ -321,6 +396,7 @@ mod tests {
         put_i32(&mut expected, 1);
         put_text(&mut expected, Some("k"));
         put_text(&mut expected, Some("r"));
+        put_i32(&mut expected, 7);
         assert_eq!(&bytes[..], expected);
     }
 }

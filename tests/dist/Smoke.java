@@ -1,5 +1,6 @@
-import alluxio.membership.bridge.NativeMembership;
+import alluxio.membership.bridge.Membership;
 import alluxio.membership.bridge.Worker;
+import alluxio.membership.bridge.WorkerIdentity;
 
 import java.util.HashMap;
 import java.util.Map;
@@ -15,8 +16,8 @@ public final class Smoke {
     properties.put("alluxio.worker.membership.manager.type", "ETCD");
     properties.put("alluxio.etcd.endpoints", args[0]);
     properties.put("alluxio.cluster.name", "dist");
-    NativeMembership membership = NativeMembership.open(properties);
-    membership.join(Worker.newBuilder(args[1]).setHost("host").build());
+    Membership membership = Membership.open(properties);
+    membership.join(Worker.newBuilder(WorkerIdentity.parse(args[1])).setHost("host").build());
     int live = membership.view().getLiveMembers().size();
     if (live != 1) {
       throw new AssertionError(live + " live workers");
@@ -33,7 +34,7 @@ public final class Smoke {
     other.setDaemon(true);
     other.start();
     waiting.await();
-    System.out.println("listed with " + NativeMembership.version());
+    System.out.println("listed with " + Membership.version());
     System.exit(0);
   }
 }

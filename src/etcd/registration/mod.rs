@@ -55,6 +55,8 @@ pub(crate) struct Standing {
     pub(crate) lease_ends_at: Option<BootTime>,
     /// How many leases there have been.
     pub(crate) leases: u64,
+    /// How often no renewal was answered for two thirds of the TTL.
+    pub(crate) late_renewals: u64,
     /// The lease of another process that holds the live key instead, 0 for a key without a lease.
     pub(crate) displaced_by: Option<i64>,
 }
@@ -276,6 +278,7 @@ impl Task {
             lease: 0,
             lease_ends_at: None,
             leases: 0,
+            late_renewals: 0,
             displaced_by: None,
         });
         let task = Task {
@@ -369,11 +372,14 @@ impl Task {
         let lease = self.session.lease().map_or(0, |lease| lease.id);
         self.standing.send_if_modified(|standing| {
             let is_new = lease != 0 && lease != standing.lease;
+            let is_suspect = state == RegistrationState::Suspect;
+            let is_late = is_suspect && standing.state != RegistrationState::Suspect;
             let new = Standing {
                 state,
                 lease,
                 lease_ends_at: self.session.lease_ends_at(),
                 leases: standing.leases + u64::from(is_new),
+                late_renewals: standing.late_renewals + u64::from(is_late),
                 displaced_by: self.session.displaced_by(),
             };
             std::mem::replace(standing, new) != new

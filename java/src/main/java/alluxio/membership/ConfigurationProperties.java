@@ -13,19 +13,21 @@ import java.util.Set;
 /** Alluxio's configuration as the property names and values that the native library reads. */
 final class ConfigurationProperties {
   /**
-   * System properties for finding the library. Alluxio takes all of the JVM's into its configuration, but the library,
-   * which refuses names it does not know, has no use for these.
+   * System properties that name the library's file. Alluxio's configuration contains all system
+   * properties, but the native library does not read these and warns of names it does not know.
    */
   private static final Set<String> OF_THE_JVM = new HashSet<>(
-      Arrays.asList("alluxio.membership.native.library.path", "alluxio.membership.native.library.tmpdir"));
+      Arrays.asList("alluxio.membership.native.library.path",
+          "alluxio.membership.native.library.tmpdir"));
 
   private ConfigurationProperties() {}
 
   /**
+   * Returns every property that is set, defaults and names unknown to Alluxio included.
+   *
    * @param conf the configuration
-   * @param type the membership type to use, whatever the configuration says
-   * @return every set property of Alluxio, also defaults and names that Alluxio does not know, with references resolved
-   *         and passwords in clear
+   * @param type the membership type, which overrides the configured type
+   * @return the properties, with references resolved and passwords in clear text
    */
   static Map<String, String> of(AlluxioConfiguration conf, String type) {
     ConfigurationValueOptions resolved = ConfigurationValueOptions.defaults();
@@ -38,7 +40,7 @@ final class ConfigurationProperties {
       }
       Object value = get(conf, key, resolved);
       if (value == null && setByUser.contains(key)) {
-        // As it stands it makes an error message that names it, if it is needed at all.
+        // The unresolved value leads to an error that names the property, if the property is needed.
         value = get(conf, key, raw);
       }
       if (value != null) {
@@ -50,10 +52,11 @@ final class ConfigurationProperties {
   }
 
   /**
-   * The value, or null if there is none: references that lead nowhere, or a property that was unset a moment ago, must
-   * not matter where the property is not needed.
+   * Returns the value, or null if there is none. A broken reference, or a property that was unset
+   * a moment ago, must not fail a manager that does not need the property.
    */
-  private static Object get(AlluxioConfiguration conf, PropertyKey key, ConfigurationValueOptions options) {
+  private static Object get(AlluxioConfiguration conf, PropertyKey key,
+      ConfigurationValueOptions options) {
     try {
       return options.shouldUseRawValue() || conf.isSet(key) ? conf.get(key, options) : null;
     } catch (RuntimeException e) {

@@ -3,19 +3,24 @@ package alluxio.membership;
 import alluxio.conf.AlluxioConfiguration;
 
 /**
- * Membership in etcd, kept by the native library. Takes the place of Alluxio's class of this name when this jar comes
- * first on the class path.
+ * Membership in etcd, through the native library.
+ *
+ * <p>This class replaces Alluxio's class of the same name if this jar comes first on the class path.
  */
 public class EtcdMembershipManager extends NativeMembershipManager {
   /**
+   * Creates a manager. Asks etcd nothing yet.
+   *
    * @param conf the configuration
-   * @return a manager; nothing is read from etcd yet
+   * @return the manager
    */
   public static EtcdMembershipManager create(AlluxioConfiguration conf) {
     return new EtcdMembershipManager(conf);
   }
 
   /**
+   * Creates a manager.
+   *
    * @param conf the configuration
    */
   public EtcdMembershipManager(AlluxioConfiguration conf) {
@@ -23,8 +28,10 @@ public class EtcdMembershipManager extends NativeMembershipManager {
   }
 
   /**
+   * Creates a manager.
+   *
    * @param conf the configuration
-   * @param alluxioEtcdClient not used: the native library connects to the endpoints of the configuration itself
+   * @param alluxioEtcdClient not used, because the native library has its own connections
    */
   public EtcdMembershipManager(AlluxioConfiguration conf, AlluxioEtcdClient alluxioEtcdClient) {
     this(conf);

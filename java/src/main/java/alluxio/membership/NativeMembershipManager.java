@@ -8,9 +8,10 @@ import alluxio.exception.status.AlreadyExistsException;
 import alluxio.exception.status.InvalidArgumentException;
 import alluxio.membership.bridge.ClusterView;
 import alluxio.membership.bridge.ErrorKind;
+import alluxio.membership.bridge.JoinOptions;
 import alluxio.membership.bridge.Member;
 import alluxio.membership.bridge.MembershipException;
-import alluxio.membership.bridge.NativeMembership;
+import alluxio.membership.bridge.Membership;
 import alluxio.membership.bridge.Worker;
 import alluxio.membership.bridge.WorkerState;
 import alluxio.wire.WorkerIdentity;
@@ -31,13 +32,12 @@ import java.util.concurrent.atomic.AtomicReferenceArray;
 import java.util.function.Function;
 
 /**
- * What the drop-in classes have in common: Alluxio's types and exceptions on one side, {@link
- * NativeMembership} on the other. After {@link #close} every method throws {@link
- * IllegalStateException}.
+ * The common part of the drop-in classes: converts between Alluxio's types and exceptions and those
+ * of {@link Membership}. After {@link #close} every method throws {@link IllegalStateException}.
  */
 abstract class NativeMembershipManager implements MembershipManager {
   /**
-   * How long a view is handed out again while nothing changes. {@link
+   * How long a view is returned again while nothing changes. {@link
    * WorkerClusterView#getSnapshotTime} is then never older than this, although nothing is read from
    * etcd.
    */
@@ -48,14 +48,16 @@ abstract class NativeMembershipManager implements MembershipManager {
   private static final Logger LOG = LoggerFactory.getLogger(NativeMembershipManager.class);
 
   private final AlluxioConfiguration mConf;
-  private final NativeMembership mMembership;
+  private final Membership mMembership;
   /** The latest view for each {@link Filter}. */
   private final AtomicReferenceArray<CachedView> mViews =
       new AtomicReferenceArray<>(Filter.values().length);
 
   /**
+   * Opens a manager.
+   *
    * @param conf the configuration
-   * @param type the type whose manager this is, whatever the configuration says
+   * @param type the membership type, which overrides the configured type
    */
   NativeMembershipManager(AlluxioConfiguration conf, String type) {
     // Not in a static initializer, after whose failure later uses say no more than that the class
@@ -63,10 +65,11 @@ abstract class NativeMembershipManager implements MembershipManager {
     SupportedAlluxio.check();
     mConf = conf;
     try {
-      mMembership = NativeMembership.open(ConfigurationProperties.of(conf, type));
+      mMembership = Membership.open(ConfigurationProperties.of(conf, type));
     } catch (MembershipException e) {
       throw unchecked(e);
     }
+    MembershipMetrics.add(mMembership);
   }
 
   @Override
@@ -88,7 +91,7 @@ abstract class NativeMembershipManager implements MembershipManager {
 
   private void join(Worker worker, boolean k8sDeployment) throws IOException {
     try {
-      mMembership.join(worker, k8sDeployment);
+      mMembership.join(worker, JoinOptions.defaults().withK8sDeployment(k8sDeployment));
     } catch (MembershipException | InterruptedException e) {
       throw toAlluxio(e);
     }
@@ -119,24 +122,24 @@ abstract class NativeMembershipManager implements MembershipManager {
   }
 
   /**
-   * Succeeds without etcd too, as with Alluxio's own class: nobody renews the lease any more, so it
-   * ends by itself.
+   * Ends the registration. Succeeds without etcd too, as with Alluxio's own class: the lease is no
+   * longer renewed, so it ends by itself.
    */
   @Override
   public void stopHeartBeat(WorkerInfo worker) throws IOException {
-    String identity = worker.getIdentity().toString();
+    alluxio.membership.bridge.WorkerIdentity identity = toBridge(worker.getIdentity());
     try {
-      mMembership.stopHeartBeat(identity);
+      mMembership.leave(identity);
     } catch (MembershipException | InterruptedException e) {
-      throwUnlessEtcdsFault(e, identity);
+      throwUnlessEtcdsFault(e, identity.toString());
     }
   }
 
   @Override
   public void decommission(WorkerInfo worker) throws IOException {
-    String identity = worker.getIdentity().toString();
+    alluxio.membership.bridge.WorkerIdentity identity = toBridge(worker.getIdentity());
     try {
-      mMembership.decommission(identity);
+      mMembership.remove(identity);
     } catch (MembershipException | InterruptedException e) {
       throw toAlluxio(e);
     }
@@ -148,6 +151,7 @@ abstract class NativeMembershipManager implements MembershipManager {
    */
   @Override
   public void close() throws IOException {
+    MembershipMetrics.remove(mMembership);
     try {
       mMembership.close();
     } catch (MembershipException e) {
@@ -156,14 +160,15 @@ abstract class NativeMembershipManager implements MembershipManager {
   }
 
   /**
-   * Alluxio's worker would make an {@code IOException} of it, for something that is as good as
-   * done.
+   * Logs an error of etcd instead of throwing it, because the lease ends by itself.
    */
   private static void throwUnlessEtcdsFault(Exception e, String worker) throws IOException {
-    if (!(e instanceof MembershipException) || !isUnavailable(((MembershipException) e).getKind())) {
+    if (!(e instanceof MembershipException)
+        || !isUnavailable(((MembershipException) e).getKind())) {
       throw toAlluxio(e);
     }
-    LOG.warn("Failed to end the registration of {} in etcd, which lists it as live until its lease ends: {}{}",
+    LOG.warn("Failed to end the registration of {} in etcd, which lists it as live until its "
+        + "lease ends: {}{}",
         worker, e.getMessage(), e.getCause() == null ? "" : ": " + e.getCause().getMessage());
   }
 
@@ -187,8 +192,8 @@ abstract class NativeMembershipManager implements MembershipManager {
   }
 
   /**
-   * Makes the native library's exceptions the ones that Alluxio's own classes throw. Returns a
-   * checked one, and throws any other.
+   * Converts an exception of the bridge to the exception that Alluxio's own classes throw. Returns
+   * it if it is checked, and throws it otherwise.
    */
   private static IOException toAlluxio(Exception failure) {
     if (failure instanceof InterruptedException) {
@@ -223,7 +228,8 @@ abstract class NativeMembershipManager implements MembershipManager {
       return new IllegalArgumentException(e.getMessage(), e.getCause());
     }
     if (kind == ErrorKind.IO) {
-      return new UncheckedIOException(e.getMessage(), new IOException(e.getMessage(), e.getCause()));
+      return new UncheckedIOException(e.getMessage(),
+          new IOException(e.getMessage(), e.getCause()));
     }
     return new RuntimeException(e.getMessage(), e.getCause());
   }
@@ -249,7 +255,7 @@ abstract class NativeMembershipManager implements MembershipManager {
 
   private static Worker toBridge(WorkerInfo worker) {
     WorkerNetAddress address = worker.getAddress();
-    return Worker.newBuilder(worker.getIdentity().toString())
+    return Worker.newBuilder(toBridge(worker.getIdentity()))
         .setHost(address.getHost())
         .setContainerHost(address.getContainerHost())
         .setRpcPort(address.getRpcPort())
@@ -262,12 +268,16 @@ abstract class NativeMembershipManager implements MembershipManager {
         .build();
   }
 
+  private static alluxio.membership.bridge.WorkerIdentity toBridge(WorkerIdentity identity) {
+    return alluxio.membership.bridge.WorkerIdentity.parse(identity.toString());
+  }
+
   private static WorkerClusterView toAlluxio(List<Member> members) {
     List<WorkerInfo> workers = new ArrayList<>(members.size());
     for (Member member : members) {
       Worker worker = member.getWorker();
       workers.add(new WorkerInfo()
-          .setIdentity(toIdentity(worker.getIdentity()))
+          .setIdentity(toIdentity(worker.getIdentity().toString()))
           .setAddress(new WorkerNetAddress()
               .setHost(worker.getHost())
               .setContainerHost(worker.getContainerHost())
@@ -296,7 +306,7 @@ abstract class NativeMembershipManager implements MembershipManager {
   private enum Filter {
     ALL(ClusterView::getAllMembers),
     LIVE(ClusterView::getLiveMembers),
-    FAILED(ClusterView::getFailedMembers);
+    FAILED(ClusterView::getLostMembers);
 
     private final Function<ClusterView, List<Member>> mMembers;
 

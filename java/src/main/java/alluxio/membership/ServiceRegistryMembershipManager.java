@@ -3,19 +3,25 @@ package alluxio.membership;
 import alluxio.conf.AlluxioConfiguration;
 
 /**
- * Membership in etcd without a ring of registered workers, kept by the native library: a worker is a member while it is
- * live. Takes the place of Alluxio's class of this name when this jar comes first on the class path.
+ * Membership in etcd without registered workers, through the native library.
+ *
+ * <p>A worker is a member while it is live. This class replaces Alluxio's class of the same name if
+ * this jar comes first on the class path.
  */
 public class ServiceRegistryMembershipManager extends NativeMembershipManager {
   /**
+   * Creates a manager. Asks etcd nothing yet.
+   *
    * @param conf the configuration
-   * @return a manager; nothing is read from etcd yet
+   * @return the manager
    */
   public static ServiceRegistryMembershipManager create(AlluxioConfiguration conf) {
     return new ServiceRegistryMembershipManager(conf);
   }
 
   /**
+   * Creates a manager.
+   *
    * @param conf the configuration
    */
   public ServiceRegistryMembershipManager(AlluxioConfiguration conf) {
@@ -23,10 +29,13 @@ public class ServiceRegistryMembershipManager extends NativeMembershipManager {
   }
 
   /**
+   * Creates a manager.
+   *
    * @param conf the configuration
-   * @param alluxioEtcdClient not used: the native library connects to the endpoints of the configuration itself
+   * @param alluxioEtcdClient not used, because the native library has its own connections
    */
-  public ServiceRegistryMembershipManager(AlluxioConfiguration conf, AlluxioEtcdClient alluxioEtcdClient) {
+  public ServiceRegistryMembershipManager(AlluxioConfiguration conf,
+      AlluxioEtcdClient alluxioEtcdClient) {
     this(conf);
   }
 }

@@ -3,13 +3,16 @@ package alluxio.membership;
 import alluxio.conf.AlluxioConfiguration;
 
 /**
- * The workers of a hosts file, read by the native library. Takes the place of Alluxio's class of this name when this jar
- * comes first on the class path.
+ * The workers of a hosts file, read by the native library.
+ *
+ * <p>This class replaces Alluxio's class of the same name if this jar comes first on the class path.
  */
 public class StaticMembershipManager extends NativeMembershipManager {
   /**
+   * Creates a manager.
+   *
    * @param conf the configuration
-   * @return a manager of the workers in the file
+   * @return the manager
    */
   public static StaticMembershipManager create(AlluxioConfiguration conf) {
     return new StaticMembershipManager(conf);

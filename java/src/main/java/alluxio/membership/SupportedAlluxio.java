@@ -1,15 +1,17 @@
 package alluxio.membership;
 
-/** What the drop-in classes need of the Alluxio around them. */
+/** The check that this Alluxio has the classes that the drop-in classes need. */
 final class SupportedAlluxio {
-  /** Classes of Alluxio, none of them in our own jar, that came with 308 or, the second, with 307. */
-  private static final String[] NEEDED = {"alluxio.wire.WorkerState", "alluxio.membership.WorkerClusterView"};
+  /** Classes that Alluxio has since 308 and 307. They are not in our own jar. */
+  private static final String[] NEEDED =
+      {"alluxio.wire.WorkerState", "alluxio.membership.WorkerClusterView"};
 
   private SupportedAlluxio() {}
 
   /**
-   * @throws LinkageError if this Alluxio is too old, instead of errors about missing classes and
-   *         methods at some later time
+   * Fails at once on an old Alluxio, before a missing class or method fails at a later time.
+   *
+   * @throws LinkageError if this Alluxio is too old
    */
   static void check() {
     ClassLoader loader = SupportedAlluxio.class.getClassLoader();

@@ -6,7 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import alluxio.exception.runtime.UnavailableRuntimeException;
-import alluxio.membership.bridge.NativeMembership;
+import alluxio.membership.bridge.Membership;
 import alluxio.membership.bridge.Worker;
 import alluxio.membership.testing.Await;
 import alluxio.membership.testing.ChildJvm;
@@ -247,10 +247,10 @@ class JvmLifeTest {
       Map<String, String> properties = new HashMap<>();
       System.getProperties().stringPropertyNames().stream().filter(name -> name.startsWith("alluxio."))
           .forEach(name -> properties.put(name, System.getProperty(name)));
-      NativeMembership member = NativeMembership.open(properties);
+      Membership member = Membership.open(properties);
       Thread joining = new Thread(() -> {
         try {
-          member.join(Worker.newBuilder(ID).setHost("h").build());
+          member.join(Worker.newBuilder(alluxio.membership.bridge.WorkerIdentity.parse(ID)).setHost("h").build());
           System.out.println("joined");
         } catch (Exception e) {
           System.out.println("join failed " + e);
@@ -297,7 +297,7 @@ class JvmLifeTest {
         etcd.stopProcess();
         jvm.terminate();
         assertEquals(143, jvm.awaitExit());
-        assertTrue(jvm.output().contains("Not every worker of this process could leave"), jvm.output());
+        assertTrue(jvm.output().contains("A worker of this process could not leave"), jvm.output());
       }
     }
   }

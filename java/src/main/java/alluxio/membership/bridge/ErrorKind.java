@@ -1,11 +1,12 @@
 package alluxio.membership.bridge;
 
 /**
- * What went wrong, in terms of what a caller can do about it. The numbers are the same in the Rust and C interfaces and
- * never change.
+ * The kind of an error, by what the caller can do about it.
+ *
+ * <p>Each kind has the same number in the Rust and C interfaces, in this order from 1.
  */
 public enum ErrorKind {
-  /** An argument cannot be used, or the operation does not fit the worker's state. Not worth repeating. */
+  /** An argument cannot be used, or the operation does not fit the worker's state. */
   INVALID_ARGUMENT(1),
   /** A property has a value that cannot be used. Correct the configuration. */
   INVALID_CONFIG(2),
@@ -15,7 +16,7 @@ public enum ErrorKind {
   NOT_FOUND(4),
   /** Another worker holds this identity. */
   ALREADY_EXISTS(5),
-  /** A stored record that had to be understood could not be. */
+  /** A stored record that the operation needs cannot be read. */
   CORRUPT(6),
   /** etcd did not answer, or not in time. May be repeated. */
   UNAVAILABLE(7),
@@ -40,19 +41,11 @@ public enum ErrorKind {
     mNumber = number;
   }
 
-  /**
-   * @return the number of this kind
-   */
-  public int number() {
+  int number() {
     return mNumber;
   }
 
-  /**
-   * @param number the number of a kind
-   * @return the kind
-   * @throws IllegalArgumentException if no kind has this number
-   */
-  public static ErrorKind of(int number) {
+  static ErrorKind of(int number) {
     for (ErrorKind kind : values()) {
       if (kind.mNumber == number) {
         return kind;

@@ -2,29 +2,29 @@ package alluxio.membership.bridge;
 
 import java.util.Objects;
 
-/** A worker in a view, and its state there. Immutable. */
+/** A worker and its state in a view. Immutable. */
 public final class Member {
   private final Worker mWorker;
   private final WorkerState mState;
 
-  /**
-   * @param worker who and where
-   * @param state its state
-   */
-  public Member(Worker worker, WorkerState state) {
+  Member(Worker worker, WorkerState state) {
     mWorker = Objects.requireNonNull(worker, "worker");
     mState = Objects.requireNonNull(state, "state");
   }
 
   /**
-   * @return who and where
+   * Returns the identity and the addresses of the worker.
+   *
+   * @return the worker
    */
   public Worker getWorker() {
     return mWorker;
   }
 
   /**
-   * @return live or lost, at the view's revision
+   * Returns the state of the worker in the view.
+   *
+   * @return the state
    */
   public WorkerState getState() {
     return mState;

@@ -1,9 +1,11 @@
 package alluxio.membership.bridge;
 
 /**
- * A membership operation failed. The cause, if there is one, is a {@link java.util.concurrent.TimeoutException} where no
- * answer came in time, else an {@link java.io.IOException}; its message says which endpoint, key or file is meant and what
- * it answered.
+ * The failure of a membership operation.
+ *
+ * <p>The cause, if there is one, is a {@link java.util.concurrent.TimeoutException} if no answer
+ * arrived in time, else an {@link java.io.IOException}. The message of the cause names the endpoint,
+ * key or file, and what was answered.
  */
 public final class MembershipException extends Exception {
   private static final long serialVersionUID = 1L;
@@ -12,10 +14,12 @@ public final class MembershipException extends Exception {
   private final boolean mRetryable;
 
   /**
-   * @param kind what went wrong
+   * Creates an exception.
+   *
+   * @param kind the kind of the error
    * @param retryable whether the same call may succeed later
-   * @param message what was attempted
-   * @param cause the reason below, or null
+   * @param message the message
+   * @param cause the cause, or null
    */
   public MembershipException(ErrorKind kind, boolean retryable, String message, Throwable cause) {
     super(message, cause);
@@ -24,14 +28,18 @@ public final class MembershipException extends Exception {
   }
 
   /**
-   * @return what went wrong
+   * Returns the kind of the error.
+   *
+   * @return the kind
    */
   public ErrorKind getKind() {
     return mKind;
   }
 
   /**
-   * @return whether the same call may succeed later without anybody correcting anything
+   * Returns whether the same call may succeed later without a correction.
+   *
+   * @return true if the call may be repeated
    */
   public boolean isRetryable() {
     return mRetryable;

@@ -1,28 +1,28 @@
 package alluxio.membership.bridge;
 
-/** A key of the cluster that is not listed, and why. */
+/** A key of the cluster that is not listed, and the reason. Immutable. */
 public final class SkippedRecord {
   private final String mKey;
   private final String mReason;
 
-  /**
-   * @param key the etcd key
-   * @param reason why its value could not be used
-   */
-  public SkippedRecord(String key, String reason) {
+  SkippedRecord(String key, String reason) {
     mKey = key;
     mReason = reason;
   }
 
   /**
-   * @return the etcd key
+   * Returns the key in etcd.
+   *
+   * @return the key
    */
   public String getKey() {
     return mKey;
   }
 
   /**
-   * @return why its value could not be used
+   * Returns why the value of the key cannot be used.
+   *
+   * @return the reason
    */
   public String getReason() {
     return mReason;

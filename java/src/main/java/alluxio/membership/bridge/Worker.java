@@ -1,13 +1,17 @@
 package alluxio.membership.bridge;
 
+import alluxio.membership.bridge.internal.Wire;
+
 import java.util.Objects;
 
 /**
- * A worker: who it is and where it answers. Immutable. Ports are 0 and texts empty where there is nothing; a text is null
- * only where a stored record says so.
+ * The identity and the addresses of a worker. Immutable.
+ *
+ * <p>A port that is not used is 0, and a text that is not used is empty. A text is null only if a
+ * stored record says so.
  */
 public final class Worker {
-  private final String mIdentity;
+  private final WorkerIdentity mIdentity;
   private final String mHost;
   private final String mContainerHost;
   private final int mRpcPort;
@@ -31,79 +35,130 @@ public final class Worker {
     mHttpServerPort = builder.mHttpServerPort;
   }
 
+  static Worker read(Wire.Reader reply) {
+    return newBuilder(WorkerIdentity.ofCanonical(reply.text()))
+        .setHost(reply.text())
+        .setContainerHost(reply.text())
+        .setRpcPort(reply.int32())
+        .setDataPort(reply.int32())
+        .setSecureRpcPort(reply.int32())
+        .setNettyDataPort(reply.int32())
+        .setWebPort(reply.int32())
+        .setDomainSocketPath(reply.text())
+        .setHttpServerPort(reply.int32())
+        .build();
+  }
+
+  byte[] toBytes() {
+    return new Wire.Writer()
+        .text(mIdentity.toString())
+        .text(mHost)
+        .text(mContainerHost)
+        .int32(mRpcPort)
+        .int32(mDataPort)
+        .int32(mSecureRpcPort)
+        .int32(mNettyDataPort)
+        .int32(mWebPort)
+        .text(mDomainSocketPath)
+        .int32(mHttpServerPort)
+        .bytes();
+  }
+
   /**
-   * @param identity the worker's identity as text: {@code worker-} and a UUID or a decimal number
-   * @return a builder whose texts are empty and whose ports are 0
+   * Creates a builder with empty texts and with ports that are 0.
+   *
+   * @param identity the identity of the worker
+   * @return the builder
    */
-  public static Builder newBuilder(String identity) {
+  public static Builder newBuilder(WorkerIdentity identity) {
     return new Builder(identity);
   }
 
   /**
-   * @return the identity's text, {@code worker-<uuid>} or {@code worker-<number>}
+   * Returns the identity.
+   *
+   * @return the identity
    */
-  public String getIdentity() {
+  public WorkerIdentity getIdentity() {
     return mIdentity;
   }
 
   /**
-   * @return host name or IP address of the worker's services
+   * Returns the host name or IP address of the worker's services.
+   *
+   * @return the value
    */
   public String getHost() {
     return mHost;
   }
 
   /**
-   * @return host name of the container, if the worker runs in one
+   * Returns the host name of the container, if the worker runs in one.
+   *
+   * @return the value
    */
   public String getContainerHost() {
     return mContainerHost;
   }
 
   /**
-   * @return the RPC port
+   * Returns the RPC port.
+   *
+   * @return the value
    */
   public int getRpcPort() {
     return mRpcPort;
   }
 
   /**
-   * @return the data port
+   * Returns the data port.
+   *
+   * @return the value
    */
   public int getDataPort() {
     return mDataPort;
   }
 
   /**
-   * @return the port of the secure RPC service, which Alluxio leaves at 0
+   * Returns the port of the secure RPC service, which Alluxio leaves at 0.
+   *
+   * @return the value
    */
   public int getSecureRpcPort() {
     return mSecureRpcPort;
   }
 
   /**
-   * @return the port of the Netty data service
+   * Returns the port of the Netty data service.
+   *
+   * @return the value
    */
   public int getNettyDataPort() {
     return mNettyDataPort;
   }
 
   /**
-   * @return the port of the web server
+   * Returns the port of the web server.
+   *
+   * @return the value
    */
   public int getWebPort() {
     return mWebPort;
   }
 
   /**
-   * @return the path of the domain socket for short-circuit reads
+   * Returns the path of the domain socket for short-circuit reads.
+   *
+   * @return the value
    */
   public String getDomainSocketPath() {
     return mDomainSocketPath;
   }
 
   /**
-   * @return the port of the HTTP server
+   * Returns the port of the HTTP server.
+   *
+   * @return the value
    */
   public int getHttpServerPort() {
     return mHttpServerPort;
@@ -140,9 +195,9 @@ public final class Worker {
     return mIdentity + " at " + mHost + ":" + mRpcPort;
   }
 
-  /** Collects the parts of a {@link Worker}. */
+  /** A builder of a {@link Worker}. */
   public static final class Builder {
-    private final String mIdentity;
+    private final WorkerIdentity mIdentity;
     private String mHost = "";
     private String mContainerHost = "";
     private int mRpcPort;
@@ -153,12 +208,14 @@ public final class Worker {
     private String mDomainSocketPath = "";
     private int mHttpServerPort;
 
-    private Builder(String identity) {
+    private Builder(WorkerIdentity identity) {
       mIdentity = Objects.requireNonNull(identity, "identity");
     }
 
     /**
-     * @param host host name or IP address of the worker's services
+     * Sets the host name or IP address of the worker's services.
+     *
+     * @param host the value
      * @return this builder
      */
     public Builder setHost(String host) {
@@ -167,7 +224,9 @@ public final class Worker {
     }
 
     /**
-     * @param containerHost host name of the container
+     * Sets the host name of the container.
+     *
+     * @param containerHost the value
      * @return this builder
      */
     public Builder setContainerHost(String containerHost) {
@@ -176,7 +235,9 @@ public final class Worker {
     }
 
     /**
-     * @param port the RPC port
+     * Sets the RPC port.
+     *
+     * @param port the value
      * @return this builder
      */
     public Builder setRpcPort(int port) {
@@ -185,7 +246,9 @@ public final class Worker {
     }
 
     /**
-     * @param port the data port
+     * Sets the data port.
+     *
+     * @param port the value
      * @return this builder
      */
     public Builder setDataPort(int port) {
@@ -194,7 +257,9 @@ public final class Worker {
     }
 
     /**
-     * @param port the port of the secure RPC service
+     * Sets the port of the secure RPC service.
+     *
+     * @param port the value
      * @return this builder
      */
     public Builder setSecureRpcPort(int port) {
@@ -203,7 +268,9 @@ public final class Worker {
     }
 
     /**
-     * @param port the port of the Netty data service
+     * Sets the port of the Netty data service.
+     *
+     * @param port the value
      * @return this builder
      */
     public Builder setNettyDataPort(int port) {
@@ -212,7 +279,9 @@ public final class Worker {
     }
 
     /**
-     * @param port the port of the web server
+     * Sets the port of the web server.
+     *
+     * @param port the value
      * @return this builder
      */
     public Builder setWebPort(int port) {
@@ -221,7 +290,9 @@ public final class Worker {
     }
 
     /**
-     * @param path the path of the domain socket
+     * Sets the path of the domain socket.
+     *
+     * @param path the value
      * @return this builder
      */
     public Builder setDomainSocketPath(String path) {
@@ -230,7 +301,9 @@ public final class Worker {
     }
 
     /**
-     * @param port the port of the HTTP server
+     * Sets the port of the HTTP server.
+     *
+     * @param port the value
      * @return this builder
      */
     public Builder setHttpServerPort(int port) {
@@ -239,6 +312,8 @@ public final class Worker {
     }
 
     /**
+     * Creates the worker.
+     *
      * @return the worker
      */
     public Worker build() {

@@ -13,19 +13,11 @@ public enum WorkerState {
     mNumber = number;
   }
 
-  /**
-   * @return the number of this state
-   */
-  public int number() {
+  int number() {
     return mNumber;
   }
 
-  /**
-   * @param number the number of a state
-   * @return the state
-   * @throws IllegalArgumentException if no state has this number
-   */
-  public static WorkerState of(int number) {
+  static WorkerState of(int number) {
     for (WorkerState state : values()) {
       if (state.mNumber == number) {
         return state;

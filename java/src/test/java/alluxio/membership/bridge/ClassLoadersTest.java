@@ -103,7 +103,7 @@ class ClassLoadersTest {
       }
       try (URLClassLoader loader =
           new URLClassLoader(urls.toArray(new URL[0]), ClassLoader.getSystemClassLoader().getParent())) {
-        Class<?> bridge = loader.loadClass(NativeMembership.class.getName());
+        Class<?> bridge = loader.loadClass(Membership.class.getName());
         Method open = bridge.getMethod("open", Map.class);
         // A second use after a pause, which starts what has ended meanwhile.
         for (int i = 0; i < 2; i++) {

@@ -67,21 +67,21 @@ class FullHeapTest {
       Map<String, String> hosts = new HashMap<>();
       hosts.put("alluxio.worker.membership.manager.type", "STATIC");
       hosts.put("alluxio.worker.static.membership.manager.config.file", args[0]);
-      NativeMembership registered = NativeMembership.open(properties);
-      registered.join(Worker.newBuilder(ID).setHost("h").build());
+      Membership registered = Membership.open(properties);
+      registered.join(Worker.newBuilder(WorkerIdentity.parse(ID)).setHost("h").build());
       registered.view();
       System.out.println("joined");
       System.in.read();
-      NativeMembership[] fresh = new NativeMembership[FREED_BLOCKS.length];
+      Membership[] fresh = new Membership[FREED_BLOCKS.length];
       for (int i = 0; i < fresh.length; i++) {
         // The first view of each has to cross.
-        fresh[i] = NativeMembership.open(hosts);
+        fresh[i] = Membership.open(hosts);
       }
       Callable<?>[][] calls = new Callable<?>[FREED_BLOCKS.length][];
       for (int i = 0; i < FREED_BLOCKS.length; i++) {
-        NativeMembership manager = fresh[i];
+        Membership manager = fresh[i];
         calls[i] = new Callable<?>[] {manager::view, manager::showAllMembers, registered::showAllMembers,
-            () -> registered.waitForChange(0, 1, TimeUnit.MILLISECONDS), () -> NativeMembership.open(properties)};
+            () -> registered.waitForChange(0, 1, TimeUnit.MILLISECONDS), () -> Membership.open(properties)};
       }
       for (int i = 0; i < FREED_BLOCKS.length; i++) {
         fill();
@@ -99,7 +99,7 @@ class FullHeapTest {
       if (sLast != null) {
         sLast.printStackTrace(System.out);
       }
-      for (NativeMembership manager : fresh) {
+      for (Membership manager : fresh) {
         if (manager.view().getAllMembers().size() != 2) {
           System.out.println("a listing is wrong");
         }

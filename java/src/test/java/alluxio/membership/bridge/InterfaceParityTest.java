@@ -34,8 +34,24 @@ class InterfaceParityTest {
   }
 
   @Test
+  void changeKindsAreRusts() throws IOException {
+    assertEquals(rustEnum("src/view.rs", "ChangeKind"),
+        javaEnum(ChangeKind.values(), kind -> kind.ordinal() + 1));
+  }
+
+  @Test
+  void registrationStatesAreRusts() throws IOException {
+    Map<String, Integer> numbers = new TreeMap<>();
+    Matcher arm = Pattern.compile("RegistrationState::(\\w+) => (\\d+),").matcher(source("src/jni/wire.rs"));
+    while (arm.find()) {
+      numbers.put(arm.group(1).toLowerCase(), Integer.valueOf(arm.group(2)));
+    }
+    assertEquals(numbers, javaEnum(RegistrationState.values(), state -> state.ordinal() + 1));
+  }
+
+  @Test
   void versionIsTheCrates() throws IOException {
-    assertTrue(source("Cargo.toml").contains("\nversion = \"" + NativeMembership.version() + "\"\n"));
+    assertTrue(source("Cargo.toml").contains("\nversion = \"" + Membership.version() + "\"\n"));
   }
 
   @Test
@@ -49,6 +65,7 @@ class InterfaceParityTest {
   void numbersLeadBack() {
     for (ErrorKind kind : ErrorKind.values()) {
       assertEquals(kind, ErrorKind.of(kind.number()));
+      assertEquals(kind.ordinal() + 1, kind.number());
     }
     for (WorkerState state : WorkerState.values()) {
       assertEquals(state, WorkerState.of(state.number()));

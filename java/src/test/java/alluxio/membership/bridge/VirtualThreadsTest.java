@@ -42,7 +42,7 @@ class VirtualThreadsTest {
           .forEach(name -> properties.put(name, System.getProperty(name)));
       // The classes here are compiled for Java 8.
       Method start = Thread.class.getMethod("startVirtualThread", Runnable.class);
-      NativeMembership member = NativeMembership.open(properties);
+      Membership member = Membership.open(properties);
       member.view();
       System.out.println("ready");
       System.in.read();

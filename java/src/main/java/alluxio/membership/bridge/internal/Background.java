@@ -3,15 +3,15 @@ package alluxio.membership.bridge.internal;
 import org.slf4j.LoggerFactory;
 
 /**
- * The Java threads of the library and its shutdown hook. They are there while this class loader has
- * a manager or an operation, or the library keeps a worker registered. After that nothing of the
- * library keeps the class loader.
+ * The Java threads and the shutdown hook of the library. They exist while this class loader has a
+ * manager or an operation, or while the library keeps a worker registered. Afterwards nothing keeps
+ * the class loader in memory.
  */
 public final class Background {
   /**
-   * Renewal of leases depends on signs of life of this JVM: the library's own threads would go on
-   * in a JVM whose Java threads do not run any more, where Alluxio's own classes would lose the
-   * lease. Must be well below a third of the shortest lease that etcd grants.
+   * The interval of the signs of life that renewals depend on. The library's own threads continue
+   * in a JVM whose Java threads have stopped, where Alluxio's own classes lose the lease. Must be
+   * well below a third of the shortest lease that etcd grants.
    */
   private static final int BEAT_MILLIS = 200;
   private static final int MOST_FINISHED = 64;
@@ -45,7 +45,7 @@ public final class Background {
   private static Thread started(Thread thread) {
     thread.setDaemon(true);
     thread.setPriority(Thread.NORM_PRIORITY);
-    // The creator's class loader has no business here, and could not be unloaded.
+    // The class loader of the creator could not be collected otherwise.
     thread.setContextClassLoader(Background.class.getClassLoader());
     thread.start();
     return thread;
@@ -90,12 +90,13 @@ public final class Background {
           for (int i = 0; i < count; i++) {
             Operation.finished(mFinished[i]);
           }
+          AsyncOperation.retry();
           if (count == 0 && endsPoll()) {
             return;
           }
         } catch (RuntimeException | Error e) {
-          // Memory is short, say. A thread that was not woken looks for its reply itself, and the
-          // workers of this JVM live.
+          // For example without memory. A waiting thread that was not notified finds its reply by
+          // itself, and the workers of this JVM stay registered.
           pause();
         }
       }

@@ -20,7 +20,7 @@ import java.nio.file.attribute.UserPrincipal;
 import java.util.UUID;
 import java.util.concurrent.TimeUnit;
 
-/** A copy of the library in a private directory, there only for as long as loading takes. */
+/** A copy of the library in a private directory, which exists only while it is loaded. */
 final class LibraryCopy {
   static final String PREFIX = "alluxio-membership-";
 
@@ -98,8 +98,8 @@ final class LibraryCopy {
   }
 
   /**
-   * A library that is loaded is none the worse for its file staying, as on NFS, where one in use is
-   * only renamed.
+   * Deletes the file. A loaded library works even if its file stays, as on NFS, which renames a file
+   * that is in use.
    */
   static void delete(Path file, Path directory) {
     for (Path path : new Path[] {file, directory}) {
@@ -121,7 +121,7 @@ final class LibraryCopy {
         }
       }
     } catch (IOException | RuntimeException e) {
-      // Then they stay: nothing here needs them to go.
+      // The leftovers stay, which does no harm.
     }
   }
 

@@ -15,10 +15,10 @@ import java.nio.file.Paths;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Says in a few words why the library could not be loaded. */
+/** Describes why the library could not be loaded. */
 final class LoadFailure {
   /**
-   * What the dynamic linker says of a C library that is too old, with the folder of that library.
+   * The dynamic linker's message about a C library that is too old, with the library's directory.
    */
   private static final Pattern TOO_OLD = Pattern.compile("(/\\S*)/lib[^/]+\\.so\\.\\d+: version `GLIBC_[\\d.]+' not found");
   /** The versions that a library needs, as they stand in its table of strings. */
@@ -29,9 +29,11 @@ final class LoadFailure {
   private LoadFailure() {}
 
   /**
-   * @param failure why a copy of the library could not be loaded
+   * Describes a failure that no other directory can avoid.
+   *
+   * @param failure the failure to load a copy of the library
    * @param library the library
-   * @return what is wrong if no other directory can help, else null
+   * @return the description, or null if another directory may help
    */
   static String ofTheMachine(Throwable failure, LibraryCopy.Source library) {
     if (isDenied(failure)) {
@@ -46,9 +48,10 @@ final class LoadFailure {
   }
 
   /**
-   * @param failure a failure
-   * @return why it happened, in one line; the exceptions of files often have no more than the path
-   *         as their message
+   * Describes a failure in one line. The message of a file's exception is often the path alone.
+   *
+   * @param failure the failure
+   * @return the description
    */
   static String reason(Throwable failure) {
     if (isDenied(failure)) {

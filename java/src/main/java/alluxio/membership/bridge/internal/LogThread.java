@@ -6,7 +6,7 @@ import org.slf4j.LoggerFactory;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.ReentrantLock;
 
-/** Takes log records of the library to SLF4J, and the log level to the library. */
+/** The thread that passes log records to SLF4J, and the log level to the library. */
 final class LogThread extends Thread {
   /** The loggers are this one and its children, named after the library's modules. */
   private static final String LOGGER = "alluxio.membership.native";
@@ -54,7 +54,7 @@ final class LogThread extends Thread {
     }
   }
 
-  /** Tells the library which records are wanted, before it makes the first ones. */
+  /** Sets the library's log level before its first records. */
   static void setLevel() {
     Natives.setLogLevel(levelOf(LoggerFactory.getLogger(LOGGER)));
   }
@@ -83,7 +83,7 @@ final class LogThread extends Thread {
     }
   }
 
-  /** Alluxio's log pattern has no logger, so the message begins with its name. */
+  /** Logs one record. The message begins with the logger's name, which Alluxio's pattern omits. */
   private static void write(int level, String name, String text) {
     Logger logger = LoggerFactory.getLogger(name);
     String message = name + ": " + text;

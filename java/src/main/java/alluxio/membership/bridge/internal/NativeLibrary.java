@@ -45,7 +45,7 @@ public final class NativeLibrary {
   /** Set once: the version that was loaded, or why it could not be. */
   private static String sVersion;
   private static String sFailure;
-  /** Where the library was loaded from, in words. */
+  /** A text that says where the library was loaded from. */
   private static volatile String sOrigin;
   private static volatile long sSession;
 
@@ -83,7 +83,9 @@ public final class NativeLibrary {
   }
 
   /**
-   * @return where the loaded library comes from, in words
+   * Returns a text that says where the library was loaded from.
+   *
+   * @return the text
    */
   public static String origin() {
     return sOrigin;

@@ -10,7 +10,7 @@ package alluxio.membership.bridge.internal;
  */
 public final class Natives {
   /** Must equal the library's {@code INTERFACE}. */
-  static final int INTERFACE = 2;
+  static final int INTERFACE = 3;
   /**
    * An id is the session's number, shifted by this, and a number of our own. Must equal the
    * library's.
@@ -44,6 +44,12 @@ public final class Natives {
 
   /** {@code k8sDeployment}: 0 no, 1 yes, -1 as configured. */
   public static native long join(long operation, long manager, byte[] worker, int k8sDeployment);
+
+  /**
+   * Writes the status of a manager and returns its length. Writes nothing if the status is longer
+   * than the array.
+   */
+  public static native int status(long manager, byte[] into);
 
   /** The result is a text. */
   public static native long showAllMembers(long operation, long manager);

@@ -17,9 +17,9 @@ import java.util.concurrent.locks.LockSupport;
  * OutOfMemoryError} reaches the caller and leaves nothing behind. No lambda is used on the way: one
  * that is linked while the heap is full fails for ever.
  */
-public final class Operation implements AutoCloseable {
+public final class Operation extends Waiting implements AutoCloseable {
   private static final AtomicLong NEXT = new AtomicLong();
-  private static final ConcurrentMap<Long, Operation> RUNNING = new ConcurrentHashMap<>();
+  static final ConcurrentMap<Long, Waiting> RUNNING = new ConcurrentHashMap<>();
 
   /**
    * How often a waiting thread looks for the reply itself, should the poll thread fail to wake it.
@@ -45,14 +45,18 @@ public final class Operation implements AutoCloseable {
   }
 
   /**
-   * @return an id that this JVM has not used for anything else
+   * Returns an id that this JVM has not used before.
+   *
+   * @return the id
    */
   public static long newId() {
     return (NativeLibrary.session() << Natives.SESSION_SHIFT) + NEXT.incrementAndGet();
   }
 
   /**
-   * @return the id under which to start the operation
+   * Returns the id under which to start the operation.
+   *
+   * @return the id
    */
   public long id() {
     return mId;
@@ -121,13 +125,18 @@ public final class Operation implements AutoCloseable {
     RUNNING.remove(mId);
   }
 
-  /** Wakes the thread that waits for the operation, if there is one. */
+  /** Notifies the caller of the operation, if there is one. */
   static void finished(long id) {
-    Operation operation = RUNNING.get(id);
-    if (operation != null) {
-      operation.mFinished = true;
-      LockSupport.unpark(operation.mCaller);
+    Waiting waiting = RUNNING.get(id);
+    if (waiting != null) {
+      waiting.finished();
     }
+  }
+
+  @Override
+  void finished() {
+    mFinished = true;
+    LockSupport.unpark(mCaller);
   }
 
   /**

@@ -20,7 +20,7 @@ final class ShutdownHook extends Thread {
       operation.awaitUninterruptibly(Natives.leaveOnShutdown(operation.id()));
     } catch (MembershipException | RuntimeException e) {
       LoggerFactory.getLogger(ShutdownHook.class)
-          .warn("Not every worker of this process could leave; they are listed until their leases end", e);
+          .warn("A worker of this process could not leave; it is listed until its lease ends", e);
     }
     LogThread.flush();
   }

@@ -1,37 +1,32 @@
 package alluxio.membership.bridge.internal;
 
-import alluxio.membership.bridge.ClusterView;
 import alluxio.membership.bridge.ErrorKind;
-import alluxio.membership.bridge.Member;
 import alluxio.membership.bridge.MembershipException;
-import alluxio.membership.bridge.SkippedRecord;
-import alluxio.membership.bridge.Worker;
-import alluxio.membership.bridge.WorkerState;
 
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
-import java.util.ArrayList;
-import java.util.Arrays;
-import java.util.Collections;
-import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeoutException;
 
 /**
- * What crosses between Java and Rust as bytes. The format is described in the library's {@code
+ * The bytes that cross between Java and Rust. The format is described in the library's {@code
  * src/jni/wire.rs}.
  */
 public final class Wire {
   private static final byte OK = 0;
+  /** By their numbers, which begin at 1. */
+  private static final ErrorKind[] KINDS = ErrorKind.values();
 
   private Wire() {}
 
   /**
-   * @param origin where the library was loaded from, in words
+   * Encodes the request of {@link Natives#open}.
+   *
+   * @param origin a text that says where the library was loaded from
    * @param properties property names and values; entries with a null value are left out
-   * @return them as {@link Natives#open} takes them
+   * @return the request
    */
   public static byte[] opening(String origin, Map<String, String> properties) {
     Writer writer = new Writer();
@@ -47,53 +42,55 @@ public final class Wire {
   }
 
   /**
-   * @param worker a worker
-   * @return it as {@link Natives#join} takes it
-   */
-  public static byte[] worker(Worker worker) {
-    Writer writer = new Writer();
-    writer.text(worker.getIdentity());
-    writer.text(worker.getHost());
-    writer.text(worker.getContainerHost());
-    writer.int32(worker.getRpcPort());
-    writer.int32(worker.getDataPort());
-    writer.int32(worker.getSecureRpcPort());
-    writer.int32(worker.getNettyDataPort());
-    writer.int32(worker.getWebPort());
-    writer.text(worker.getDomainSocketPath());
-    writer.int32(worker.getHttpServerPort());
-    return writer.bytes();
-  }
-
-  /**
-   * @param text a text
-   * @return its bytes
+   * Encodes a text as UTF-8.
+   *
+   * @param text the text
+   * @return the bytes
    */
   public static byte[] utf8(String text) {
     return text.getBytes(StandardCharsets.UTF_8);
   }
 
-  private static final class Writer {
+  /** Writes a request. */
+  public static final class Writer {
     private final ByteArrayOutputStream mOut = new ByteArrayOutputStream(256);
 
-    void int32(int number) {
+    /**
+     * Writes a number.
+     *
+     * @param number the number
+     * @return this writer
+     */
+    public Writer int32(int number) {
       mOut.write(number >>> 24);
       mOut.write(number >>> 16);
       mOut.write(number >>> 8);
       mOut.write(number);
+      return this;
     }
 
-    void text(String text) {
+    /**
+     * Writes a text, or null.
+     *
+     * @param text the text
+     * @return this writer
+     */
+    public Writer text(String text) {
       if (text == null) {
-        int32(-1);
-        return;
+        return int32(-1);
       }
       byte[] bytes = utf8(text);
       int32(bytes.length);
       mOut.write(bytes, 0, bytes.length);
+      return this;
     }
 
-    byte[] bytes() {
+    /**
+     * Returns what was written.
+     *
+     * @return the bytes
+     */
+    public byte[] bytes() {
       return mOut.toByteArray();
     }
   }
@@ -107,18 +104,24 @@ public final class Wire {
     }
 
     /**
+     * Reads the status byte of a reply, and throws its error if it is one.
+     *
      * @param reply an array that begins with a reply of the library
      * @param length the length of the reply
      * @return a reader of its result
      * @throws MembershipException if it is an error
      * @throws IllegalStateException if it says that the manager is closed
      */
-    static Reader ofReply(byte[] reply, int length) throws MembershipException {
+    public static Reader ofReply(byte[] reply, int length) throws MembershipException {
+      if (length < 1) {
+        throw new MembershipException(ErrorKind.INTERNAL, false,
+            "The membership library failed without a reply; its log has the reason", null);
+      }
       Reader reader = new Reader(reply, length);
       if (reader.mBytes.get() == OK) {
         return reader;
       }
-      ErrorKind kind = ErrorKind.of(reader.int32());
+      ErrorKind kind = KINDS[reader.int32() - 1];
       boolean retryable = reader.mBytes.get() != 0;
       boolean timedOut = reader.mBytes.get() != 0;
       String message = reader.text();
@@ -131,22 +134,45 @@ public final class Wire {
     }
 
     /**
-     * @return whether there is nothing to read any more
+     * Returns whether everything was read.
+     *
+     * @return true at the end
      */
     public boolean isEmpty() {
       return !mBytes.hasRemaining();
     }
 
-    int int32() {
+    /**
+     * Reads a number of 32 bits.
+     *
+     * @return the number
+     */
+    public int int32() {
       return mBytes.getInt();
     }
 
-    long int64() {
+    /**
+     * Reads a number of 64 bits.
+     *
+     * @return the number
+     */
+    public long int64() {
       return mBytes.getLong();
     }
 
     /**
-     * @return a text, or null
+     * Reads a byte that is 0 or 1.
+     *
+     * @return whether the byte is 1
+     */
+    public boolean bool() {
+      return mBytes.get() != 0;
+    }
+
+    /**
+     * Reads a text, or null.
+     *
+     * @return the text
      */
     public String text() {
       int length = mBytes.getInt();
@@ -156,49 +182,6 @@ public final class Wire {
       String text = new String(mBytes.array(), mBytes.position(), length, StandardCharsets.UTF_8);
       mBytes.position(mBytes.position() + length);
       return text;
-    }
-
-    /**
-     * @return a view
-     */
-    public ClusterView view() {
-      long version = int64();
-      long revision = int64();
-      Member[] distinct = new Member[int32()];
-      for (int i = 0; i < distinct.length; i++) {
-        distinct[i] = new Member(worker(), WorkerState.of(int32()));
-      }
-      List<Member> all = members(distinct);
-      List<Member> live = members(distinct);
-      List<Member> failed = members(distinct);
-      int count = int32();
-      List<SkippedRecord> skipped = new ArrayList<>(count);
-      for (int i = 0; i < count; i++) {
-        skipped.add(new SkippedRecord(text(), text()));
-      }
-      return new ClusterView(version, revision, all, live, failed, Collections.unmodifiableList(skipped));
-    }
-
-    private List<Member> members(Member[] distinct) {
-      Member[] members = new Member[int32()];
-      for (int i = 0; i < members.length; i++) {
-        members[i] = distinct[int32()];
-      }
-      return Collections.unmodifiableList(Arrays.asList(members));
-    }
-
-    private Worker worker() {
-      return Worker.newBuilder(text())
-          .setHost(text())
-          .setContainerHost(text())
-          .setRpcPort(int32())
-          .setDataPort(int32())
-          .setSecureRpcPort(int32())
-          .setNettyDataPort(int32())
-          .setWebPort(int32())
-          .setDomainSocketPath(text())
-          .setHttpServerPort(int32())
-          .build();
     }
   }
 }

@@ -5,7 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertNotSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import alluxio.membership.bridge.NativeMembership;
+import alluxio.membership.bridge.Membership;
 import alluxio.membership.testing.ChildJvm;
 
 import org.junit.jupiter.api.Test;
@@ -51,7 +51,7 @@ class NativeLibraryTest {
     public static void main(String[] args) {
       for (int i = 0; i < 2; i++) {
         try {
-          System.out.println("version " + NativeMembership.version());
+          System.out.println("version " + Membership.version());
         } catch (UnsatisfiedLinkError e) {
           System.out.println("refused " + e.getMessage());
         }
@@ -88,7 +88,7 @@ class NativeLibraryTest {
     Map<String, String> properties = new HashMap<>();
     properties.put(NativeLibrary.DIRECTORY_PROPERTY, mDirectory.resolve("new").toString());
     properties.put("java.io.tmpdir", mDirectory.resolve("unused").toString());
-    String version = "version " + NativeMembership.version();
+    String version = "version " + Membership.version();
     assertEquals(Collections.nCopies(2, version), run(properties));
     try (Stream<Path> left = Files.list(mDirectory.resolve("new"))) {
       assertEquals(0, left.count());
@@ -100,7 +100,7 @@ class NativeLibraryTest {
   void triesTheNextDirectory() throws Exception {
     Path file = Files.createFile(mDirectory.resolve("file"));
     Map<String, String> properties = Collections.singletonMap(NativeLibrary.DIRECTORY_PROPERTY, file.toString());
-    assertEquals(Collections.nCopies(2, "version " + NativeMembership.version()), run(properties));
+    assertEquals(Collections.nCopies(2, "version " + Membership.version()), run(properties));
   }
 
   @Test
@@ -110,7 +110,7 @@ class NativeLibraryTest {
     properties.put(NativeLibrary.PATH_PROPERTY, copy.toString());
     properties.put("java.io.tmpdir", "/no/such/directory");
     properties.put("user.home", "/no/such/directory");
-    assertEquals(Collections.nCopies(2, "version " + NativeMembership.version()), run(properties));
+    assertEquals(Collections.nCopies(2, "version " + Membership.version()), run(properties));
 
     properties.put(NativeLibrary.PATH_PROPERTY, "/no/such/library.so");
     List<String> refused = run(properties);
@@ -145,8 +145,8 @@ class NativeLibraryTest {
     // No parent but the platform's classes, so that everything is loaded once more.
     try (URLClassLoader loader =
         new URLClassLoader(urls.toArray(new URL[0]), ClassLoader.getSystemClassLoader().getParent())) {
-      Class<?> bridge = loader.loadClass(NativeMembership.class.getName());
-      assertNotSame(NativeMembership.class, bridge);
+      Class<?> bridge = loader.loadClass(Membership.class.getName());
+      assertNotSame(Membership.class, bridge);
       return (String) bridge.getMethod("version").invoke(null);
     }
   }
@@ -157,7 +157,7 @@ class NativeLibraryTest {
     properties.put("basedir", System.getProperty("basedir", ""));
     properties.put(NativeLibrary.PATH_PROPERTY, Files.copy(builtLibrary(), mDirectory.resolve("copy.so")).toString());
     properties.put(NativeLibrary.DIRECTORY_PROPERTY, mDirectory.resolve("copies").toString());
-    assertEquals(Collections.nCopies(2, "version " + NativeMembership.version()), run(TwoLoaders.class, properties));
+    assertEquals(Collections.nCopies(2, "version " + Membership.version()), run(TwoLoaders.class, properties));
     try (Stream<Path> left = Files.list(mDirectory.resolve("copies"))) {
       assertEquals(0, left.count());
     }
@@ -180,7 +180,7 @@ class NativeLibraryTest {
     Map<String, String> properties = new HashMap<>();
     properties.put("java.library.path", mDirectory.toString());
     properties.put(NativeLibrary.DIRECTORY_PROPERTY, mDirectory.resolve("unused").toString());
-    assertEquals(Collections.nCopies(2, "version " + NativeMembership.version()), run(properties));
+    assertEquals(Collections.nCopies(2, "version " + Membership.version()), run(properties));
     assertTrue(Files.notExists(mDirectory.resolve("unused")));
   }
 
@@ -193,7 +193,7 @@ class NativeLibraryTest {
     assertTrue(refused.contains("-D" + NativeLibrary.PATH_PROPERTY), refused);
   }
 
-  private static final List<String> LOADED = Collections.nCopies(2, "version " + NativeMembership.version());
+  private static final List<String> LOADED = Collections.nCopies(2, "version " + Membership.version());
 
   private Map<String, String> onlyTheTemporaryDirectory(String directory) {
     Map<String, String> properties = new HashMap<>();
@@ -343,7 +343,7 @@ class NativeLibraryTest {
   @Test
   void worksFromSeveralClassLoaders() throws Exception {
     for (int i = 0; i < 2; i++) {
-      assertEquals(NativeMembership.version(), versionInALoaderOfItsOwn());
+      assertEquals(Membership.version(), versionInALoaderOfItsOwn());
     }
   }
 

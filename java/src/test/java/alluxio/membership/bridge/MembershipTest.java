@@ -19,6 +19,7 @@ import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.function.Executable;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
@@ -27,6 +28,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.UUID;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -34,14 +36,14 @@ import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
 
-class NativeMembershipTest {
+class MembershipTest {
   @RegisterExtension
   static final SharedEtcd ETCD = new SharedEtcd();
 
   private final TestCluster mCluster = new TestCluster(ETCD.server(), "ETCD");
 
   private static Worker worker(String host) {
-    return Worker.newBuilder("worker-" + UUID.randomUUID()).setHost(host).setRpcPort(29999).build();
+    return Worker.newBuilder(WorkerIdentity.of(UUID.randomUUID())).setHost(host).setRpcPort(29999).build();
   }
 
   private static Member live(Worker worker) {
@@ -59,14 +61,14 @@ class NativeMembershipTest {
   @Test
   void joinsAndLeaves() throws Exception {
     Worker worker = worker("h1");
-    try (NativeMembership member = NativeMembership.open(mCluster.properties());
-        NativeMembership reader = NativeMembership.open(mCluster.properties())) {
+    try (Membership member = Membership.open(mCluster.properties());
+        Membership reader = Membership.open(mCluster.properties())) {
       assertEquals(Collections.emptyList(), reader.view().getAllMembers());
       member.join(worker);
       ClusterView joined = member.view();
       assertEquals(Collections.singletonList(live(worker)), joined.getAllMembers());
       assertEquals(Collections.singletonList(live(worker)), joined.getLiveMembers());
-      assertEquals(Collections.emptyList(), joined.getFailedMembers());
+      assertEquals(Collections.emptyList(), joined.getLostMembers());
       assertEquals(Collections.emptyList(), joined.getSkippedRecords());
       assertTrue(joined.getRevision() > 0);
       assertEquals("WorkerId\tAddress\tStatus\n" + worker.getIdentity() + "\th1:29999\tONLINE\n", member.showAllMembers());
@@ -75,7 +77,7 @@ class NativeMembershipTest {
       ClusterView left = member.view();
       assertEquals(Collections.singletonList(lost(worker)), left.getAllMembers());
       assertEquals(Collections.emptyList(), left.getLiveMembers());
-      assertEquals(Collections.singletonList(lost(worker)), left.getFailedMembers());
+      assertEquals(Collections.singletonList(lost(worker)), left.getLostMembers());
       assertTrue(left.getVersion() > joined.getVersion());
       Await.until("the other manager sees it", 20,
           () -> reader.view().getAllMembers().equals(Collections.singletonList(lost(worker))));
@@ -85,7 +87,7 @@ class NativeMembershipTest {
   @Test
   void joiningAgainSucceeds() throws Exception {
     Worker worker = worker("h");
-    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+    try (Membership member = Membership.open(mCluster.properties())) {
       member.join(worker);
       member.join(worker);
       assertEquals(Collections.singletonList(live(worker)), member.view().getLiveMembers());
@@ -96,16 +98,16 @@ class NativeMembershipTest {
   void closingEndsTheRegistrationsOfThisManagerOnly() throws Exception {
     Worker first = worker("h1");
     Worker second = worker("h2");
-    try (NativeMembership stays = NativeMembership.open(mCluster.properties())) {
-      NativeMembership goes = NativeMembership.open(mCluster.properties());
-      NativeMembership reader = NativeMembership.open(mCluster.properties());
+    try (Membership stays = Membership.open(mCluster.properties())) {
+      Membership goes = Membership.open(mCluster.properties());
+      Membership reader = Membership.open(mCluster.properties());
       stays.join(first);
       goes.join(second);
       reader.close();
       assertEquals(2, stays.view().getLiveMembers().size());
       goes.close();
       Await.until("the second worker is lost", 20,
-          () -> stays.view().getFailedMembers().equals(Collections.singletonList(lost(second))));
+          () -> stays.view().getLostMembers().equals(Collections.singletonList(lost(second))));
       assertEquals(Collections.singletonList(live(first)), stays.view().getLiveMembers());
     }
   }
@@ -113,7 +115,7 @@ class NativeMembershipTest {
   @Test
   void viewIsTheSameObjectWhileNothingChanges() throws Exception {
     Worker worker = worker("h");
-    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+    try (Membership member = Membership.open(mCluster.properties())) {
       ClusterView empty = member.view();
       for (int i = 0; i < 100; i++) {
         assertSame(empty, member.view());
@@ -127,7 +129,7 @@ class NativeMembershipTest {
   @Test
   void waitsForAChange() throws Exception {
     Worker worker = worker("h");
-    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+    try (Membership member = Membership.open(mCluster.properties())) {
       ClusterView before = member.view();
       assertEquals(Optional.empty(), member.waitForChange(before.getVersion(), 150, TimeUnit.MILLISECONDS));
       assertTrue(member.waitForChange(0, 20, TimeUnit.SECONDS).isPresent());
@@ -149,8 +151,8 @@ class NativeMembershipTest {
   void refusesAnotherWorkerWithTheSameIdentity() throws Exception {
     Worker worker = worker("h1");
     Worker other = Worker.newBuilder(worker.getIdentity()).setHost("h2").build();
-    try (NativeMembership first = NativeMembership.open(mCluster.properties());
-        NativeMembership second = NativeMembership.open(mCluster.properties())) {
+    try (Membership first = Membership.open(mCluster.properties());
+        Membership second = Membership.open(mCluster.properties())) {
       first.join(worker);
       first.leave();
       MembershipException error = assertThrows(MembershipException.class, () -> second.join(other));
@@ -158,44 +160,51 @@ class NativeMembershipTest {
       assertFalse(error.isRetryable());
       assertTrue(error.getMessage().startsWith("Some other member with same id registered on the ring, bail."
           + "Conflicting worker addr:WorkerNetAddress{host=h1, "), error.getMessage());
-      second.join(other, true);
+      second.join(other, JoinOptions.defaults().withK8sDeployment(true));
       assertEquals(Collections.singletonList(live(other)), second.view().getAllMembers());
     }
   }
 
   @Test
-  void decommissionsOnlyLostWorkers() throws Exception {
+  void removesOnlyLostWorkers() throws Exception {
     Worker worker = worker("h");
-    String identity = worker.getIdentity();
-    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
-      assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.decommission(identity)));
+    WorkerIdentity identity = worker.getIdentity();
+    try (Membership member = Membership.open(mCluster.properties())) {
+      assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.remove(identity)));
       member.join(worker);
-      assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.decommission(identity)));
-      member.stopHeartBeat(identity);
-      member.decommission(identity);
+      assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.remove(identity)));
+      member.leave(identity);
+      member.remove(identity);
       assertEquals(Collections.emptyList(), member.view().getAllMembers());
-      member.stopHeartBeat(identity);
+      member.leave(identity);
     }
   }
 
   @Test
-  void identitiesMustBeIdentities() throws Exception {
-    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
-      for (String bad : new String[] {"", "worker-", "w", "worker-\ud83d\ude00", "worker-1\0"}) {
-        assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.join(Worker.newBuilder(bad).build())), bad);
-        assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.stopHeartBeat(bad)), bad);
-        assertEquals(ErrorKind.INVALID_ARGUMENT, kindOf(() -> member.decommission(bad)), bad);
-      }
+  void identitiesMustBeIdentities() {
+    for (String bad : new String[] {"", "worker-", "w", "worker-\ud83d\ude00", "worker-1\0", "worker-1-2-3-4",
+        "worker-00000000-0000-0000-0000-0000000000000"}) {
+      assertThrows(IllegalArgumentException.class, () -> WorkerIdentity.parse(bad), bad);
     }
+    String uuid = "worker-00000001-0000-4000-8000-00000000000a";
+    assertEquals(uuid, WorkerIdentity.parse(uuid).toString());
+    assertEquals(WorkerIdentity.parse(uuid), WorkerIdentity.parse("worker-1-0-4000-8000-A"));
+    assertEquals(WorkerIdentity.of(-7), WorkerIdentity.parse("worker--7"));
+    List<WorkerIdentity> sorted = new ArrayList<>();
+    for (String text : new String[] {"worker-f0000000-0000-4000-8000-000000000000", uuid, "worker-10", "worker-9"}) {
+      sorted.add(WorkerIdentity.parse(text));
+    }
+    Collections.sort(sorted);
+    assertEquals("[worker-9, worker-10, " + uuid + ", worker-f0000000-0000-4000-8000-000000000000]", sorted.toString());
   }
 
   @Test
   void everyTextAndNumberSurvives() throws Exception {
     String hostile = "\"quoted\" = <a> & 'b' \u00e4\u4e2d\ud83d\ude00 \u2028\u2029 \u0000\u0001\t\n\\ /";
-    Worker worker = Worker.newBuilder("worker--9223372036854775808").setHost(hostile).setContainerHost("")
+    Worker worker = Worker.newBuilder(WorkerIdentity.of(Long.MIN_VALUE)).setHost(hostile).setContainerHost("")
         .setDomainSocketPath(hostile + hostile).setRpcPort(Integer.MAX_VALUE).setDataPort(Integer.MIN_VALUE)
         .setSecureRpcPort(1).setNettyDataPort(2).setWebPort(3).setHttpServerPort(4).build();
-    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+    try (Membership member = Membership.open(mCluster.properties())) {
       member.join(worker);
       assertEquals(Collections.singletonList(live(worker)), member.view().getAllMembers());
     }
@@ -203,8 +212,8 @@ class NativeMembershipTest {
 
   @Test
   void lonelySurrogatesBecomeQuestionMarks() throws Exception {
-    String identity = worker("h").getIdentity();
-    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+    WorkerIdentity identity = worker("h").getIdentity();
+    try (Membership member = Membership.open(mCluster.properties())) {
       member.join(Worker.newBuilder(identity).setHost("a\ud83db").build());
       assertEquals("a?b", member.view().getAllMembers().get(0).getWorker().getHost());
     }
@@ -215,7 +224,7 @@ class NativeMembershipTest {
     Worker worker = worker("h");
     String broken = mCluster.ringKey("worker-" + UUID.randomUUID());
     ETCD.server().put(broken, new byte[] {'{', '}'});
-    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+    try (Membership member = Membership.open(mCluster.properties())) {
       member.join(worker);
       assertEquals(Collections.singletonList(live(worker)), member.view().getAllMembers());
       assertEquals(broken, member.view().getSkippedRecords().get(0).getKey());
@@ -224,22 +233,29 @@ class NativeMembershipTest {
 
   @Test
   void afterCloseEveryMethodSaysSo() throws Exception {
-    NativeMembership member = NativeMembership.open(mCluster.properties());
+    Membership member = Membership.open(mCluster.properties());
     Worker worker = worker("h");
     member.join(worker);
     member.view();
     member.close();
     Map<String, Executable> calls = new LinkedHashMap<>();
     calls.put("join", () -> member.join(worker));
-    calls.put("join k8s", () -> member.join(worker, true));
+    calls.put("join k8s", () -> member.join(worker, JoinOptions.defaults().withK8sDeployment(true)));
     calls.put("view", member::view);
     calls.put("waitForChange", () -> member.waitForChange(0, 1, TimeUnit.SECONDS));
     calls.put("showAllMembers", member::showAllMembers);
-    calls.put("stopHeartBeat", () -> member.stopHeartBeat(worker.getIdentity()));
-    calls.put("decommission", () -> member.decommission(worker.getIdentity()));
+    calls.put("leave one", () -> member.leave(worker.getIdentity()));
+    calls.put("remove", () -> member.remove(worker.getIdentity()));
     calls.put("leave", member::leave);
+    calls.put("status", member::status);
+    calls.put("addListener", () -> member.addListener(change -> { }, Runnable::run));
     calls.forEach((name, call) -> assertThrows(IllegalStateException.class, call, name));
+    for (CompletableFuture<?> call : Arrays.asList(member.viewAsync(), member.joinAsync(worker, JoinOptions.defaults()))) {
+      assertInstanceOf(IllegalStateException.class,
+          assertThrows(ExecutionException.class, () -> call.get(60, TimeUnit.SECONDS)).getCause());
+    }
     member.close();
+    member.closeAsync().get(60, TimeUnit.SECONDS);
   }
 
   @Test
@@ -247,7 +263,7 @@ class NativeMembershipTest {
     ExecutorService executor = Executors.newFixedThreadPool(4);
     try {
       for (int round = 0; round < 20; round++) {
-        NativeMembership member = NativeMembership.open(mCluster.properties());
+        Membership member = Membership.open(mCluster.properties());
         Callable<Void> caller = () -> {
           while (true) {
             member.view();
@@ -273,13 +289,13 @@ class NativeMembershipTest {
 
   @Test
   void nullsAreRefused() throws Exception {
-    assertThrows(NullPointerException.class, () -> NativeMembership.open(null));
+    assertThrows(NullPointerException.class, () -> Membership.open(null));
     assertThrows(NullPointerException.class, () -> Worker.newBuilder(null));
-    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+    try (Membership member = Membership.open(mCluster.properties())) {
       assertThrows(NullPointerException.class, () -> member.join(null));
-      assertThrows(NullPointerException.class, () -> member.join(null, true));
-      assertThrows(NullPointerException.class, () -> member.stopHeartBeat(null));
-      assertThrows(NullPointerException.class, () -> member.decommission(null));
+      assertThrows(NullPointerException.class, () -> member.join(null, JoinOptions.defaults()));
+      assertThrows(NullPointerException.class, () -> member.leave(null));
+      assertThrows(NullPointerException.class, () -> member.remove(null));
       assertThrows(NullPointerException.class, () -> member.waitForChange(0, 1, null));
     }
   }
@@ -288,19 +304,19 @@ class NativeMembershipTest {
   void badConfigurationsAreNamed() {
     Map<String, String> properties = new HashMap<>(mCluster.properties());
     properties.remove("alluxio.etcd.endpoints");
-    MembershipException missing = assertThrows(MembershipException.class, () -> NativeMembership.open(properties));
+    MembershipException missing = assertThrows(MembershipException.class, () -> Membership.open(properties));
     assertEquals(ErrorKind.MISSING_CONFIG, missing.getKind());
     assertEquals("No value set for configuration key alluxio.etcd.endpoints", missing.getMessage());
 
     properties.put("alluxio.etcd.endpoints", ETCD.server().endpoint());
     properties.put("alluxio.worker.failure.detection.timeout", "soon");
-    MembershipException bad = assertThrows(MembershipException.class, () -> NativeMembership.open(properties));
+    MembershipException bad = assertThrows(MembershipException.class, () -> Membership.open(properties));
     assertEquals(ErrorKind.INVALID_CONFIG, bad.getKind());
 
     Map<String, String> hosts = new HashMap<>();
     hosts.put("alluxio.worker.membership.manager.type", "STATIC");
     hosts.put("alluxio.worker.static.membership.manager.config.file", "/no/such/file");
-    assertEquals(ErrorKind.NOT_FOUND, kindOf(() -> NativeMembership.open(hosts)));
+    assertEquals(ErrorKind.NOT_FOUND, kindOf(() -> Membership.open(hosts)));
   }
 
   /** The operation goes on without its caller, and its error is logged. */
@@ -309,7 +325,7 @@ class NativeMembershipTest {
     try (EtcdServer etcd = EtcdServer.start()) {
       TestCluster cluster =
           new TestCluster(etcd, "ETCD").with("alluxio.membership.native.operation.timeout", "2s");
-      NativeMembership member = NativeMembership.open(cluster.properties());
+      Membership member = Membership.open(cluster.properties());
       member.join(worker("h"));
       etcd.stopProcess();
       try (Log log = Log.of("alluxio.membership.native.jni")) {
@@ -327,7 +343,7 @@ class NativeMembershipTest {
   void waitsCanBeInterrupted() throws Exception {
     try (EtcdServer etcd = EtcdServer.start()) {
       TestCluster cluster = new TestCluster(etcd, "ETCD");
-      NativeMembership member = NativeMembership.open(cluster.properties());
+      Membership member = Membership.open(cluster.properties());
       etcd.stopProcess();
       Map<String, Executable> calls = new LinkedHashMap<>();
       calls.put("join", () -> member.join(worker("h")));
@@ -345,7 +361,7 @@ class NativeMembershipTest {
   /** A thread that looked every 100 ms would take 50 ms on average. */
   @Test
   void interruptsAreNoticedAtOnce() throws Exception {
-    try (NativeMembership member = NativeMembership.open(mCluster.properties())) {
+    try (Membership member = Membership.open(mCluster.properties())) {
       List<Long> nanos = new ArrayList<>();
       for (int i = 0; i < 15; i++) {
         nanos.add(nanosFromInterruptToEnd(() -> member.waitForChange(Long.MAX_VALUE, 1, TimeUnit.HOURS)));

@@ -23,7 +23,7 @@ MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never -Dmaven.wagon
 # Nor the code at its end that resets a terminal's colours.
 export MAVEN_OPTS := $(MAVEN_OPTS) -Djansi.noreset=true
 
-.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java test-long soak test-install test-k8s bench bench-tool docs dist clean
+.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java test-long soak test-install test-k8s bench bench-tool docs dist test-dist clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -182,6 +182,9 @@ $(GO_CLIENT): $(wildcard tools/go-client/*)
 
 dist: ## Builds everything that a release has, for every platform, into dist/; takes half an hour.
 	@scripts/dist
+
+test-dist: ## Tries the files of dist/ on other systems, processors and JVMs, and prints a table; needs root.
+	@scripts/test-dist
 
 docs: ## Builds the pages of docs/ as a book in target/book, and checks their links.
 	@scripts/docs

@@ -23,7 +23,6 @@ use std::sync::Arc;
 
 use super::to_millis;
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::RegistrationState;
 use crate::membership::Status;
 use crate::view::{ClusterView, Member, MemberFilter};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
@@ -146,7 +145,7 @@ pub(super) fn status(cluster: &str, status: &Status, view: Option<&ClusterView>)
     put_i32(&mut out, to_i32(status.registrations.len()));
     for registration in &status.registrations {
         put_text(&mut out, Some(&registration.identity.to_string()));
-        put_i32(&mut out, state_number(registration.state));
+        put_i32(&mut out, registration.state as i32);
         put_i64(&mut out, registration.lease);
         put_i64(&mut out, to_millis(registration.lease_left));
         put_i64(&mut out, registration.leases as i64);
@@ -154,18 +153,6 @@ pub(super) fn status(cluster: &str, status: &Status, view: Option<&ClusterView>)
         out.push(registration.displaced_by.is_some().into());
     }
     out.into()
-}
-
-/// The number of `alluxio.membership.bridge.RegistrationState`, as in the C API.
-fn state_number(state: RegistrationState) -> i32 {
-    match state {
-        RegistrationState::Joining => 1,
-        RegistrationState::Registered => 2,
-        RegistrationState::Suspect => 3,
-        RegistrationState::Lost => 4,
-        RegistrationState::Rejoining => 5,
-        RegistrationState::Left => 6,
-    }
 }
 
 fn to_i32(count: usize) -> i32 {

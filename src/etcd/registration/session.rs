@@ -14,20 +14,23 @@ use rand::{RngExt, SeedableRng};
 use crate::boottime::BootTime;
 
 /// Where a registration stands.
+///
+/// The numbers are part of the C and Java interfaces: they are never changed and never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
 pub enum RegistrationState {
     /// The first registration is under way.
-    Joining,
+    Joining = 1,
     /// The keys are written and the lease is renewed in time.
-    Registered,
+    Registered = 2,
     /// No renewal was answered for two thirds of the TTL.
-    Suspect,
+    Suspect = 3,
     /// The lease has run out, or may have: others may list the worker as lost.
-    Lost,
+    Lost = 4,
     /// A key is missing, or the lease is gone: the worker is being registered again.
-    Rejoining,
+    Rejoining = 5,
     /// Ended on purpose.
-    Left,
+    Left = 6,
 }
 
 /// A lease that etcd granted.

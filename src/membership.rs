@@ -230,31 +230,29 @@ impl Membership {
     pub fn changes(&self) -> impl Stream<Item = Result<Change>> + Send + use<> {
         struct Following {
             membership: Membership,
-            known: Option<Arc<ClusterView>>,
+            known: Arc<ClusterView>,
             unread: VecDeque<Change>,
             has_failed: bool,
         }
         let following = Following {
             membership: self.clone(),
-            known: None,
+            known: Arc::default(),
             unread: VecDeque::new(),
             has_failed: false,
         };
         stream::unfold(following, |mut following| async move {
             while following.unread.is_empty() && !following.has_failed {
-                let version = following.known.as_ref().map_or(0, |view| view.version());
+                let version = following.known.version();
                 match following
                     .membership
                     .wait_for_change(version, FOR_EVER)
                     .await
                 {
                     Ok(Some(view)) => {
-                        let changes = match &following.known {
-                            Some(known) => view.changes_since(known),
-                            None => view.changes_since(&ClusterView::default()),
-                        };
-                        following.unread.extend(changes);
-                        following.known = Some(view);
+                        following
+                            .unread
+                            .extend(view.changes_since(&following.known));
+                        following.known = view;
                     }
                     Ok(None) => {}
                     Err(error) => {

@@ -1,18 +1,19 @@
 //! `check`: what may keep a cluster from working, endpoint by endpoint and record by record.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use alluxio_membership::config::{Backend, EtcdConfig};
-use alluxio_membership::error::{Error, ErrorKind, Result};
+use alluxio_membership::error::{Error, Result};
 use alluxio_membership::etcd::{
     CertificateInfo, FoundCluster, Inspection, MemberReport, MemberStatus, TlsSession,
 };
 use alluxio_membership::text::Safe;
 use alluxio_membership::view::{ClusterView, MemberFilter};
 use anstyle::AnsiColor;
+use futures_util::future::{Either, select};
 use serde_json::{Value, json};
-use tokio::task::JoinError;
 
 use crate::Context;
 use crate::cli::CheckOptions;
@@ -88,16 +89,18 @@ impl Findings {
 pub async fn run(context: &Context, options: &CheckOptions) -> std::result::Result<Outcome, Stop> {
     let mut findings = Findings::default();
     let mut facts = json!({});
-    // At the same time as the inspection, so that both end within one operation timeout.
-    let viewing = tokio::spawn({
-        let membership = context.membership.clone();
-        async move { membership.view().await }
-    });
-    let view = async || {
-        let failed = |error: JoinError| Error::new(ErrorKind::Internal, error.to_string());
-        viewing.await.map_err(failed)?
+    // Both at the same time, so that they end within one operation timeout.
+    let mut viewing = pin!(context.membership.view());
+    let inspecting = pin!(context.membership.inspect());
+    let (inspection, viewed) = match select(inspecting, viewing.as_mut()).await {
+        Either::Left((inspection, _)) => (inspection, None),
+        Either::Right((view, inspecting)) => (inspecting.await, Some(view)),
     };
-    match (&context.config.backend, context.membership.inspect().await?) {
+    let view = async || match viewed {
+        Some(view) => view,
+        None => viewing.await,
+    };
+    match (&context.config.backend, inspection?) {
         (Backend::Etcd(config), Some(inspection)) => {
             endpoints(&mut findings, &inspection.members);
             authorities(&mut findings, &inspection.authorities);

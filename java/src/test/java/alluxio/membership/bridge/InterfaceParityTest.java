@@ -41,12 +41,8 @@ class InterfaceParityTest {
 
   @Test
   void registrationStatesAreRusts() throws IOException {
-    Map<String, Integer> numbers = new TreeMap<>();
-    Matcher arm = Pattern.compile("RegistrationState::(\\w+) => (\\d+),").matcher(source("src/jni/wire.rs"));
-    while (arm.find()) {
-      numbers.put(arm.group(1).toLowerCase(), Integer.valueOf(arm.group(2)));
-    }
-    assertEquals(numbers, javaEnum(RegistrationState.values(), state -> state.ordinal() + 1));
+    assertEquals(rustEnum("src/etcd/registration/session.rs", "RegistrationState"),
+        javaEnum(RegistrationState.values(), state -> state.ordinal() + 1));
   }
 
   @Test

@@ -34,6 +34,8 @@ demo: ## Shows real Alluxio code registering workers through the library, in a m
 test: ## Runs every check and every test of every language, and sums up.
 	@scripts/test
 
+# What the tool shows with --version.
+build: export AXM_COMMIT = $(shell git -c safe.directory='*' describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 build: ## Builds the library, the tool (release) and the C header.
 	$(CARGO) build --release --locked
 	@ln -sf liballuxio_membership.so target/release/liballuxio_membership.so.0

@@ -34,7 +34,7 @@ fn after_help() -> String {
 
 /// Lists, watches, registers and removes the workers of an Alluxio cluster.
 #[derive(Debug, Parser)]
-#[command(name = NAME, version, after_help = after_help(), max_term_width = 100)]
+#[command(name = NAME, version, long_version = crate::version::long(), after_help = after_help(), max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     pub config: ConfigOptions,

@@ -13,6 +13,7 @@ mod remove;
 mod serve;
 mod signals;
 mod systemd;
+mod version;
 mod watch;
 
 use std::future::pending;

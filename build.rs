@@ -1,4 +1,5 @@
-//! Generates `include/alluxio_membership.h` from `src/c_api` and names the shared library for the linker.
+//! Generates `include/alluxio_membership.h` from `src/c_api` and names the shared library for the
+//! linker.
 
 use std::path::Path;
 use std::{env, fs};
@@ -25,7 +26,8 @@ fn main() {
     println!("cargo::rerun-if-changed={HEADER}");
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,liballuxio_membership.so.0");
-        // The runtime's threads run code of the library for as long as the process lives: it must never be unmapped.
+        // The runtime's threads run code of the library for as long as the process lives: it must
+        // never be unmapped.
         println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
     generate_header();

@@ -46,7 +46,8 @@ library_of() {
   echo "target/native/$1/$LIBRARY"
 }
 
-# zigbuild PLATFORM SUBCOMMAND ARGUMENTS...: runs cargo with Zig for a platform. RUSTFLAGS may have more flags.
+# zigbuild PLATFORM SUBCOMMAND ARGUMENTS...: runs cargo with Zig for a platform. RUSTFLAGS may have
+# more flags.
 zigbuild() {
   local target version=
   target=$(rust_target "$1")
@@ -70,7 +71,8 @@ build_library() {
   install -D --mode=755 "target/$(rust_target "$1")/dist/$LIBRARY" "$(library_of "$1")"
 }
 
-# build_static PLATFORM: target/native/PLATFORM/static/liballuxio_membership.a and native-static-libs
+# build_static PLATFORM: target/native/PLATFORM/static/liballuxio_membership.a and
+# native-static-libs
 build_static() {
   local folder host bin
   folder=$PWD/target/native/$1
@@ -94,8 +96,8 @@ build_tool() {
     "target/native/linux-$1-tool/alluxio-membership"
 }
 
-# Fails if the library needs more than every machine of the platform has, exports more than its interface, or is too large.
-# Prints its sizes and needs.
+# Fails if the library needs more than every machine of the platform has, exports more than its
+# interface, or is too large. Prints its sizes and needs.
 check_library() {
   local file needed allowed newest= sizes
   file=$(library_of "$1")

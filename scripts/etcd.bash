@@ -1,7 +1,9 @@
-# For scripts that start an etcd of their own: a folder, processes that end with the script, and waiting. Expects a
-# function `fail`, and one `say` that prints what goes on; sourced after `set -euo pipefail`.
+# For scripts that start an etcd of their own: a folder, processes that end with the script, and
+# waiting. Expects a function `fail`, and one `say` that prints what goes on; sourced after `set
+# -euo pipefail`.
 
-# start FOLDER/LOG COMMAND...: runs a process that ends with this one at the latest; its id is $started.
+# start FOLDER/LOG COMMAND...: runs a process that ends with this one at the latest; its id is
+# $started.
 start() {
   local log=$1
   shift
@@ -9,8 +11,9 @@ start() {
   started=$!
 }
 
-# kill_started PID...: ends these processes, or everything that `start` began. With the shell's own kill, since not every
-# machine has another; and without the shell's reports of processes that were killed.
+# kill_started PID...: ends these processes, or everything that `start` began. With the shell's own
+# kill, since not every machine has another; and without the shell's reports of processes that were
+# killed.
 kill_started() {
   local ids=("$@")
   (($#)) || mapfile -t ids < <(jobs -pr)

@@ -1,7 +1,7 @@
 //! Work that may block, on threads of its own.
 //!
-//! Tokio panics where it cannot start a thread for blocking work, or never runs the work. A thread that cannot be started
-//! is an error here.
+//! Tokio panics where it cannot start a thread for blocking work, or never runs the work. A thread
+//! that cannot be started is an error here.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,8 @@ use crate::runtime::with_signals_blocked;
 /// Blocking work that runs on its own thread. Dropping this does not stop the work.
 pub(crate) struct Aside<T>(oneshot::Receiver<thread::Result<T>>);
 
-/// Starts blocking work on a new thread. `what` says in errors what the thread is for, such as "reading files".
+/// Starts blocking work on a new thread. `what` says in errors what the thread is for, such as
+/// "reading files".
 ///
 /// The caller limits how many threads it starts, and how long it waits for them.
 ///

@@ -3,10 +3,12 @@
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
-/// Lies before every reading of the clock, so that a moment some time ago exists on a machine that has just started.
+/// Lies before every reading of the clock, so that a moment some time ago exists on a machine that
+/// has just started.
 const EPOCH: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A moment on the clock that includes suspensions (`CLOCK_BOOTTIME`). Sums and differences saturate.
+/// A moment on the clock that includes suspensions (`CLOCK_BOOTTIME`). Sums and differences
+/// saturate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BootTime(Duration);
 

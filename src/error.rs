@@ -13,7 +13,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum ErrorKind {
-    /// An argument cannot be used, or the operation does not fit the worker's state. Not worth repeating.
+    /// An argument cannot be used, or the operation does not fit the worker's state. Not worth
+    /// repeating.
     InvalidArgument = 1,
     /// A property has a value that cannot be used. Correct the configuration.
     InvalidConfig = 2,
@@ -35,7 +36,8 @@ pub enum ErrorKind {
     Io = 10,
     /// The manager was closed before or during the call.
     Closed = 11,
-    /// This process was forked after its parent had used the library, which works in the parent only.
+    /// This process was forked after its parent had used the library, which works in the parent
+    /// only.
     Forked = 12,
     /// A bug in this library.
     Internal = 13,
@@ -70,8 +72,8 @@ impl ErrorKind {
 
 /// An error: its kind, what was attempted, and why it failed.
 ///
-/// The texts of an error are safe to show, see [`Safe`](crate::text::Safe): each is one line, whatever it quotes, and
-/// is cut after 4 KiB.
+/// The texts of an error are safe to show, see [`Safe`](crate::text::Safe): each is one line,
+/// whatever it quotes, and is cut after 4 KiB.
 #[derive(Debug, Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -115,7 +117,8 @@ impl Error {
         self.kind
     }
 
-    /// What was attempted, without the cause. Where Alluxio's own Java class has a text for the case, this is that text.
+    /// What was attempted, without the cause. Where Alluxio's own Java class has a text for the
+    /// case, this is that text.
     pub fn message(&self) -> &str {
         &self.message
     }

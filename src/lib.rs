@@ -1,11 +1,11 @@
 //! Worker membership of an Alluxio 3xx (DORA) cluster, kept in etcd or in a static hosts file.
 //!
-//! Building this crate needs `protoc` with Google's well-known `.proto` files (Debian: `protobuf-compiler` and
-//! `libprotobuf-dev`).
+//! Building this crate needs `protoc` with Google's well-known `.proto` files (Debian:
+//! `protobuf-compiler` and `libprotobuf-dev`).
 //!
-//! A [`Membership`] is a manager: one program's access to one cluster. It lists the workers from memory, follows their
-//! changes by a watch, and registers workers. [`Config`] says where the cluster is, by a builder or by Alluxio's own
-//! properties.
+//! A [`Membership`] is a manager: one program's access to one cluster. It lists the workers from
+//! memory, follows their changes by a watch, and registers workers. [`Config`] says where the
+//! cluster is, by a builder or by Alluxio's own properties.
 //!
 //! ```no_run
 //! use alluxio_membership::{Config, MemberFilter, Membership, Result};
@@ -23,12 +23,13 @@
 //! }
 //! ```
 //!
-//! A program that follows changes reads [`Membership::changes`]. A worker calls [`Membership::join`], keeps the
-//! `Membership` for as long as it serves, and closes it when it stops. Managers that are opened by
-//! [`Membership::open_in`] with the same [`Clusters`](etcd::Clusters) share connections and views.
+//! A program that follows changes reads [`Membership::changes`]. A worker calls
+//! [`Membership::join`], keeps the `Membership` for as long as it serves, and closes it when it
+//! stops. Managers that are opened by [`Membership::open_in`] with the same
+//! [`Clusters`](etcd::Clusters) share connections and views.
 //!
-//! Every call ends within the operation timeout of its configuration. Errors have an [`ErrorKind`] that says what a
-//! caller can do about them.
+//! Every call ends within the operation timeout of its configuration. Errors have an [`ErrorKind`]
+//! that says what a caller can do about them.
 
 #![deny(unsafe_code)]
 

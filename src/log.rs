@@ -1,7 +1,7 @@
 //! The library's log: the macros of the `log` crate, with messages that are safe to show.
 //!
-//! Whatever a message quotes, it is one line of at most 4 KiB without anything that acts on a terminal. A module
-//! takes these macros with `use crate::log;`.
+//! Whatever a message quotes, it is one line of at most 4 KiB without anything that acts on a
+//! terminal. A module takes these macros with `use crate::log;`.
 
 use std::fmt::Arguments;
 
@@ -35,7 +35,8 @@ macro_rules! debug_ {
     ($($message:tt)+) => { $crate::log::at!(Debug, $($message)+) };
 }
 
-/// Logs a line that can repeat: beyond the [`LogLimit`](crate::log_limit::LogLimit) of its kind only at debug level.
+/// Logs a line that can repeat: beyond the [`LogLimit`](crate::log_limit::LogLimit) of its kind
+/// only at debug level.
 macro_rules! limited {
     ($limit:expr, $kind:expr, $level:ident, $($message:tt)+) => {
         match $limit.admit(&$kind) {

@@ -21,16 +21,18 @@ use crate::static_hosts::StaticHosts;
 use crate::view::{Change, ClusterView};
 use crate::worker::{Worker, WorkerIdentity};
 
-/// How many managers of the bindings are opened at once. Each has a thread for as long as the file system holds it up.
+/// How many managers of the bindings are opened at once. Each has a thread for as long as the file
+/// system holds it up.
 static OPENINGS: Semaphore = Semaphore::const_new(4);
 
 /// The longest wait; clocks cannot count up to any time.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A membership manager: one caller's access to one cluster. Cheap to clone; clones are the same manager.
+/// A membership manager: one caller's access to one cluster. Cheap to clone; clones are the same
+/// manager.
 ///
-/// Open and use it within a Tokio runtime. Close it with [`close`](Self::close): dropping the last clone ends its
-/// registrations too, but nobody is told whether that succeeded.
+/// Open and use it within a Tokio runtime. Close it with [`close`](Self::close): dropping the last
+/// clone ends its registrations too, but nobody is told whether that succeeded.
 #[derive(Clone)]
 pub struct Membership {
     inner: Arc<Inner>,
@@ -61,7 +63,8 @@ struct EtcdMembers {
 /// What a join may be told beside the worker.
 #[derive(Debug, Clone, Default)]
 pub struct JoinOptions {
-    /// Overrides the configured `alluxio.k8s.env.deployment`, which Alluxio reads anew at each join.
+    /// Overrides the configured `alluxio.k8s.env.deployment`, which Alluxio reads anew at each
+    /// join.
     pub k8s_deployment: Option<bool>,
     /// Renew the lease only while the program this worker belongs to gives signs of life.
     pub host: Option<HostLiveness>,
@@ -72,7 +75,8 @@ pub struct JoinOptions {
 pub struct Status {
     /// The version of the view in memory; 0 before the first listing.
     pub version: u64,
-    /// Since when the view in memory has not been compared with etcd; `None` before the first listing.
+    /// Since when the view in memory has not been compared with etcd; `None` before the first
+    /// listing.
     pub view_age: Option<Duration>,
     /// Why the view cannot be brought up to date at present.
     pub view_error: Option<Error>,
@@ -80,14 +84,16 @@ pub struct Status {
     pub view_counters: ViewCounters,
     /// The endpoints of etcd; none for a STATIC cluster.
     pub endpoints: Vec<EndpointHealth>,
-    /// The workers that this process keeps registered in the cluster, whichever manager joined them.
+    /// The workers that this process keeps registered in the cluster, whichever manager joined
+    /// them.
     pub registrations: Vec<RegistrationStatus>,
 }
 
 impl Membership {
     /// Opens a manager with connections of its own.
     ///
-    /// Never waits for the network. Reads the files that the configuration names on the calling thread.
+    /// Never waits for the network. Reads the files that the configuration names on the calling
+    /// thread.
     ///
     /// # Errors
     ///
@@ -96,7 +102,8 @@ impl Membership {
         Membership::open_in(config, &Clusters::default())
     }
 
-    /// Opens a manager that shares connections, views and registrations with the other managers of these clusters.
+    /// Opens a manager that shares connections, views and registrations with the other managers of
+    /// these clusters.
     ///
     /// Otherwise like [`open`](Self::open).
     pub fn open_in(config: &Config, clusters: &Clusters) -> Result<Membership> {
@@ -128,8 +135,8 @@ impl Membership {
         })
     }
 
-    /// The same for threads that must not wait for a file system: reads the files on another one, and fails if that takes
-    /// longer than the operation timeout.
+    /// The same for threads that must not wait for a file system: reads the files on another one,
+    /// and fails if that takes longer than the operation timeout.
     pub(crate) async fn open_aside(config: Config, clusters: Arc<Clusters>) -> Result<Membership> {
         let files = shown(&config);
         if files.is_empty() {
@@ -155,10 +162,11 @@ impl Membership {
         }
     }
 
-    /// Registers the worker and keeps it registered until [`leave`](Self::leave), [`close`](Self::close) or the end of
-    /// the process. Joining again updates the record where the address differs in optional fields (on Kubernetes: in
-    /// any); elsewhere another address under the same identity is an error of kind `AlreadyExists`. Nothing happens
-    /// for a STATIC cluster, whose members are those of the file.
+    /// Registers the worker and keeps it registered until [`leave`](Self::leave),
+    /// [`close`](Self::close) or the end of the process. Joining again updates the record where the
+    /// address differs in optional fields (on Kubernetes: in any); elsewhere another address under
+    /// the same identity is an error of kind `AlreadyExists`. Nothing happens for a STATIC cluster,
+    /// whose members are those of the file.
     ///
     /// Takes at most the operation timeout.
     pub async fn join(&self, worker: &Worker, options: &JoinOptions) -> Result<()> {
@@ -180,8 +188,8 @@ impl Membership {
         }
     }
 
-    /// The version of the view that [`view`](Self::view) would return at once from memory; 0 if it would have to ask
-    /// etcd first, or would fail. Never blocks; takes nanoseconds; any thread.
+    /// The version of the view that [`view`](Self::view) would return at once from memory; 0 if it
+    /// would have to ask etcd first, or would fail. Never blocks; takes nanoseconds; any thread.
     pub fn current_version(&self) -> u64 {
         match self.members() {
             Err(_) => 0,
@@ -198,8 +206,9 @@ impl Membership {
         }
     }
 
-    /// The view of the cluster, from memory where the configured read mode and the age of the view allow; else asks
-    /// etcd, for at most the operation timeout. Shows everything this process wrote before.
+    /// The view of the cluster, from memory where the configured read mode and the age of the view
+    /// allow; else asks etcd, for at most the operation timeout. Shows everything this process
+    /// wrote before.
     pub async fn view(&self) -> Result<Arc<ClusterView>> {
         match self.members()? {
             Members::Static(fixed) => {
@@ -224,9 +233,9 @@ impl Membership {
 
     /// Follows the changes of the cluster. The first changes add every worker of the present view.
     ///
-    /// A slow reader receives what has changed since the changes that it has read, not each step in between. The stream
-    /// ends with an error when the manager is closed. It ignores the configured read mode and the age of the view, like
-    /// [`wait_for_change`](Self::wait_for_change).
+    /// A slow reader receives what has changed since the changes that it has read, not each step in
+    /// between. The stream ends with an error when the manager is closed. It ignores the configured
+    /// read mode and the age of the view, like [`wait_for_change`](Self::wait_for_change).
     pub fn changes(&self) -> impl Stream<Item = Result<Change>> + Send + use<> {
         struct Following {
             membership: Membership,
@@ -266,8 +275,9 @@ impl Membership {
         })
     }
 
-    /// Waits until the version of the view in memory is greater than `version`, then returns it, whatever its age and the
-    /// configured read mode; `None` when the time is over. A STATIC cluster never changes, unless its workers are probed.
+    /// Waits until the version of the view in memory is greater than `version`, then returns it,
+    /// whatever its age and the configured read mode; `None` when the time is over. A STATIC
+    /// cluster never changes, unless its workers are probed.
     pub async fn wait_for_change(
         &self,
         version: u64,
@@ -286,8 +296,8 @@ impl Membership {
         }
     }
 
-    /// How old the view in memory may be: since when it has not been compared with etcd. `None` before the first
-    /// listing, and zero for a STATIC cluster.
+    /// How old the view in memory may be: since when it has not been compared with etcd. `None`
+    /// before the first listing, and zero for a STATIC cluster.
     pub fn view_age(&self) -> Result<Option<Duration>> {
         Ok(match self.members()? {
             Members::Static(fixed) => fixed.hosts.view().map(|_| Duration::ZERO),
@@ -354,8 +364,8 @@ impl Membership {
         })
     }
 
-    /// The leases of the live workers, by asking etcd for each; `None` for a worker whose key is on no lease and would
-    /// stay for ever. Empty for a STATIC cluster.
+    /// The leases of the live workers, by asking etcd for each; `None` for a worker whose key is on
+    /// no lease and would stay for ever. Empty for a STATIC cluster.
     pub async fn leases(&self) -> Result<Vec<(WorkerIdentity, Option<LeaseTime>)>> {
         match self.members()? {
             Members::Static(_) => Ok(Vec::new()),
@@ -366,8 +376,9 @@ impl Membership {
         }
     }
 
-    /// Looks at each endpoint of etcd, and at what else may keep a cluster from working. Writes no key, but grants a
-    /// lease for a moment. Problems are part of the answer. `None` for a STATIC cluster.
+    /// Looks at each endpoint of etcd, and at what else may keep a cluster from working. Writes no
+    /// key, but grants a lease for a moment. Problems are part of the answer. `None` for a STATIC
+    /// cluster.
     pub async fn inspect(&self) -> Result<Option<Inspection>> {
         match self.members()? {
             Members::Static(_) => Ok(None),
@@ -381,8 +392,9 @@ impl Membership {
         }
     }
 
-    /// Ends the registration of this worker, whichever manager of the process joined it: its lease is revoked, so that
-    /// it is listed as lost at once. Nothing happens if the process has not registered it.
+    /// Ends the registration of this worker, whichever manager of the process joined it: its lease
+    /// is revoked, so that it is listed as lost at once. Nothing happens if the process has not
+    /// registered it.
     pub async fn stop_heartbeat(&self, identity: &WorkerIdentity) -> Result<()> {
         match self.members()? {
             Members::Static(_) => Ok(()),
@@ -390,8 +402,8 @@ impl Membership {
         }
     }
 
-    /// Removes a lost worker from the cluster. A live or unknown worker is an error of kind `InvalidArgument`. Nothing
-    /// happens for STATIC and SERVICE_REGISTRY.
+    /// Removes a lost worker from the cluster. A live or unknown worker is an error of kind
+    /// `InvalidArgument`. Nothing happens for STATIC and SERVICE_REGISTRY.
     pub async fn decommission(&self, identity: &WorkerIdentity) -> Result<()> {
         match self.members()? {
             Members::Static(_) => Ok(()),
@@ -410,21 +422,24 @@ impl Membership {
         }
     }
 
-    /// Whether the end of the program should [`leave`](Self::leave): `alluxio.membership.native.leave.on.shutdown`.
+    /// Whether the end of the program should [`leave`](Self::leave):
+    /// `alluxio.membership.native.leave.on.shutdown`.
     pub fn leaves_on_shutdown(&self) -> bool {
         self.inner.leave_on_shutdown
     }
 
-    /// Closes the manager: every later call fails with kind `Closed`, and closing again does nothing. Leaves too, unless
-    /// `alluxio.membership.native.leave.on.shutdown` is false: then the registrations it made go on until the process
-    /// ends, as with Alluxio's own class. An error says that a lease could not be revoked; the manager is closed all the
-    /// same. The library follows the cluster until the last clone is dropped, and for 30 s after that: a manager that is
-    /// opened again meanwhile lists at once.
+    /// Closes the manager: every later call fails with kind `Closed`, and closing again does
+    /// nothing. Leaves too, unless `alluxio.membership.native.leave.on.shutdown` is false: then the
+    /// registrations it made go on until the process ends, as with Alluxio's own class. An error
+    /// says that a lease could not be revoked; the manager is closed all the same. The library
+    /// follows the cluster until the last clone is dropped, and for 30 s after that: a manager that
+    /// is opened again meanwhile lists at once.
     pub async fn close(&self) -> Result<()> {
         if self.inner.closed.is_cancelled() {
             return Ok(());
         }
-        // First: a join that looks later is refused, and one under way has its owner in the cluster.
+        // First: a join that looks later is refused, and one under way has its owner in the
+        // cluster.
         self.inner.closed.cancel();
         match &self.inner.members {
             Members::Static(fixed) => {
@@ -442,8 +457,8 @@ impl Membership {
         }
     }
 
-    /// Ends a call early when the manager is closed meanwhile. Boxed, since calls are large and threads' stacks may be
-    /// small.
+    /// Ends a call early when the manager is closed meanwhile. Boxed, since calls are large and
+    /// threads' stacks may be small.
     fn unless_closed<'a, T>(
         &'a self,
         call: impl Future<Output = Result<T>> + Send + 'a,

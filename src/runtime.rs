@@ -1,7 +1,8 @@
-//! The one Tokio runtime of the process, for callers that are not async: the C and the Java bindings.
+//! The one Tokio runtime of the process, for callers that are not async: the C and the Java
+//! bindings.
 //!
-//! It runs on one thread, which is started by the first use and ends when nothing uses it any more. Work that may block
-//! has threads of its own (see [`crate::aside`]).
+//! It runs on one thread, which is started by the first use and ends when nothing uses it any more.
+//! Work that may block has threads of its own (see [`crate::aside`]).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -62,8 +63,8 @@ struct Thread {
     ended: Receiver<()>,
 }
 
-/// The runtime, started if none runs. Fails if its thread cannot be started, in a process that was forked after the first
-/// use, and after [`shut_down`].
+/// The runtime, started if none runs. Fails if its thread cannot be started, in a process that was
+/// forked after the first use, and after [`shut_down`].
 pub(crate) fn runtime() -> Result<Runtime> {
     // Before the lock: in a process forked while it was held, nothing releases it.
     if OWNER.load(Ordering::Relaxed) == 0 {
@@ -84,7 +85,8 @@ pub(crate) fn runtime() -> Result<Runtime> {
     }
 }
 
-/// Ends all registrations and then the runtime with all its connections, for good. Does nothing if there was no use yet.
+/// Ends all registrations and then the runtime with all its connections, for good. Does nothing if
+/// there was no use yet.
 pub(crate) fn shut_down(timeout: Duration) -> Result<()> {
     check_not_forked()?;
     if tokio::runtime::Handle::try_current().is_ok() {
@@ -132,7 +134,8 @@ fn shut_down_already() -> Error {
 }
 
 impl Shared {
-    /// A runtime and its thread. Tokio's own threads are no choice: it panics where it cannot start them.
+    /// A runtime and its thread. Tokio's own threads are no choice: it panics where it cannot start
+    /// them.
     fn start() -> Result<Arc<Shared>> {
         let tokio = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -181,7 +184,8 @@ impl Shared {
         }
     }
 
-    /// Lets the next use start another runtime, if nothing uses this one: no caller, and no lingering cluster.
+    /// Lets the next use start another runtime, if nothing uses this one: no caller, and no
+    /// lingering cluster.
     fn retire(self: &Arc<Self>) -> bool {
         let mut state = STATE.lock();
         let retires = matches!(&*state, State::Running(running) if Arc::ptr_eq(running, self))
@@ -229,8 +233,8 @@ impl Runtime {
         })
     }
 
-    /// Runs a task on the runtime and blocks the calling thread until it ends. The task never runs on the calling
-    /// thread, whose stack may be small and whose signals are its own.
+    /// Runs a task on the runtime and blocks the calling thread until it ends. The task never runs
+    /// on the calling thread, whose stack may be small and whose signals are its own.
     pub(crate) fn block_on<T, F>(&self, task: F) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
@@ -241,8 +245,8 @@ impl Runtime {
         ended.unwrap_or_else(|_| Err(shut_down_already()))
     }
 
-    /// Starts a task, and says how it ended. The task is boxed since tasks are large: each function that passes an unboxed
-    /// one on puts another copy on the caller's stack.
+    /// Starts a task, and says how it ended. The task is boxed since tasks are large: each function
+    /// that passes an unboxed one on puts another copy on the caller's stack.
     fn start_task<T: Send + 'static>(
         &self,
         task: Pin<Box<dyn Future<Output = Result<T>> + Send>>,
@@ -266,7 +270,8 @@ impl Runtime {
             .start_task(Box::pin(async move {
                 clusters.leave_all(deadline.into()).await
             }))
-            // Leaving knows the deadline, but may wait for a call that does not, and a callback may hold the thread up.
+            // Leaving knows the deadline, but may wait for a call that does not, and a callback may
+            // hold the thread up.
             .recv_timeout(deadline.saturating_duration_since(Instant::now()) + LEAST_SHUTDOWN)
             .unwrap_or_else(|_| {
                 Err(Error::new(
@@ -309,12 +314,13 @@ pub(crate) fn ended_early(error: tokio::task::JoinError) -> Error {
     }
 }
 
-/// Starts threads of the library: what `start` runs, and every thread started by it or by such a thread, has SIGPIPE and
-/// every signal that is sent to the process blocked.
+/// Starts threads of the library: what `start` runs, and every thread started by it or by such a
+/// thread, has SIGPIPE and every signal that is sent to the process blocked.
 ///
-/// A library cannot rely on the host ignoring SIGPIPE: a write to a connection that etcd closed would end the process.
-/// The host's other signals are for the host's threads: a host that blocks them later, to wait for them with sigwait,
-/// would be ended by one that arrives here. Signals that say what the thread itself did, and a profiler's, stay.
+/// A library cannot rely on the host ignoring SIGPIPE: a write to a connection that etcd closed
+/// would end the process. The host's other signals are for the host's threads: a host that blocks
+/// them later, to wait for them with sigwait, would be ended by one that arrives here. Signals that
+/// say what the thread itself did, and a profiler's, stay.
 ///
 /// A new thread that blocked them itself would have a moment before that.
 #[allow(unsafe_code)]
@@ -324,7 +330,8 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
 
     impl Drop for Restore {
         fn drop(&mut self) {
-            // SAFETY: the set is the mask that this thread had, and only this thread's mask changes.
+            // SAFETY: the set is the mask that this thread had, and only this thread's mask
+            // changes.
             unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
         }
     }
@@ -339,8 +346,9 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
         libc::SIGSYS,
         libc::SIGTRAP,
     ];
-    // SAFETY: a set is plain numbers, for which zeros are valid. The first is filled in by sigfillset before use, the
-    // second by pthread_sigmask, which cannot fail on such arguments and changes the calling thread's own mask only.
+    // SAFETY: a set is plain numbers, for which zeros are valid. The first is filled in by
+    // sigfillset before use, the second by pthread_sigmask, which cannot fail on such arguments and
+    // changes the calling thread's own mask only.
     let _restore = unsafe {
         let mut blocked: libc::sigset_t = std::mem::zeroed();
         let mut before: libc::sigset_t = std::mem::zeroed();

@@ -1,7 +1,8 @@
 //! Makes foreign text safe to show: text that etcd, a server, a file or a command line provided.
 //!
-//! Such a text could otherwise break a line or a column, forge a log line, move a terminal's cursor, or hide and
-//! reorder what stands beside it. Every log, error and table shows it through this module.
+//! Such a text could otherwise break a line or a column, forge a log line, move a terminal's
+//! cursor, or hide and reorder what stands beside it. Every log, error and table shows it through
+//! this module.
 
 use std::fmt::{self, Display, Write};
 
@@ -10,11 +11,11 @@ const QUOTE: usize = 200;
 /// The bytes of a log message or of an error's text that are shown at most.
 const MESSAGE: usize = 4096;
 
-/// Displays a text with everything escaped that is no visible character: control characters, line and paragraph
-/// separators, marks of the writing direction, and characters without a width.
+/// Displays a text with everything escaped that is no visible character: control characters, line
+/// and paragraph separators, marks of the writing direction, and characters without a width.
 ///
-/// A text is escaped as Rust escapes it, `\n` or `\u{202e}`. Backslashes stay as they are, so that a text that is
-/// escaped twice is the same text.
+/// A text is escaped as Rust escapes it, `\n` or `\u{202e}`. Backslashes stay as they are, so that
+/// a text that is escaped twice is the same text.
 #[derive(Debug, Clone, Copy)]
 pub struct Safe<T>(pub T);
 
@@ -24,7 +25,8 @@ impl<T: Display> Display for Safe<T> {
     }
 }
 
-/// Displays the beginning of a text like [`Safe`]: 200 bytes at most, and how long a longer text is.
+/// Displays the beginning of a text like [`Safe`]: 200 bytes at most, and how long a longer text
+/// is.
 #[derive(Debug, Clone, Copy)]
 pub struct Quote<T>(pub T);
 

@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// `alluxio.wire.WorkerIdentity`: what a worker keeps across restarts and address changes.
 ///
-/// Its text form, `worker-<uuid>` or `worker-<number>`, is the last segment of the worker's keys in etcd.
+/// Its text form, `worker-<uuid>` or `worker-<number>`, is the last segment of the worker's keys in
+/// etcd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WorkerIdentity {
     /// Version 0: the number a master once assigned.
@@ -19,8 +20,8 @@ pub enum WorkerIdentity {
 }
 
 impl WorkerIdentity {
-    /// The identity Alluxio gives a host of a STATIC hosts file: the UUID of version 3 of the bare host name
-    /// (Java's `UUID.nameUUIDFromBytes`).
+    /// The identity Alluxio gives a host of a STATIC hosts file: the UUID of version 3 of the bare
+    /// host name (Java's `UUID.nameUUIDFromBytes`).
     pub fn of_static_host(host: &str) -> Self {
         WorkerIdentity::V1(uuid::Builder::from_md5_bytes(md5_of(host.as_bytes())).into_uuid())
     }
@@ -68,8 +69,8 @@ impl WorkerIdentity {
         }
     }
 
-    /// Reads the text form, as `WorkerIdentity.fromString` of Alluxio 311 does: the prefix `worker-`, then a UUID
-    /// or a decimal number.
+    /// Reads the text form, as `WorkerIdentity.fromString` of Alluxio 311 does: the prefix
+    /// `worker-`, then a UUID or a decimal number.
     pub fn parse(text: &str) -> Result<Self> {
         text.strip_prefix("worker-")
             .and_then(|id| {
@@ -113,7 +114,8 @@ impl fmt::Display for WorkerIdentity {
     }
 }
 
-/// `java.util.UUID.fromString`: five groups of hex digits, each of which may be shorter than the canonical form.
+/// `java.util.UUID.fromString`: five groups of hex digits, each of which may be shorter than the
+/// canonical form.
 fn parse_java_uuid(text: &str) -> Option<Uuid> {
     let groups: Vec<&str> = text.split('-').collect();
     let [a, b, c, d, e] = groups.as_slice() else {
@@ -130,10 +132,12 @@ fn parse_java_uuid(text: &str) -> Option<Uuid> {
     Some(Uuid::from_u64_pair(high, low))
 }
 
-/// `alluxio.wire.WorkerNetAddress`: where a worker answers. Ports are 0 and texts empty where there is nothing.
+/// `alluxio.wire.WorkerNetAddress`: where a worker answers. Ports are 0 and texts empty where there
+/// is nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct WorkerNetAddress {
-    /// Host name or IP address of the worker's services. `None` only where a stored record says `null`.
+    /// Host name or IP address of the worker's services. `None` only where a stored record says
+    /// `null`.
     pub host: Option<String>,
     /// Host name of the container, if the worker runs in one.
     pub container_host: Option<String>,
@@ -154,7 +158,8 @@ pub struct WorkerNetAddress {
 }
 
 impl WorkerNetAddress {
-    /// An address whose texts are all empty and whose ports are all 0, as Alluxio's class starts out.
+    /// An address whose texts are all empty and whose ports are all 0, as Alluxio's class starts
+    /// out.
     pub fn new(host: impl Into<String>) -> Self {
         WorkerNetAddress {
             host: Some(host.into()),
@@ -164,8 +169,9 @@ impl WorkerNetAddress {
         }
     }
 
-    /// Whether everything but the optional fields (`HttpServerPort`, `NettyDataPort`) is equal: then a worker that
-    /// joins again is taken for the same one (`WorkerServiceEntity.equalsIgnoringOptionalFields`).
+    /// Whether everything but the optional fields (`HttpServerPort`, `NettyDataPort`) is equal:
+    /// then a worker that joins again is taken for the same one
+    /// (`WorkerServiceEntity.equalsIgnoringOptionalFields`).
     pub fn equals_ignoring_optional_fields(&self, other: &Self) -> bool {
         let required = |a: &WorkerNetAddress| WorkerNetAddress {
             netty_data_port: 0,
@@ -189,7 +195,8 @@ impl WorkerNetAddress {
         )
     }
 
-    /// The MD5 of [`dump_main_info`](Self::dump_main_info) in hex, which a STATIC `showAllMembers` prints as the worker's id.
+    /// The MD5 of [`dump_main_info`](Self::dump_main_info) in hex, which a STATIC `showAllMembers`
+    /// prints as the worker's id.
     pub fn main_info_md5(&self) -> String {
         md5_of(self.dump_main_info().as_bytes())
             .iter()

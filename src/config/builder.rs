@@ -8,8 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Builds a [`Config`] from typed values.
 ///
-/// Each method sets the Alluxio property that its description names. What is not set has the default of
-/// [`names::PROPERTIES`].
+/// Each method sets the Alluxio property that its description names. What is not set has the
+/// default of [`names::PROPERTIES`].
 #[derive(Debug, Clone)]
 #[must_use = "build() makes the configuration"]
 pub struct ConfigBuilder {
@@ -19,7 +19,8 @@ pub struct ConfigBuilder {
 }
 
 impl Config {
-    /// Begins the configuration of a cluster in etcd, with the URLs of etcd's members: `http://host:port`.
+    /// Begins the configuration of a cluster in etcd, with the URLs of etcd's members:
+    /// `http://host:port`.
     pub fn etcd<I>(endpoints: I) -> ConfigBuilder
     where
         I: IntoIterator,
@@ -94,12 +95,14 @@ impl ConfigBuilder {
         self.property(names::K8S_ENV_DEPLOYMENT, is_k8s.to_string())
     }
 
-    /// Sets the longest time that one operation may take: `alluxio.membership.native.operation.timeout`.
+    /// Sets the longest time that one operation may take:
+    /// `alluxio.membership.native.operation.timeout`.
     pub fn operation_timeout(self, timeout: Duration) -> Self {
         self.duration(names::OPERATION_TIMEOUT, timeout)
     }
 
-    /// Sets the greatest age of a view that listings return: `alluxio.membership.native.view.max.staleness`.
+    /// Sets the greatest age of a view that listings return:
+    /// `alluxio.membership.native.view.max.staleness`.
     pub fn max_staleness(self, age: Duration) -> Self {
         self.duration(names::VIEW_MAX_STALENESS, age)
     }

@@ -10,7 +10,8 @@ use crate::log;
 
 const DEFAULT_PORT: u16 = 2379;
 
-/// `http://host:port` of each endpoint, `https://host:port` with TLS, in their order, without duplicates.
+/// `http://host:port` of each endpoint, `https://host:port` with TLS, in their order, without
+/// duplicates.
 pub(super) fn parse(endpoints: &[String], tls: bool) -> Result<Vec<String>> {
     if endpoints.is_empty() {
         return Err(invalid(
@@ -51,8 +52,8 @@ pub(super) fn parse(endpoints: &[String], tls: bool) -> Result<Vec<String>> {
     Ok(normalised)
 }
 
-/// The endpoint as an error may show it: user and password of a URL are left out, whatever characters are in them. A
-/// comma in a password makes two endpoints of one URL.
+/// The endpoint as an error may show it: user and password of a URL are left out, whatever
+/// characters are in them. A comma in a password makes two endpoints of one URL.
 fn without_userinfo(endpoint: &str, following: &[String]) -> String {
     let (scheme, rest) = match endpoint.find("//") {
         Some(slashes) => endpoint.split_at(slashes + 2),

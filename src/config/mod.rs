@@ -1,7 +1,8 @@
 //! Configuration from Alluxio property names.
 //!
-//! [`Properties`] holds names and texts as they were set, [`Config`] is what comes out when they are checked. Names,
-//! defaults and spellings are Alluxio's own, see [`names`]; `alluxio.membership.native.*` are this library's.
+//! [`Properties`] holds names and texts as they were set, [`Config`] is what comes out when they
+//! are checked. Names, defaults and spellings are Alluxio's own, see [`names`];
+//! `alluxio.membership.native.*` are this library's.
 
 mod builder;
 mod endpoints;
@@ -21,8 +22,8 @@ pub use builder::ConfigBuilder;
 pub use properties::Properties;
 pub use secret::Secret;
 
-/// How the membership is kept: the values of `alluxio.worker.membership.manager.type` that this library serves.
-/// `MASTER`, Alluxio's default, is left to Alluxio.
+/// How the membership is kept: the values of `alluxio.worker.membership.manager.type` that this
+/// library serves. `MASTER`, Alluxio's default, is left to Alluxio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MembershipType {
     /// The workers of a hosts file.
@@ -54,7 +55,8 @@ pub struct Credentials {
 /// How TLS is spoken to etcd. The files are in PEM format, and are read again for every connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TlsConfig {
-    /// The authorities that may have signed etcd's certificate; if there is none, those that the system trusts.
+    /// The authorities that may have signed etcd's certificate; if there is none, those that the
+    /// system trusts.
     pub ca_file: Option<PathBuf>,
     /// What etcd is shown if it asks who the client is.
     pub client_certificate: Option<ClientCertificate>,
@@ -78,8 +80,8 @@ pub struct ClientCertificate {
 pub struct Config {
     /// Where the membership is kept.
     pub backend: Backend,
-    /// Whether closing the manager that joined a worker ends the worker's registration at once. If not, it is listed
-    /// as live until its lease ends, as Alluxio's own class leaves it.
+    /// Whether closing the manager that joined a worker ends the worker's registration at once. If
+    /// not, it is listed as live until its lease ends, as Alluxio's own class leaves it.
     pub leave_on_shutdown: bool,
 }
 
@@ -109,7 +111,8 @@ pub struct StaticConfig {
     pub web_port: i32,
     /// Port of the HTTP server.
     pub http_server_port: i32,
-    /// How often the RPC port of each worker is probed; `None` for never: then all of them count as live.
+    /// How often the RPC port of each worker is probed; `None` for never: then all of them count as
+    /// live.
     pub probe_interval: Option<Duration>,
     /// How long one operation may take: the first listing waits for the first probes.
     pub operation_timeout: Duration,
@@ -125,13 +128,15 @@ pub struct EtcdConfig {
     pub service_registry: bool,
     /// Part of every key.
     pub cluster_name: String,
-    /// `http://host:port`, `https://host:port` with TLS, in the order of the property, without duplicates.
+    /// `http://host:port`, `https://host:port` with TLS, in the order of the property, without
+    /// duplicates.
     pub endpoints: Vec<String>,
     /// The user, if etcd asks for one.
     pub credentials: Option<Credentials>,
     /// Without it everything is sent in clear text, whatever the endpoints say.
     pub tls: Option<TlsConfig>,
-    /// Time to live of a worker's lease, in whole seconds, at least one. etcd raises what is too short for it.
+    /// Time to live of a worker's lease, in whole seconds, at least one. etcd raises what is too
+    /// short for it.
     pub lease_ttl: Duration,
     /// Workers may come back under the same identity with another address.
     pub k8s_deployment: bool,
@@ -147,12 +152,14 @@ pub struct EtcdConfig {
 const MAX_LEASE_TTL: Duration = Duration::from_secs(9_000_000_000);
 
 impl Config {
-    /// Resolves and checks the properties this library needs; Alluxio's other properties are ignored.
+    /// Resolves and checks the properties this library needs; Alluxio's other properties are
+    /// ignored.
     ///
     /// # Errors
     ///
-    /// `MissingConfig` for a property without a value and a default, `InvalidConfig` for everything else that cannot
-    /// be used. The error names the property, its value and what would be accepted.
+    /// `MissingConfig` for a property without a value and a default, `InvalidConfig` for everything
+    /// else that cannot be used. The error names the property, its value and what would be
+    /// accepted.
     pub fn from_properties(properties: &Properties) -> Result<Config> {
         properties.check_names()?;
         properties.warn_about_unknown_names();
@@ -248,8 +255,9 @@ fn probe_interval(properties: &Properties) -> Result<Option<Duration>> {
     }
 }
 
-/// The name that Alluxio's documentation gives the property has no default and counts only if the real one is not set.
-/// An Alluxio JVM hands over all its properties, so being set to the default is not being set.
+/// The name that Alluxio's documentation gives the property has no default and counts only if the
+/// real one is not set. An Alluxio JVM hands over all its properties, so being set to the default
+/// is not being set.
 fn hosts_file(properties: &Properties) -> Result<String> {
     let name = names::STATIC_CONFIG_FILE;
     let file = properties.required(name)?;
@@ -300,8 +308,8 @@ fn etcd_config(properties: &Properties, service_registry: bool) -> Result<EtcdCo
     })
 }
 
-/// The name is written between slashes in the keys, and the prefix of another cluster's keys would be read and
-/// written if it were empty.
+/// The name is written between slashes in the keys, and the prefix of another cluster's keys would
+/// be read and written if it were empty.
 fn cluster_name(properties: &Properties) -> Result<String> {
     let name = properties.required(names::CLUSTER_NAME)?;
     if name.is_empty() {

@@ -16,9 +16,11 @@ pub struct Property {
 /// Every name of this library's own properties starts so.
 pub const NATIVE_PREFIX: &str = "alluxio.membership.native.";
 
-/// Where Alluxio is installed. Its default is the environment variable `ALLUXIO_HOME`, as Alluxio's scripts do it.
+/// Where Alluxio is installed. Its default is the environment variable `ALLUXIO_HOME`, as Alluxio's
+/// scripts do it.
 pub const HOME: &str = "alluxio.home";
-/// Where the configuration files are. Its default is the environment variable `ALLUXIO_CONF_DIR`, as above.
+/// Where the configuration files are. Its default is the environment variable `ALLUXIO_CONF_DIR`,
+/// as above.
 pub const CONF_DIR: &str = "alluxio.conf.dir";
 /// STATIC, ETCD or SERVICE_REGISTRY.
 pub const MEMBERSHIP_TYPE: &str = "alluxio.worker.membership.manager.type";

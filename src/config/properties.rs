@@ -23,10 +23,11 @@ const MAX_UNKNOWN_NAMES: usize = 20;
 
 /// Alluxio property names and their texts, not yet checked.
 ///
-/// A text may refer to other properties as `${name}`, which is resolved when the text is used, after all properties
-/// were set. An alias is the same property as the name it stands for.
+/// A text may refer to other properties as `${name}`, which is resolved when the text is used,
+/// after all properties were set. An alias is the same property as the name it stands for.
 ///
-/// Any value may be a password: values are in no debug output, and their memory is cleared when they are dropped.
+/// Any value may be a password: values are in no debug output, and their memory is cleared when
+/// they are dropped.
 #[derive(Clone, Default)]
 pub struct Properties {
     values: BTreeMap<String, Zeroizing<String>>,
@@ -38,12 +39,13 @@ impl Properties {
         Self::default()
     }
 
-    /// Reads an `alluxio-site.properties` file, whose syntax is that of `java.util.Properties`. Space around names and
-    /// values is dropped, as Alluxio drops it.
+    /// Reads an `alluxio-site.properties` file, whose syntax is that of `java.util.Properties`.
+    /// Space around names and values is dropped, as Alluxio drops it.
     ///
     /// # Errors
     ///
-    /// `NotFound` or `Io` if the file cannot be read, `InvalidConfig` if it has a wrong line; all name the file.
+    /// `NotFound` or `Io` if the file cannot be read, `InvalidConfig` if it has a wrong line; all
+    /// name the file.
     pub fn from_site_file(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
             let kind = match error.kind() {
@@ -76,14 +78,15 @@ impl Properties {
         Ok(properties)
     }
 
-    /// Where Alluxio's own programs find their configuration: `alluxio-site.properties` in `alluxio.conf.dir`, which the
-    /// environment's `ALLUXIO_CONF_DIR` or `ALLUXIO_HOME` gives if nothing is set. The file need not exist.
+    /// Where Alluxio's own programs find their configuration: `alluxio-site.properties` in
+    /// `alluxio.conf.dir`, which the environment's `ALLUXIO_CONF_DIR` or `ALLUXIO_HOME` gives if
+    /// nothing is set. The file need not exist.
     pub fn site_file(&self) -> Result<PathBuf> {
         Ok(Path::new(&self.required(names::CONF_DIR)?).join("alluxio-site.properties"))
     }
 
-    /// Sets a property. Setting it again replaces its value. Space around the value is part of it, as in Alluxio's
-    /// `conf.set`.
+    /// Sets a property. Setting it again replaces its value. Space around the value is part of it,
+    /// as in Alluxio's `conf.set`.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.values
             .insert(name.into(), Zeroizing::new(value.into()));

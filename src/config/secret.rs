@@ -32,7 +32,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Appends to a text that may become a password. Where it has to be moved to grow, nothing is left behind.
+/// Appends to a text that may become a password. Where it has to be moved to grow, nothing is left
+/// behind.
 pub(super) fn append(text: &mut Zeroizing<String>, more: &str) {
     let length = text.len() + more.len();
     if length > text.capacity() {

@@ -1,5 +1,5 @@
-//! The syntax of `java.util.Properties`, to the letter. The crate for it stops at a `\u` in a comment and at emoji
-//! (pairs of `\u` escapes), and loses a last line that ends in a backslash.
+//! The syntax of `java.util.Properties`, to the letter. The crate for it stops at a `\u` in a
+//! comment and at emoji (pairs of `\u` escapes), and loses a last line that ends in a backslash.
 
 use zeroize::Zeroizing;
 
@@ -15,7 +15,8 @@ pub(super) struct Problem {
 /// A name and its value.
 type Property = (Zeroizing<String>, Zeroizing<String>);
 
-/// The names and values of a file, in its order. Any value may be a password: no text grows, which would leave copies.
+/// The names and values of a file, in its order. Any value may be a password: no text grows, which
+/// would leave copies.
 pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Property>, Problem> {
     // The encoding is ISO 8859-1: each byte is a character, of two bytes at most.
     let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len()));

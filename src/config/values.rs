@@ -9,7 +9,8 @@ const ACCEPTED_DURATIONS: &str =
     "a whole number and one of ms, s, min, h, d without space, such as 500ms, 15s or 2min";
 
 impl Properties {
-    /// `true` or `false` in any case. Alluxio takes everything else for false, which hides mistakes.
+    /// `true` or `false` in any case. Alluxio takes everything else for false, which hides
+    /// mistakes.
     pub(super) fn boolean(&self, name: &str) -> Result<bool> {
         let text = self.required(name)?;
         if text.eq_ignore_ascii_case("true") {
@@ -91,7 +92,8 @@ impl Properties {
     }
 }
 
-/// `FormatUtils.parseTimeSize`: an integer and a unit, computed in `double` and cut off where it does not fit.
+/// `FormatUtils.parseTimeSize`: an integer and a unit, computed in `double` and cut off where it
+/// does not fit.
 fn milliseconds(text: &str) -> Option<i64> {
     let unit_at = text
         .find(|c: char| c.is_ascii_alphabetic())

@@ -1,4 +1,5 @@
-//! Reads answers of etcd, and checks them before they are used. An answer that lacks something is its endpoint's fault.
+//! Reads answers of etcd, and checks them before they are used. An answer that lacks something is
+//! its endpoint's fault.
 
 use etcd_client::proto::{PbRangeResponse, PbTxnOpResponse};
 use etcd_client::{
@@ -55,7 +56,8 @@ pub(crate) fn take_ranges(
     Ok(ranges.collect())
 }
 
-/// The answer to a read of the keys from one up to another, if it has such keys only, and in their order.
+/// The answer to a read of the keys from one up to another, if it has such keys only, and in their
+/// order.
 pub(crate) fn keys_between(
     answer: GetResponse,
     from: &[u8],
@@ -85,7 +87,8 @@ pub(crate) fn revision_of(header: Option<&ResponseHeader>) -> i64 {
     header.map_or(0, |header| header.revision())
 }
 
-/// Returns the term of the leader, as the answering member knew it. The term of a cluster never goes back.
+/// Returns the term of the leader, as the answering member knew it. The term of a cluster never
+/// goes back.
 pub(crate) fn term_of(header: Option<&ResponseHeader>) -> u64 {
     header.map_or(0, |header| header.raft_term())
 }

@@ -1,5 +1,5 @@
-//! Which etcd the answers come from. A balancer over two clusters, or a recycled address, leads to another etcd. Its
-//! workers must not be listed, and nothing must be written there.
+//! Which etcd the answers come from. A balancer over two clusters, or a recycled address, leads to
+//! another etcd. Its workers must not be listed, and nothing must be written there.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::log;
 
-/// For how long every endpoint has to answer with another id until that id is followed: etcd was restored.
+/// For how long every endpoint has to answer with another id until that id is followed: etcd was
+/// restored.
 const FOLLOW_AFTER: Duration = Duration::from_secs(15);
 /// How long the answer of an endpoint counts that does not answer any more.
 const COUNTS_FOR: Duration = Duration::from_secs(60);
@@ -74,7 +75,8 @@ impl ClusterId {
     }
 }
 
-/// The cluster id in the first message of an answer: each message of etcd begins with its header, and that with this id.
+/// The cluster id in the first message of an answer: each message of etcd begins with its header,
+/// and that with this id.
 pub(super) fn in_message(frame: &[u8]) -> Option<u64> {
     // gRPC's own five bytes: not compressed, and the length.
     let (0, message) = (*frame.first()?, frame.get(5..)?) else {

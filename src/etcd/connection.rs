@@ -23,7 +23,8 @@ pub(crate) enum Purpose {
     Requests,
     /// Watches, which share the connection of the requests.
     Watches,
-    /// Pages of large listings, on a connection that is open only while they last: watches do not wait behind them.
+    /// Pages of large listings, on a connection that is open only while they last: watches do not
+    /// wait behind them.
     Listings,
     /// Renewals of leases, on a connection of their own: they never wait behind anything else.
     Renewals,
@@ -86,7 +87,8 @@ struct Clients {
     renewals: Client,
     /// Authenticates: carries no token.
     login: Client,
-    /// Asks a member for its status, which it must tell without a leader too: by saying that there is none.
+    /// Asks a member for its status, which it must tell without a leader too: by saying that there
+    /// is none.
     status: Client,
 }
 
@@ -98,7 +100,8 @@ pub(crate) struct Authenticated {
 }
 
 impl Connection {
-    /// To this address of the name; without one, to the first of its addresses that can be connected to.
+    /// To this address of the name; without one, to the first of its addresses that can be
+    /// connected to.
     pub(super) fn new(
         origin: Uri,
         name: Arc<Name>,
@@ -230,8 +233,9 @@ impl Connection {
         self.login.has_credentials()
     }
 
-    /// Lets the next call for this purpose make a connection of its own: the present one may be dead without a word,
-    /// which its pings notice too late. Calls that wait on the present one go on waiting.
+    /// Lets the next call for this purpose make a connection of its own: the present one may be
+    /// dead without a word, which its pings notice too late. Calls that wait on the present one go
+    /// on waiting.
     pub(crate) fn give_up(&self, purpose: Purpose) {
         match purpose {
             Purpose::Requests | Purpose::Watches => self.shared.give_up(),

@@ -37,7 +37,8 @@ const LONGEST_PROBE: Duration = Duration::from_secs(30);
 /// How long a quarantine that follows another one closely has to last until the log says so.
 const LASTING: Duration = Duration::from_secs(10);
 
-/// When a quarantined endpoint is probed first: after its first failure, and at most after several in a row.
+/// When a quarantined endpoint is probed first: after its first failure, and at most after several
+/// in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// How long an endpoint has to serve for its next failure to be a new one.
@@ -72,11 +73,11 @@ pub(crate) struct TryError {
     pub(crate) cause: Cause,
 }
 
-/// The endpoints of one etcd, with a sticky choice among the healthy ones for each purpose. Each address of a name is an
-/// endpoint.
+/// The endpoints of one etcd, with a sticky choice among the healthy ones for each purpose. Each
+/// address of a name is an endpoint.
 ///
-/// An endpoint that failed is quarantined for what it failed at, and probed in the background by a request of the same
-/// kind, so that no caller waits for it twice.
+/// An endpoint that failed is quarantined for what it failed at, and probed in the background by a
+/// request of the same kind, so that no caller waits for it twice.
 pub(crate) struct Endpoints {
     names: Vec<(Uri, Arc<Name>)>,
     shared: Shared,
@@ -129,7 +130,8 @@ struct Quarantine {
     began_at: Instant,
     /// The log says so: then it also says when the quarantine ends.
     is_logged: bool,
-    /// When an ordinary answer ends the quarantine: one that fails again and again stays for longer each time.
+    /// When an ordinary answer ends the quarantine: one that fails again and again stays for longer
+    /// each time.
     until: Instant,
 }
 
@@ -249,11 +251,12 @@ impl Endpoints {
         }
     }
 
-    /// The endpoint in use for this purpose while it is healthy, else the next healthy one, else the one that failed
-    /// longest ago.
+    /// The endpoint in use for this purpose while it is healthy, else the next healthy one, else
+    /// the one that failed longest ago.
     ///
-    /// Starts with a random one, so that many clients with the same configuration spread over the members. The purposes
-    /// start together. Requests follow the watches, with which they share a connection.
+    /// Starts with a random one, so that many clients with the same configuration spread over the
+    /// members. The purposes start together. Requests follow the watches, with which they share a
+    /// connection.
     pub(crate) fn pick(&self, purpose: Purpose) -> Arc<Endpoint> {
         let mut known = self.known();
         self.refresh_names(&known);
@@ -294,7 +297,8 @@ impl Endpoints {
         self.known.lock().choices[purpose as usize] = Some(Choice::of(endpoint));
     }
 
-    /// Makes the next one the choice, if it is still this one: it may have had too little time to be blamed.
+    /// Makes the next one the choice, if it is still this one: it may have had too little time to
+    /// be blamed.
     fn move_on_from(&self, purpose: Purpose, endpoint: &Arc<Endpoint>) {
         let mut known = self.known();
         let Known {
@@ -308,7 +312,8 @@ impl Endpoints {
         }
     }
 
-    /// Finds the addresses of all names, so that [`all`](Self::all) has each of them. The caller limits the time.
+    /// Finds the addresses of all names, so that [`all`](Self::all) has each of them. The caller
+    /// limits the time.
     pub(crate) async fn look_up_names(&self) {
         let mut lookups = JoinSet::new();
         for endpoint in self.all() {
@@ -317,10 +322,11 @@ impl Endpoints {
         lookups.join_all().await;
     }
 
-    /// Runs one request, on one endpoint after another until one answers or the call's time is over.
+    /// Runs one request, on one endpoint after another until one answers or the call's time is
+    /// over.
     ///
-    /// `request` must be safe to repeat: a try that timed out may still have been carried out. It turns the answers of
-    /// etcd that it expects into `Ok`.
+    /// `request` must be safe to repeat: a try that timed out may still have been carried out. It
+    /// turns the answers of etcd that it expects into `Ok`.
     pub(crate) async fn call<T, F, Fut>(&self, call: &Call, request: F) -> Result<T>
     where
         F: Fn(Client) -> Fut,
@@ -517,8 +523,8 @@ impl Endpoint {
         health.recovered_at.filter(|_| health.quarantine.is_none())
     }
 
-    /// The least is the best to use: healthy ones, those that are healthy for the other purposes first, then the one
-    /// that failed longest ago.
+    /// The least is the best to use: healthy ones, those that are healthy for the other purposes
+    /// first, then the one that failed longest ago.
     fn rank(&self, purpose: Purpose) -> (Option<Instant>, bool) {
         let health = self.health.lock();
         let quarantine = health.purposes[purpose as usize].quarantine.as_ref();
@@ -526,7 +532,8 @@ impl Endpoint {
         (failed_at, health.quarantine_reason().is_some())
     }
 
-    /// One try on this endpoint, by the client for this purpose. Records the health for that purpose.
+    /// One try on this endpoint, by the client for this purpose. Records the health for that
+    /// purpose.
     pub(crate) async fn attempt<T, F, Fut>(
         self: &Arc<Self>,
         purpose: Purpose,
@@ -624,7 +631,8 @@ impl Endpoint {
         }
     }
 
-    /// Quarantines the endpoint for this purpose and this reason, and probes it in the background until it answers again.
+    /// Quarantines the endpoint for this purpose and this reason, and probes it in the background
+    /// until it answers again.
     pub(crate) fn quarantine(self: &Arc<Self>, purpose: Purpose, error: &TryError) {
         let now = Instant::now();
         let (first_pause, is_logged) = {
@@ -685,7 +693,8 @@ impl Endpoint {
         );
     }
 
-    /// Logs a quarantine that was not logged when it began, since the endpoint fails again and again, but lasts.
+    /// Logs a quarantine that was not logged when it began, since the endpoint fails again and
+    /// again, but lasts.
     fn log_if_it_lasts(&self, purpose: Purpose) {
         let (reason, in_a_row) = {
             let mut health = self.health.lock();
@@ -705,11 +714,13 @@ impl Endpoint {
         );
     }
 
-    /// Asks what shows whether the endpoint can serve this purpose. No token is needed, since a refusal is an answer too.
+    /// Asks what shows whether the endpoint can serve this purpose. No token is needed, since a
+    /// refusal is an answer too.
     async fn probe(&self, purpose: Purpose) -> std::result::Result<(), etcd_client::Error> {
         let mut client = self.connection.client(purpose).await?;
         match purpose {
-            // A linearizable read: a member that is cut off from the others must not count as healthy.
+            // A linearizable read: a member that is cut off from the others must not count as
+            // healthy.
             Purpose::Requests | Purpose::Listings => client.get("/", keys_only()).await.map(drop),
             // Answered when the watch is open, or by a refusal to open it.
             Purpose::Watches => match client.watch("/", None).await?.message().await? {
@@ -761,7 +772,8 @@ async fn probe_until_healthy(endpoint: Weak<Endpoint>, purpose: Purpose, first_p
     }
 }
 
-/// Pauses between rounds of tries: short at first, at most 2 s, each a random part of its limit, without end.
+/// Pauses between rounds of tries: short at first, at most 2 s, each a random part of its limit,
+/// without end.
 pub(crate) fn retry_delays() -> impl Iterator<Item = Duration> {
     const FIRST: Duration = Duration::from_millis(50);
     const LONGEST: Duration = Duration::from_secs(2);

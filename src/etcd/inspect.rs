@@ -37,11 +37,13 @@ pub struct Inspection {
     /// The authorities that etcd's certificates may come from, with TLS. Of those that the system
     /// trusts, the ones that etcd's certificates do come from.
     pub authorities: Vec<CertificateInfo>,
-    /// The clusters that have keys in this etcd, by name; an error if the etcd user may not read beyond its own.
+    /// The clusters that have keys in this etcd, by name; an error if the etcd user may not read
+    /// beyond its own.
     pub clusters: Result<Vec<FoundCluster>>,
     /// The leases of the live workers.
     pub leases: Result<Vec<(WorkerIdentity, Option<LeaseTime>)>>,
-    /// The time to live of a lease that was asked for as a joining worker would. etcd raises what is too short for it.
+    /// The time to live of a lease that was asked for as a joining worker would. etcd raises what
+    /// is too short for it.
     pub granted_ttl: Result<Duration>,
 }
 
@@ -56,10 +58,11 @@ pub struct MemberReport {
     pub user: Option<String>,
     /// The member accepted the user's password. It asks for none where etcd works without users.
     pub authenticated: bool,
-    /// By how many milliseconds at least its clock is ahead of this machine's, or behind if negative; `None` if it did
-    /// not tell the time.
+    /// By how many milliseconds at least its clock is ahead of this machine's, or behind if
+    /// negative; `None` if it did not tell the time.
     pub clock_skew_ms: Option<i64>,
-    /// What the member says of itself, for which etcd 3.4 needs no user and 3.6 any user; else why it did not.
+    /// What the member says of itself, for which etcd 3.4 needs no user and 3.6 any user; else why
+    /// it did not.
     pub status: Result<MemberStatus>,
     /// Reading the cluster's keys as the configured user; else why that failed.
     pub reading: Result<Reading>,
@@ -70,8 +73,8 @@ pub struct MemberReport {
 pub struct MemberStatus {
     /// etcd's version.
     pub version: String,
-    /// Its version has bugs by which watches lose changes: etcd's issues 18089 and 19179. The library finds lost changes
-    /// within half a minute, by additional reads.
+    /// Its version has bugs by which watches lose changes: etcd's issues 18089 and 19179. The
+    /// library finds lost changes within half a minute, by additional reads.
     pub loses_changes: bool,
     /// The same for all members of one etcd.
     pub cluster_id: u64,
@@ -123,12 +126,13 @@ pub struct LeaseTime {
 }
 
 impl Cluster {
-    /// Takes until the deadline at most. The endpoints, which are looked at side by side, get half of the time, so that
-    /// silent ones leave some for the rest.
+    /// Takes until the deadline at most. The endpoints, which are looked at side by side, get half
+    /// of the time, so that silent ones leave some for the rest.
     pub(crate) async fn inspect(&self, ttl: Duration, deadline: Instant) -> Inspection {
         let limit = deadline.saturating_duration_since(Instant::now()) / 2;
         let start = Instant::now();
-        // A part of the time only: a name service that is silent for one name leaves the other endpoints.
+        // A part of the time only: a name service that is silent for one name leaves the other
+        // endpoints.
         let _ = timeout(limit / 4, self.endpoints.look_up_names()).await;
         let limit = limit.saturating_sub(start.elapsed());
         let endpoints = self.endpoints.all();
@@ -334,7 +338,8 @@ impl Cluster {
         Ok(answer)
     }
 
-    /// Reads keys from one up to another. A count that is not lower than `fewer_than` is the endpoint's fault.
+    /// Reads keys from one up to another. A count that is not lower than `fewer_than` is the
+    /// endpoint's fault.
     async fn get(
         &self,
         key: Vec<u8>,
@@ -376,7 +381,8 @@ struct Walk {
     end: Vec<u8>,
     /// 0 before the first piece.
     revision: i64,
-    /// How many keys there were in the last piece and after it. The next pieces have fewer, so a walk ends.
+    /// How many keys there were in the last piece and after it. The next pieces have fewer, so a
+    /// walk ends.
     fewer_than: i64,
 }
 
@@ -425,8 +431,8 @@ async fn read_and_status(
 ) {
     let start = Instant::now();
     let mut reading = pin!(read(endpoint, prefix, limit));
-    // Reading first: it authenticates, which etcd 3.6 wants for the status too. But a member without a majority does not
-    // read, and has a status.
+    // Reading first: it authenticates, which etcd 3.6 wants for the status too. But a member
+    // without a majority does not read, and has a status.
     let early = timeout(limit / 2, &mut reading).await;
     let status = member_status(endpoint, limit.saturating_sub(start.elapsed()));
     match early {
@@ -488,7 +494,8 @@ async fn read(
     })
 }
 
-/// Compares the clocks. The answer took some time and has whole seconds, so this is the least difference.
+/// Compares the clocks. The answer took some time and has whole seconds, so this is the least
+/// difference.
 async fn clock_skew_ms(connection: &Connection) -> Option<i64> {
     let before = SystemTime::now();
     let theirs = date(connection).await?;
@@ -506,7 +513,8 @@ async fn clock_skew_ms(connection: &Connection) -> Option<i64> {
 /// The time that etcd's HTTP server, on the same port as its gRPC server, says with every answer.
 async fn date(connection: &Connection) -> Option<SystemTime> {
     let transport = connection.transport_apart();
-    // With TLS etcd agrees on HTTP/2 for everything. Without, it tells its HTTP server's requests by HTTP/1.
+    // With TLS etcd agrees on HTTP/2 for everything. Without, it tells its HTTP server's requests
+    // by HTTP/1.
     let http2_only = transport.has_tls();
     let connector = tower::service_fn(move |_: http::Uri| Box::pin(transport.clone().connect()));
     let client = HttpClient::builder(TokioExecutor::new())

@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 use super::endpoints::retry_delays;
 use crate::log;
 
-/// Runs a task for as long as this future runs. A panic does not end the task for good: it is restarted after a pause.
+/// Runs a task for as long as this future runs. A panic does not end the task for good: it is
+/// restarted after a pause.
 pub(super) async fn keep_running<F>(what: impl Display, run: impl Fn() -> F)
 where
     F: Future<Output = ()> + Send + 'static,

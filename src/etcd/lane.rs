@@ -1,4 +1,5 @@
-//! One HTTP/2 connection to an endpoint: opened when it is needed, replaced when it ends, and closed when nothing uses it.
+//! One HTTP/2 connection to an endpoint: opened when it is needed, replaced when it ends, and
+//! closed when nothing uses it.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -26,10 +27,11 @@ use super::login::Login;
 use super::transport::Transport;
 use crate::log;
 
-/// How long one attempt to connect may take, with the TLS handshake. Calls do not wait that long for it; a later one
-/// finds it done.
+/// How long one attempt to connect may take, with the TLS handshake. Calls do not wait that long
+/// for it; a later one finds it done.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// HTTP/2 pings notice a peer that is gone without a word. etcd closes connections that ping more often than every 5 s.
+/// HTTP/2 pings notice a peer that is gone without a word. etcd closes connections that ping more
+/// often than every 5 s.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// The answer may have to wait behind a listing on a slow line.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -108,7 +110,8 @@ impl Lane {
         self.open().given_up.clone()
     }
 
-    /// Lets the next request open another connection. Requests that wait on the present one go on waiting.
+    /// Lets the next request open another connection. Requests that wait on the present one go on
+    /// waiting.
     pub(super) fn give_up(&self) {
         if let Some(open) = self.open.lock().take() {
             open.given_up.cancel();
@@ -291,7 +294,8 @@ async fn carry(
     let _ = connection.await;
 }
 
-/// Checks which etcd a new connection leads to, once one is known. Any other failure of this says nothing.
+/// Checks which etcd a new connection leads to, once one is known. Any other failure of this says
+/// nothing.
 async fn verify(way: &Arc<Way>, use_count: &Arc<Use>, sender: Sender) -> io::Result<()> {
     if !way.cluster.is_known() {
         return Ok(());

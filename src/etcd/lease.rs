@@ -16,9 +16,11 @@ const COUNT_BITS: u32 = 24;
 /// No lease lives longer, whatever a server answers: etcd's own limit is 285 years.
 const LONGEST_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// The lease ids of one cluster in one process: a random tag in the high bits, a count in the low ones.
+/// The lease ids of one cluster in one process: a random tag in the high bits, a count in the low
+/// ones.
 ///
-/// The tag shows that a live key is on a lease of this process, also if the answer to its grant was lost.
+/// The tag shows that a live key is on a lease of this process, also if the answer to its grant was
+/// lost.
 #[derive(Debug)]
 pub(crate) struct LeaseIds {
     tag: i64,
@@ -45,8 +47,8 @@ impl LeaseIds {
     }
 }
 
-/// Grants the lease and returns its time to live, which etcd raises where it is too short. Repeats a try whose answer was
-/// lost, since the caller chose the id.
+/// Grants the lease and returns its time to live, which etcd raises where it is too short. Repeats
+/// a try whose answer was lost, since the caller chose the id.
 pub(crate) async fn grant(
     endpoints: &Endpoints,
     call: &Call,
@@ -97,8 +99,8 @@ fn granted(
     }
 }
 
-/// Revokes the lease and returns a revision at which its keys are gone: 0 if there was no such lease, since
-/// etcd does not say at which revision it says so.
+/// Revokes the lease and returns a revision at which its keys are gone: 0 if there was no such
+/// lease, since etcd does not say at which revision it says so.
 pub(crate) async fn revoke(endpoints: &Endpoints, id: i64, deadline: Instant) -> Result<i64> {
     let call = Call::new(format!("Revoking Lease:{id}"), deadline);
     let revoke = endpoints.call(&call, |mut client| async move {

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::status::{self, Failure};
 use crate::config::Credentials;
 
-/// How long etcd may take to authenticate. Each time costs it 70 ms of computing, one after another: when many processes
-/// come at once, the last ones wait for long.
+/// How long etcd may take to authenticate. Each time costs it 70 ms of computing, one after
+/// another: when many processes come at once, the last ones wait for long.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long a refusal of the credentials, or of token after token, stands before etcd is asked again: at first, and after many refusals.
+/// How long a refusal of the credentials, or of token after token, stands before etcd is asked
+/// again: at first, and after many refusals.
 const REFUSED_FOR: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 
 pub(super) struct Login {
@@ -73,11 +74,11 @@ impl Login {
         self.token.lock().as_ref().map(|token| token.id)
     }
 
-    /// Sees to it that there is a token, if there are credentials; returns which one, to be handed to
-    /// [`refused`](Self::refused) if etcd refuses it.
+    /// Sees to it that there is a token, if there are credentials; returns which one, to be handed
+    /// to [`refused`](Self::refused) if etcd refuses it.
     ///
-    /// The caller limits its time. The task it started goes on without it, for the next caller, until the connection
-    /// that the client uses is given up.
+    /// The caller limits its time. The task it started goes on without it, for the next caller,
+    /// until the connection that the client uses is given up.
     pub(super) async fn ready(
         self: &Arc<Self>,
         client: &Client,
@@ -106,7 +107,8 @@ impl Login {
         task.await.map_err(interrupted)?
     }
 
-    /// Credentials that were refused are not shown to etcd again at once: every caller gets the same answer for a while.
+    /// Credentials that were refused are not shown to etcd again at once: every caller gets the
+    /// same answer for a while.
     async fn fetch(
         &self,
         client: &Client,
@@ -200,8 +202,9 @@ impl Login {
 
     /// Forgets the token, unless another caller already replaced it.
     ///
-    /// The next token is fetched at once, also after one token that never worked: etcd's users may just have been
-    /// changed. After more of those etcd is left in peace for a while, as after a refusal of the credentials.
+    /// The next token is fetched at once, also after one token that never worked: etcd's users may
+    /// just have been changed. After more of those etcd is left in peace for a while, as after a
+    /// refusal of the credentials.
     pub(super) fn refused(&self, token: u64, status: &tonic::Status) {
         let refused = self.token.lock().take_if(|known| known.id == token);
         if refused.is_some_and(|token| !token.has_worked) {

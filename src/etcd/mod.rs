@@ -46,8 +46,8 @@ use crate::config::EtcdConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
 
-/// How long a cluster is kept after its last manager was closed: Alluxio's client closes and reopens its manager on every
-/// refresh of its configuration.
+/// How long a cluster is kept after its last manager was closed: Alluxio's client closes and
+/// reopens its manager on every refresh of its configuration.
 const LINGER: Duration = Duration::from_secs(30);
 /// How much later than its deadline the end of a registration may answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -55,8 +55,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The clusters whose registrations go on after their managers were closed, until the process ends.
 static KEPT: Mutex<Vec<Arc<Cluster>>> = Mutex::new(Vec::new());
 
-/// The clusters a process is connected to. Managers opened on the same `Clusters` share connections, views and
-/// registrations where their configuration names the same etcd and the same cluster.
+/// The clusters a process is connected to. Managers opened on the same `Clusters` share
+/// connections, views and registrations where their configuration names the same etcd and the same
+/// cluster.
 #[derive(Default)]
 pub struct Clusters {
     etcds: Mutex<HashMap<EtcdKey, Weak<Endpoints>>>,
@@ -81,13 +82,14 @@ struct ClusterKey {
 }
 
 impl Clusters {
-    /// The process ends now: ends the registrations, also those whose join is under way, refuses later joins, and keeps
-    /// no cluster without a manager. Registrations of managers with `alluxio.membership.native.leave.on.shutdown=false`
-    /// stay in etcd until their lease ends.
+    /// The process ends now: ends the registrations, also those whose join is under way, refuses
+    /// later joins, and keeps no cluster without a manager. Registrations of managers with
+    /// `alluxio.membership.native.leave.on.shutdown=false` stay in etcd until their lease ends.
     ///
     /// # Errors
     ///
-    /// A lease could not be revoked before the deadline: the text says how long its worker stays listed.
+    /// A lease could not be revoked before the deadline: the text says how long its worker stays
+    /// listed.
     pub(crate) async fn process_ends(&self, deadline: Instant) -> Result<()> {
         self.end(deadline, |owner| owner.leaves_on_shutdown).await
     }
@@ -98,7 +100,8 @@ impl Clusters {
     }
 
     async fn end(&self, deadline: Instant, leaves: impl Fn(&Owner) -> bool) -> Result<()> {
-        // First: a join that looks later is refused, and the owner of an earlier one is found below.
+        // First: a join that looks later is refused, and the owner of an earlier one is found
+        // below.
         self.process_ends.cancel();
         let clusters: Vec<Arc<Cluster>> = {
             let clusters = self.clusters.lock();
@@ -156,8 +159,8 @@ impl Clusters {
     }
 }
 
-/// The live value of this key, or a new one. That is made without the lock, since it may have to read files. Dead ones are
-/// dropped on the way.
+/// The live value of this key, or a new one. That is made without the lock, since it may have to
+/// read files. Dead ones are dropped on the way.
 fn get_or_insert<K: Eq + Hash, V>(
     map: &Mutex<HashMap<K, Weak<V>>>,
     key: K,
@@ -269,8 +272,9 @@ pub struct RegistrationStatus {
     pub leases: u64,
     /// How often no renewal of its lease was answered for two thirds of the TTL.
     pub late_renewals: u64,
-    /// Another process has registered the same identity under this lease, 0 for none, and is listed instead. This
-    /// process does not fight for it, and is listed again when the other record is gone.
+    /// Another process has registered the same identity under this lease, 0 for none, and is listed
+    /// instead. This process does not fight for it, and is listed again when the other record is
+    /// gone.
     pub displaced_by: Option<i64>,
 }
 
@@ -293,7 +297,8 @@ impl Cluster {
             .get_or_init(|| Roster::start(self.endpoints.clone(), self.keys.clone(), self.has_ring))
     }
 
-    /// The roster, if anything has been listed; unlike [`roster`](Self::roster) also for threads outside the runtime.
+    /// The roster, if anything has been listed; unlike [`roster`](Self::roster) also for threads
+    /// outside the runtime.
     pub(crate) fn started_roster(&self) -> Option<&Roster> {
         self.roster.get()
     }
@@ -325,7 +330,8 @@ impl Cluster {
                 .join(join.worker, join.overwrite, deadline)
                 .await
             {
-                // Another call's failed join ended it, or an earlier leave. That is no answer to this one.
+                // Another call's failed join ended it, or an earlier leave. That is no answer to
+                // this one.
                 Err(error) if error.kind() == ErrorKind::Closed => {
                     let ended = timeout_at(deadline, registration.ended()).await;
                     ended.map_err(|_| busy(&identity))?;
@@ -348,8 +354,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes the call an owner of the worker's registration, which is started if there is none. Fails if the manager is
-    /// closed, if the process ends, or if the call was an owner before and its registration was ended on purpose.
+    /// Makes the call an owner of the worker's registration, which is started if there is none.
+    /// Fails if the manager is closed, if the process ends, or if the call was an owner before and
+    /// its registration was ended on purpose.
     fn own(&self, join: &Join<'_>, call: u64, was_owner: bool) -> Result<Arc<Registration>> {
         let identity = join.worker.identity;
         // Checked under the lock: a leave that begins later finds this owner.
@@ -422,7 +429,8 @@ impl Cluster {
         self.start_leaving(None, deadline, |owner| owner.manager == manager)
     }
 
-    /// Asks the registrations to end that lose their last owner. Once asked, they end whether or not a caller waits.
+    /// Asks the registrations to end that lose their last owner. Once asked, they end whether or
+    /// not a caller waits.
     fn start_leaving(
         &self,
         only: Option<&WorkerIdentity>,
@@ -563,7 +571,8 @@ impl Joined {
     }
 }
 
-/// Runs a script of the fuzzers: messages of a watch and answers about it, whose views are compared with a model.
+/// Runs a script of the fuzzers: messages of a watch and answers about it, whose views are compared
+/// with a model.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub fn fuzz_watch(script: &[u8]) {

@@ -1,4 +1,5 @@
-//! The host of an endpoint: a literal address, or a name. The addresses of a name are looked up again from time to time.
+//! The host of an endpoint: a literal address, or a name. The addresses of a name are looked up
+//! again from time to time.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -26,7 +27,8 @@ pub(super) struct Name {
     host: String,
     port: u16,
     is_literal: bool,
-    /// Of all names of one cluster, so that a name service that hangs for one cluster leaves the others alone.
+    /// Of all names of one cluster, so that a name service that hangs for one cluster leaves the
+    /// others alone.
     permits: Arc<Semaphore>,
     found: watch::Sender<Found>,
     /// Whether a connection to an IPv6 address of this name was the last to be opened.
@@ -76,8 +78,8 @@ impl Name {
         self.is_literal
     }
 
-    /// The addresses that were found last, of the kind that a connection was opened to last. A name often has addresses of
-    /// a kind that the server does not listen on.
+    /// The addresses that were found last, of the kind that a connection was opened to last. A name
+    /// often has addresses of a kind that the server does not listen on.
     pub(super) fn usable_addresses(&self) -> Vec<SocketAddr> {
         let addresses = self.found.borrow().addresses.clone();
         let is_ipv6 = *self.is_ipv6.lock();
@@ -111,7 +113,8 @@ impl Name {
         }
     }
 
-    /// The addresses that were found last, or else those that the name service answers now. The caller limits the time.
+    /// The addresses that were found last, or else those that the name service answers now. The
+    /// caller limits the time.
     pub(super) async fn addresses(self: &Arc<Self>) -> io::Result<Vec<SocketAddr>> {
         let mut found = self.found.subscribe();
         if found.borrow().addresses.is_empty() {

@@ -10,7 +10,8 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::record::{self, StoredRecord};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 
-/// Fails unless the record under the worker's ring key differs from the worker's own in optional fields only.
+/// Fails unless the record under the worker's ring key differs from the worker's own in optional
+/// fields only.
 pub(crate) fn check_same_worker(key: &str, existing: &[u8], worker: &Worker) -> Result<()> {
     let StoredRecord {
         identity,
@@ -48,8 +49,8 @@ pub(crate) fn check_same_worker(key: &str, existing: &[u8], worker: &Worker) -> 
     ))
 }
 
-/// Takes a lost worker off the ring, in one transaction: a worker that came back meanwhile keeps its key. Returns a
-/// revision at which the key is gone.
+/// Takes a lost worker off the ring, in one transaction: a worker that came back meanwhile keeps
+/// its key. Returns a revision at which the key is gone.
 pub(crate) async fn remove(
     endpoints: &Endpoints,
     keys: &Keys,

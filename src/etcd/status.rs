@@ -23,7 +23,8 @@ pub(crate) enum Failure {
     Request,
 }
 
-/// Classifies by code and message: etcd uses one code for several things, and the transport shares codes with etcd.
+/// Classifies by code and message: etcd uses one code for several things, and the transport shares
+/// codes with etcd.
 pub(crate) fn classify(error: &etcd_client::Error) -> Failure {
     use etcd_client::Error as E;
     match error {
@@ -41,8 +42,8 @@ pub(crate) fn classify_status(status: &tonic::Status) -> Failure {
 }
 
 fn classify_message(code: Code, message: &str) -> Failure {
-    // Every member's server, and every gateway, refuses messages of more than its limit in these words. Ours are small
-    // but for records.
+    // Every member's server, and every gateway, refuses messages of more than its limit in these
+    // words. Ours are small but for records.
     if code == Code::ResourceExhausted && message.contains("larger than max") {
         return Failure::TooLarge;
     }
@@ -100,7 +101,8 @@ pub(crate) fn is_token_message(message: &str) -> bool {
     .any(|text| message.contains(text))
 }
 
-/// The error of an answer that contradicts itself or lacks something: the fault of the endpoint that gave it.
+/// The error of an answer that contradicts itself or lacks something: the fault of the endpoint
+/// that gave it.
 pub(crate) fn wrong_answer(what: impl Into<String>) -> etcd_client::Error {
     etcd_client::Error::Internal(what.into())
 }
@@ -140,8 +142,9 @@ pub(crate) fn is_compacted(error: &etcd_client::Error) -> bool {
         if status.code() == Code::OutOfRange && status.message().contains("compacted"))
 }
 
-/// Whether the answer to a small request has more bytes than we accept in one message, or than a gateway on the way does
-/// (4 MB with most of them). Fewer keys may pass. gRPC's libraries use several codes for it.
+/// Whether the answer to a small request has more bytes than we accept in one message, or than a
+/// gateway on the way does (4 MB with most of them). Fewer keys may pass. gRPC's libraries use
+/// several codes for it.
 pub(crate) fn is_answer_too_large(error: &etcd_client::Error) -> bool {
     let etcd_client::Error::GRpcStatus(status) = error else {
         return false;

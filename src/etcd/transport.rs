@@ -1,5 +1,5 @@
-//! The way to one endpoint: TCP, then TLS if it is switched on. Remembers what is wrong with it, which the errors of
-//! HTTP/2 do not tell.
+//! The way to one endpoint: TCP, then TLS if it is switched on. Remembers what is wrong with it,
+//! which the errors of HTTP/2 do not tell.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,8 +22,8 @@ use super::tls::{CertificateInfo, Tls, TlsSession};
 use crate::config::names::ETCD_TLS_ENABLED;
 use crate::log;
 
-/// How long connecting by TCP may take. The addresses of a name have equal parts of it: where the first of two is dead,
-/// the second is asked while a request still waits.
+/// How long connecting by TCP may take. The addresses of a name have equal parts of it: where the
+/// first of two is dead, the second is asked while a request still waits.
 const TCP_TIMEOUT: Duration = Duration::from_secs(3);
 const SHORTEST_TCP_TIMEOUT: Duration = Duration::from_millis(200);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
@@ -95,7 +95,8 @@ struct Known {
 }
 
 impl Transport {
-    /// To this address of the name; without one, to the first of its addresses that can be connected to.
+    /// To this address of the name; without one, to the first of its addresses that can be
+    /// connected to.
     pub(super) fn new(name: Arc<Name>, address: Option<SocketAddr>, tls: Option<Arc<Tls>>) -> Self {
         Transport {
             route: Arc::new(Route {
@@ -120,7 +121,8 @@ impl Transport {
         self.tls.is_some()
     }
 
-    /// What is wrong with the way to the endpoint, if it is known; not that no server listens there.
+    /// What is wrong with the way to the endpoint, if it is known; not that no server listens
+    /// there.
     pub(super) fn trouble(&self) -> Option<String> {
         self.known.lock().trouble.clone()
     }
@@ -224,7 +226,8 @@ enum Line {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// An open connection. Looks at how it begins: a server says only then whether it accepts the client's certificate.
+/// An open connection. Looks at how it begins: a server says only then whether it accepts the
+/// client's certificate.
 pub(super) struct Stream {
     line: Line,
     transport: Transport,
@@ -232,8 +235,8 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// A server that refuses a client may have closed the connection before the client has written everything. What it
-    /// said is still to be read.
+    /// A server that refuses a client may have closed the connection before the client has written
+    /// everything. What it said is still to be read.
     fn after_write<T>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -17,11 +17,12 @@ pub struct StoredRecord {
     pub service_entity_name: Option<String>,
 }
 
-/// Reads a record as leniently as Alluxio's Gson: what `WorkerServiceEntity.deserialize` reads is read, with the same
-/// result, and what it refuses is refused. The error says what is wrong and where; it is safe to show and quotes at
-/// most 200 bytes.
+/// Reads a record as leniently as Alluxio's Gson: what `WorkerServiceEntity.deserialize` reads is
+/// read, with the same result, and what it refuses is refused. The error says what is wrong and
+/// where; it is safe to show and quotes at most 200 bytes.
 ///
-/// Empty bytes and `null` are records in which everything is absent. Bytes that are not UTF-8 are replaced.
+/// Empty bytes and `null` are records in which everything is absent. Bytes that are not UTF-8 are
+/// replaced.
 pub fn decode(bytes: &[u8]) -> Result<StoredRecord, String> {
     let text = java_utf8(bytes);
     let mut reader = Reader::new(&text);
@@ -173,7 +174,8 @@ fn integer(value: Value, name: &str) -> Result<Option<i32>, SyntaxError> {
     }
 }
 
-/// `Double.parseDouble`, where it gives a whole number that fits: Gson reads `"7.0"`, `" 7e0 "` and `7d` as 7.
+/// `Double.parseDouble`, where it gives a whole number that fits: Gson reads `"7.0"`, `" 7e0 "` and
+/// `7d` as 7.
 fn whole_double(text: &str) -> Option<i32> {
     let text = text.trim_matches(|c| c <= ' ');
     let text = match text.strip_suffix(['d', 'D', 'f', 'F']) {
@@ -189,7 +191,8 @@ fn whole_double(text: &str) -> Option<i32> {
     (f64::from(number) == double).then_some(number)
 }
 
-/// `Number.intValue` of a JSON number: fractions are cut off and only the low 32 bits count. `None` beyond 64 bits.
+/// `Number.intValue` of a JSON number: fractions are cut off and only the low 32 bits count. `None`
+/// beyond 64 bits.
 fn truncated(number: &str) -> Option<i32> {
     if let Ok(whole) = number.parse::<i64>() {
         return Some(whole as i32);
@@ -211,7 +214,8 @@ fn unexpected(expected: &str, found: &Value, what: &str) -> String {
     format!("{what} is not {expected} but {}", found.name())
 }
 
-/// Malformed bytes become U+FFFD as in Java, which replaces an encoded surrogate as one character, not as three.
+/// Malformed bytes become U+FFFD as in Java, which replaces an encoded surrogate as one character,
+/// not as three.
 fn java_utf8(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = str::from_utf8(bytes) {
         return Cow::Borrowed(text);

@@ -1,4 +1,5 @@
-//! Writes records byte for byte as Alluxio does: Alluxio compares the bytes before it looks into them.
+//! Writes records byte for byte as Alluxio does: Alluxio compares the bytes before it looks into
+//! them.
 
 use std::io;
 
@@ -7,8 +8,8 @@ use serde_json::ser::Formatter;
 
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 
-/// The bytes `WorkerServiceEntity.serialize()` writes for this worker: compact JSON in UTF-8, in the order and with
-/// the escapes of Gson.
+/// The bytes `WorkerServiceEntity.serialize()` writes for this worker: compact JSON in UTF-8, in
+/// the order and with the escapes of Gson.
 pub fn encode(worker: &Worker) -> Vec<u8> {
     let entity = Entity {
         identity: (&worker.identity).into(),

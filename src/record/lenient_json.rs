@@ -1,6 +1,7 @@
-//! A pull reader of JSON that accepts exactly what Gson's lenient `JsonReader` accepts: comments, single quotes,
-//! unquoted names and texts, `=` and `=>` for `:`, `;` for `,`, empty array elements, keywords in any case.
-//! No JSON crate does, and every record that Alluxio reads must be read here too, and with the same result.
+//! A pull reader of JSON that accepts exactly what Gson's lenient `JsonReader` accepts: comments,
+//! single quotes, unquoted names and texts, `=` and `=>` for `:`, `;` for `,`, empty array
+//! elements, keywords in any case. No JSON crate does, and every record that Alluxio reads must be
+//! read here too, and with the same result.
 //!
 //! Nothing here recurses, so deeply nested input costs no stack.
 
@@ -76,7 +77,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The name of the next member of an object, `None` at its end. `first`: no member was read yet.
+    /// The name of the next member of an object, `None` at its end. `first`: no member was read
+    /// yet.
     pub(super) fn name(&mut self, first: bool) -> Result<Option<Cow<'a, str>>, SyntaxError> {
         if !first {
             match self.next()? {
@@ -310,8 +312,8 @@ impl<'a> Reader<'a> {
         Ok(character)
     }
 
-    /// The character of one escaped UTF-16 unit or of a pair. Half a pair, which Java would keep, has no character
-    /// here and is replaced.
+    /// The character of one escaped UTF-16 unit or of a pair. Half a pair, which Java would keep,
+    /// has no character here and is replaced.
     fn unicode(&mut self) -> Result<char, SyntaxError> {
         let unit = self.unit()?;
         if let Some(character) = char::from_u32(unit) {

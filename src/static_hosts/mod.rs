@@ -23,7 +23,8 @@ use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 /// Lines of a hosts file that are warned of one by one.
 const MAX_WARNINGS: usize = 100;
 
-/// The members named by a hosts file, read once. All of them count as live, unless their ports are probed.
+/// The members named by a hosts file, read once. All of them count as live, unless their ports are
+/// probed.
 pub struct StaticHosts {
     /// `None` before each worker has been probed once.
     view: watch::Receiver<Option<Arc<ClusterView>>>,
@@ -154,8 +155,8 @@ impl StaticHosts {
         self.probes.lock().take();
     }
 
-    /// The text of `showAllMembers` for a view: ids are made from addresses, and the status of a host is known if it is
-    /// probed.
+    /// The text of `showAllMembers` for a view: ids are made from addresses, and the status of a
+    /// host is known if it is probed.
     pub fn table_of(&self, view: &ClusterView) -> String {
         view::table(view.members(MemberFilter::All).iter().map(|member| {
             let worker = &*member.worker;

@@ -36,10 +36,12 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many lines about one registration are logged in each [`LOG_WINDOW`].
 const LOG_LINES: u32 = 6;
 const LOG_WINDOW: Duration = Duration::from_secs(30);
-/// How much later than its deadline an operation may answer: the answer says more than that the time is over.
+/// How much later than its deadline an operation may answer: the answer says more than that the
+/// time is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The registration of one worker, kept by a task of its own until [`leave`](Self::leave) or until this is dropped.
+/// The registration of one worker, kept by a task of its own until [`leave`](Self::leave) or until
+/// this is dropped.
 pub(crate) struct Registration {
     commands: mpsc::UnboundedSender<Command>,
     standing: watch::Receiver<Standing>,
@@ -87,8 +89,9 @@ pub struct HostPulse(watch::Sender<BootTime>);
 pub struct HostLiveness(watch::Receiver<BootTime>);
 
 impl HostPulse {
-    /// Returns a pulse, and what to give to [`JoinOptions`](crate::membership::JoinOptions). A registration with it is
-    /// renewed only while [`beat`](Self::beat) is called more often than every third of the TTL.
+    /// Returns a pulse, and what to give to [`JoinOptions`](crate::membership::JoinOptions). A
+    /// registration with it is renewed only while [`beat`](Self::beat) is called more often than
+    /// every third of the TTL.
     pub fn new() -> (HostPulse, HostLiveness) {
         let (sender, receiver) = watch::channel(BootTime::now());
         (HostPulse(sender), HostLiveness(receiver))
@@ -120,8 +123,8 @@ impl Registration {
         }
     }
 
-    /// Writes both keys and keeps them. The live key is taken over from any other process; the ring key, unless
-    /// `overwrite` says so, is not.
+    /// Writes both keys and keeps them. The live key is taken over from any other process; the ring
+    /// key, unless `overwrite` says so, is not.
     pub(crate) async fn join(
         &self,
         worker: &Worker,
@@ -153,9 +156,9 @@ impl Registration {
         }
     }
 
-    /// Asks the task to revoke the lease, so that everyone sees the worker as lost at once, and then to end. The answer
-    /// is a revision at which the live key is gone: 0 if it is another process's, or unknown. Without an answer the
-    /// registration has ended, or is about to.
+    /// Asks the task to revoke the lease, so that everyone sees the worker as lost at once, and
+    /// then to end. The answer is a revision at which the live key is gone: 0 if it is another
+    /// process's, or unknown. Without an answer the registration has ended, or is about to.
     pub(crate) fn leave(&self, deadline: Instant) -> oneshot::Receiver<Result<i64>> {
         let (reply, answer) = oneshot::channel();
         // It fails if the registration is ending.
@@ -175,7 +178,8 @@ impl Registration {
         (!is_over).then_some(standing)
     }
 
-    /// Whether the task takes no more joins: it leaves, or has left. A failed first join does that too.
+    /// Whether the task takes no more joins: it leaves, or has left. A failed first join does that
+    /// too.
     pub(crate) fn is_ending(&self) -> bool {
         self.commands.is_closed()
     }
@@ -253,7 +257,8 @@ struct Task {
     /// What work reports before it ends.
     reports: mpsc::UnboundedReceiver<Event>,
     reporter: mpsc::UnboundedSender<Event>,
-    /// The join or repair under way: one at a time, since two could leave the key on the lease that is not renewed.
+    /// The join or repair under way: one at a time, since two could leave the key on the lease that
+    /// is not renewed.
     registering: Option<Registering>,
     /// The last lease that etcd was asked for by a join or repair.
     asked_for: Arc<Mutex<Option<Lease>>>,
@@ -302,7 +307,8 @@ impl Task {
 
     async fn run(self, mut commands: mpsc::UnboundedReceiver<Command>, host: Option<HostLiveness>) {
         Box::pin(self.serve(&mut commands, host)).await;
-        // A command that was just being sent would stay in the channel, and its sender would wait for an answer in vain.
+        // A command that was just being sent would stay in the channel, and its sender would wait
+        // for an answer in vain.
         commands.close();
         while commands.recv().await.is_some() {}
     }
@@ -491,7 +497,8 @@ impl Task {
         }
     }
 
-    /// Logs once that another process has the live key, however often it is found there, and once that it has not.
+    /// Logs once that another process has the live key, however often it is found there, and once
+    /// that it has not.
     fn report_displacement(&self) {
         let Registrar {
             identity,
@@ -523,8 +530,8 @@ impl Task {
         if self.joins.is_empty() {
             return;
         }
-        // A join writes all that a repair would, and need not wait for it: a repair that is cut short has written
-        // nothing over what others wrote, and its late requests will not either.
+        // A join writes all that a repair would, and need not wait for it: a repair that is cut
+        // short has written nothing over what others wrote, and its late requests will not either.
         if let Some(repair) = self.registering.take_if(|registering| !registering.is_join) {
             repair.task.abort();
             self.interrupted(now);
@@ -613,7 +620,8 @@ impl Task {
         let now = BootTime::now();
         let of_registering = |registering: &mut Registering| registering.task.id() == id;
         if self.registering.take_if(of_registering).is_none() && event.ends_registering() {
-            // A repair that ended just before it was cut short for a join, which finds what it wrote.
+            // A repair that ended just before it was cut short for a join, which finds what it
+            // wrote.
             return None;
         }
         if let Some(joined) = &joined
@@ -698,12 +706,13 @@ impl Task {
         self.session.handle(event, BootTime::now());
     }
 
-    /// Ends everything and revokes the lease. If that fails and nothing was registered, only the log says so, at `level`.
+    /// Ends everything and revokes the lease. If that fails and nothing was registered, only the
+    /// log says so, at `level`.
     async fn leave(&mut self, deadline: Instant, level: Level) -> Result<i64> {
         self.own_keys = None;
         self.joins.clear();
-        // A join or repair under way may be about to use a new lease: let it end, so that no lease is granted after
-        // all is over. Half of the time is for the revocation.
+        // A join or repair under way may be about to use a new lease: let it end, so that no lease
+        // is granted after all is over. Half of the time is for the revocation.
         let now = Instant::now();
         let mut left = deadline.saturating_duration_since(now);
         if !self.session.has_joined() {

@@ -47,8 +47,8 @@ impl OwnKeys {
     }
 }
 
-/// Reads both keys, then watches them; starts over when the watch breaks and every `recheck` anyway, since etcd has
-/// lost watch events before.
+/// Reads both keys, then watches them; starts over when the watch breaks and every `recheck`
+/// anyway, since etcd has lost watch events before.
 async fn watch_own_keys(
     registrar: Arc<Registrar>,
     lease: i64,

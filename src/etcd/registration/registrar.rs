@@ -58,7 +58,8 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Writes both keys, as a worker that starts does: in one transaction, so that it appears whole.
+    /// Writes both keys, as a worker that starts does: in one transaction, so that it appears
+    /// whole.
     pub(super) async fn join(
         &self,
         worker: &Worker,
@@ -108,11 +109,12 @@ impl Attempt {
         }
     }
 
-    /// Writes the live key, also over another process's, and the ring key unless it is another worker's: `together`, or the ring key
-    /// first. `None`: the lease does not exist.
+    /// Writes the live key, also over another process's, and the ring key unless it is another
+    /// worker's: `together`, or the ring key first. `None`: the lease does not exist.
     ///
-    /// On Kubernetes (`overwrite`) the record of an earlier pod is replaced, since a pod comes back under another
-    /// address. Elsewhere a record that differs in more than optional fields belongs to another worker.
+    /// On Kubernetes (`overwrite`) the record of an earlier pod is replaced, since a pod comes back
+    /// under another address. Elsewhere a record that differs in more than optional fields belongs
+    /// to another worker.
     async fn write_both(
         &self,
         worker: &Worker,
@@ -253,7 +255,8 @@ impl Attempt {
         }
     }
 
-    /// Returns the lease that the live key is on then, or `None` if the lease to be used does not exist.
+    /// Returns the lease that the live key is on then, or `None` if the lease to be used does not
+    /// exist.
     async fn write_missing(&self, value: &[u8], lease: Lease) -> Result<Option<i64>> {
         if self.registrar.has_ring {
             let key = self.ring_key();
@@ -344,7 +347,8 @@ impl Attempt {
         Box::pin(commit).await
     }
 
-    /// Grants a lease under an id that this process chose, so that a try whose answer was lost can be repeated.
+    /// Grants a lease under an id that this process chose, so that a try whose answer was lost can
+    /// be repeated.
     async fn grant(&self, call: &Call) -> std::result::Result<Lease, Unfinished> {
         let asked_for = Lease {
             id: self.registrar.lease_ids.next(),
@@ -367,7 +371,8 @@ impl Attempt {
 }
 
 impl Registrar {
-    /// Revokes the lease. Returns a revision at which the live key is gone; 0 if it is there, on another lease.
+    /// Revokes the lease. Returns a revision at which the live key is gone; 0 if it is there, on
+    /// another lease.
     pub(super) async fn revoke(&self, lease: i64, deadline: Instant) -> Result<i64> {
         match lease::revoke(&self.endpoints, lease, deadline).await? {
             // It had ended before.

@@ -48,10 +48,11 @@ impl Renewals {
         }
     }
 
-    /// Sends one renewal and waits for its answer until `limit`. Reports after `patience` that none came yet.
+    /// Sends one renewal and waits for its answer until `limit`. Reports after `patience` that none
+    /// came yet.
     ///
-    /// An endpoint that is silent for `patience` is quarantined, so that the next renewal goes elsewhere. A stream that
-    /// did not answer is never used again: it may stay silent for good.
+    /// An endpoint that is silent for `patience` is quarantined, so that the next renewal goes
+    /// elsewhere. A stream that did not answer is never used again: it may stay silent for good.
     pub(super) async fn renew(self, lease: Lease, patience: Duration, limit: Duration) -> Event {
         let sent_at = BootTime::now();
         let lease = lease.id;

@@ -1,7 +1,9 @@
-//! When to renew, when to register again, and what state the registration is in: decisions only, no I/O, no clock.
+//! When to renew, when to register again, and what state the registration is in: decisions only, no
+//! I/O, no clock.
 //!
 //! The task of the registration reports [`Event`]s and carries out [`Action`]s. A lease counts as
-//! alive until its TTL after the moment a renewal was *sent*, since etcd counts from a later moment.
+//! alive until its TTL after the moment a renewal was *sent*, since etcd counts from a later
+//! moment.
 
 #[cfg(test)]
 mod simulation;
@@ -48,7 +50,8 @@ pub(crate) struct Lease {
 pub(crate) enum Event {
     /// A renewal sent at `sent_at` was answered.
     Renewed { lease: i64, sent_at: BootTime },
-    /// A renewal was not answered within its patience, and its endpoint is quarantined. It may still be answered.
+    /// A renewal was not answered within its patience, and its endpoint is quarantined. It may
+    /// still be answered.
     RenewalSilent { lease: i64 },
     /// A renewal ended without an answer about the lease.
     RenewalFailed { lease: i64, reason: String },
@@ -101,7 +104,8 @@ pub(crate) enum Blame {
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Send a renewal; give up on its endpoint after `patience`, which is to be reported, and on itself after `limit`.
+    /// Send a renewal; give up on its endpoint after `patience`, which is to be reported, and on
+    /// itself after `limit`.
     Renew {
         lease: Lease,
         patience: Duration,
@@ -113,12 +117,13 @@ pub(crate) enum Action {
     Report(RegistrationState),
 }
 
-/// At most this many renewals wait for an answer at once, each on a stream of its own: as many as are sent, one after
-/// the other's patience, while the first may still be answered.
+/// At most this many renewals wait for an answer at once, each on a stream of its own: as many as
+/// are sent, one after the other's patience, while the first may still be answered.
 const MAX_RENEWALS: usize = 5;
 /// How long an answer is waited for. After a TTL it would be of no use.
 const LONGEST_RENEWAL: Duration = Duration::from_secs(16);
-/// Workers that lost their leases at the same moment come back spread over this time, or a fifth of the TTL if less.
+/// Workers that lost their leases at the same moment come back spread over this time, or a fifth of
+/// the TTL if less.
 const REJOIN_SPREAD: Duration = Duration::from_secs(1);
 /// Keys that were deleted together are written again spread over this time.
 const RESTORE_SPREAD: Duration = Duration::from_millis(300);
@@ -138,7 +143,8 @@ const LONGEST_TURN: Duration = Duration::from_millis(1500);
 pub(crate) struct Session {
     state: RegistrationState,
     lease: Option<Lease>,
-    /// The last lease that turned out to be gone: an answer that was under way meanwhile may still name it.
+    /// The last lease that turned out to be gone: an answer that was under way meanwhile may still
+    /// name it.
     gone: Option<i64>,
     /// When the lease was last known to be renewed: the time that request was sent.
     renewed_at: BootTime,
@@ -258,7 +264,8 @@ impl Session {
             }
             Event::RegisterFailed { lease } => {
                 self.register_in_flight = false;
-                // It may exist on the server: the next try uses it again instead of leaving it behind.
+                // It may exist on the server: the next try uses it again instead of leaving it
+                // behind.
                 self.hold(lease, now);
                 self.register_at = now + self.retry_delay(self.register_tries, LONGEST_RETRY);
             }
@@ -268,7 +275,8 @@ impl Session {
         }
     }
 
-    /// A join by the caller is under way outside of [`poll`](Self::poll): nothing else is to be registered meanwhile.
+    /// A join by the caller is under way outside of [`poll`](Self::poll): nothing else is to be
+    /// registered meanwhile.
     pub(crate) fn join_started(&mut self) {
         self.register_in_flight = true;
     }
@@ -288,7 +296,8 @@ impl Session {
             self.renewal_tries = self.renewal_tries.saturating_add(1);
             let patience = self.patience(lease);
             let limit = lease.ttl.min(LONGEST_RENEWAL);
-            // Sooner once this one has failed, or its endpoint is quarantined: by a clock the next might go there too.
+            // Sooner once this one has failed, or its endpoint is quarantined: by a clock the next
+            // might go there too.
             self.renew_at = now + limit;
             actions.push(Action::Renew {
                 lease,
@@ -410,13 +419,15 @@ impl Session {
         self.joined && self.register_needed && !self.register_in_flight
     }
 
-    /// Without a lease to measure by, a program that was silent for this long is not registered again until it speaks.
+    /// Without a lease to measure by, a program that was silent for this long is not registered
+    /// again until it speaks.
     fn host_is_near(&self, now: BootTime) -> bool {
         self.host_alive_at.is_none_or(|at| now < at + LONGEST_RETRY)
     }
 
-    /// A program that has stopped running must lose its lease about a TTL later, as it would if it renewed by itself;
-    /// renewing at most 0.4 TTL after its last sign of life leaves the lease alive through any pause of up to a TTL.
+    /// A program that has stopped running must lose its lease about a TTL later, as it would if it
+    /// renewed by itself; renewing at most 0.4 TTL after its last sign of life leaves the lease
+    /// alive through any pause of up to a TTL.
     fn host_is_alive(&self, ttl: Duration, now: BootTime) -> bool {
         self.host_alive_at
             .is_none_or(|at| now < at + ttl.mul_f64(0.4))
@@ -451,7 +462,8 @@ impl Session {
         self.renewed_at + lease.ttl
     }
 
-    /// How long to wait for an answer before the next try: longer after the first, for networks that are slow but work.
+    /// How long to wait for an answer before the next try: longer after the first, for networks
+    /// that are slow but work.
     fn patience(&mut self, lease: Lease) -> Duration {
         let first = (lease.ttl / 6).min(LONGEST_PATIENCE);
         self.vary(if self.renewal_tries > 1 {

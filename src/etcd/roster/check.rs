@@ -1,4 +1,5 @@
-//! Compares the tables with etcd, again and again, at a cost that does not depend on the number of workers.
+//! Compares the tables with etcd, again and again, at a cost that does not depend on the number of
+//! workers.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -63,8 +64,8 @@ impl Shared {
         }
     }
 
-    /// Asks etcd whether the tables show everything. Costs one read of one key while nothing in etcd changes, and a small
-    /// answer more if something did.
+    /// Asks etcd whether the tables show everything. Costs one read of one key while nothing in
+    /// etcd changes, and a small answer more if something did.
     pub(super) async fn verify(&self, deadline: Instant) -> Result<Verdict> {
         let call = getting_children(&self.keys, deadline);
         let probe = self.state.lock().probe(BootTime::now());

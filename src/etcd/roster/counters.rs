@@ -11,8 +11,8 @@ pub struct ViewCounters {
     pub watches: u64,
     /// Comparisons with etcd that proved that nothing is missing.
     pub checks: u64,
-    /// Comparisons that found changes which the watch had not delivered yet. A few are normal: the changes are on their
-    /// way, or the watch catches up.
+    /// Comparisons that found changes which the watch had not delivered yet. A few are normal: the
+    /// changes are on their way, or the watch catches up.
     pub checks_behind: u64,
     /// Comparisons that etcd did not answer.
     pub checks_failed: u64,

@@ -20,10 +20,11 @@ use crate::etcd::status;
 /// Keys of each range in the first page: about 500 kB of ordinary records for both.
 const FIRST_PAGE: i64 = 1_000;
 const SMALLEST_PAGE: i64 = 100;
-/// About 16 MB of ordinary records of both. etcd walks the whole range for each page, so that few large pages cost it less
-/// than many small ones.
+/// About 16 MB of ordinary records of both. etcd walks the whole range for each page, so that few
+/// large pages cost it less than many small ones.
 const LARGEST_PAGE: i64 = 20_000;
-/// What a page should take: a slow line carries a listing in small pages, while large ones would time out.
+/// What a page should take: a slow line carries a listing in small pages, while large ones would
+/// time out.
 const PAGE_TIME: Duration = Duration::from_millis(400);
 /// How often a listing is begun, if etcd is compacted between two pages each time.
 const ROUNDS: usize = 3;
@@ -92,8 +93,8 @@ enum Page {
 }
 
 impl Rest {
-    /// Whether this can be a page of so many keys at most: keys of the range, in their order, as many as the page's own
-    /// count says. The count also bounds how many pages there are.
+    /// Whether this can be a page of so many keys at most: keys of the range, in their order, as
+    /// many as the page's own count says. The count also bounds how many pages there are.
     fn check(
         &self,
         page: &PbRangeResponse,
@@ -195,8 +196,9 @@ impl Pages<'_> {
         }
     }
 
-    /// Asks for the next page of the ranges, as they were at a revision; 0 for now. Asks for smaller and smaller pages while
-    /// the message is too large. `None`: the revision was compacted.
+    /// Asks for the next page of the ranges, as they were at a revision; 0 for now. Asks for
+    /// smaller and smaller pages while the message is too large. `None`: the revision was
+    /// compacted.
     async fn page(
         &mut self,
         left: &[Option<Rest>; 2],
@@ -292,7 +294,8 @@ impl Decoding {
     }
 }
 
-/// How many keys the next page should have after one of this size took this long: at most eight times as many.
+/// How many keys the next page should have after one of this size took this long: at most eight
+/// times as many.
 fn next_size(size: i64, took: Duration) -> i64 {
     let factor = (PAGE_TIME.as_secs_f64() / took.as_secs_f64()).clamp(0.25, 8.0);
     ((size as f64 * factor) as i64).clamp(SMALLEST_PAGE, LARGEST_PAGE)

@@ -1,6 +1,8 @@
-//! One cluster's workers, always in memory: listed once, watched from then on, checked against etcd all the time.
+//! One cluster's workers, always in memory: listed once, watched from then on, checked against etcd
+//! all the time.
 //!
-//! [`state`] decides; the other modules ask etcd: `listing` for everything, `watch` for changes, `check` for proofs.
+//! [`state`] decides; the other modules ask etcd: `listing` for everything, `watch` for changes,
+//! `check` for proofs.
 
 mod check;
 mod counters;
@@ -39,11 +41,13 @@ use crate::log_limit::LogLimit;
 use crate::view::{ClusterView, SkippedRecord};
 use crate::worker::WorkerIdentity;
 
-/// Largest answer to accept. etcd stores values of up to 1.5 MB, so that a page can be larger than gRPC's own 4 MB.
+/// Largest answer to accept. etcd stores values of up to 1.5 MB, so that a page can be larger than
+/// gRPC's own 4 MB.
 const MAX_MESSAGE: usize = 64 << 20;
 /// The view has never been etcd's.
 const NEVER: i64 = i64::MIN;
-/// Time for each page of the first try of a listing; each failed one doubles it, for networks that are slow but work.
+/// Time for each page of the first try of a listing; each failed one doubles it, for networks that
+/// are slow but work.
 const FIRST_PAGE_LIMIT: Duration = Duration::from_secs(4);
 const LONGEST_PAGE_LIMIT: Duration = Duration::from_secs(30);
 /// How many bad records are logged in a [`QUIET`] time.
@@ -65,11 +69,13 @@ struct Shared {
     state: Mutex<State>,
     /// Why etcd could not be asked, since it last could.
     last_error: Mutex<Option<Error>>,
-    /// The version of the view, to be read without the lock of the state; 0 before the first listing.
+    /// The version of the view, to be read without the lock of the state; 0 before the first
+    /// listing.
     version: AtomicU64,
     /// The view of a version, once a caller asked for it, to be read without the lock of the state.
     view: ArcSwapOption<ClusterView>,
-    /// When the view was last known to be etcd's, in milliseconds after `started`, or `NEVER`. Negative: before it.
+    /// When the view was last known to be etcd's, in milliseconds after `started`, or `NEVER`.
+    /// Negative: before it.
     fresh_at: AtomicI64,
     started: BootTime,
     /// Changes with everything that may end a caller's wait: the state, an error.
@@ -125,7 +131,8 @@ impl Roster {
         self.shared.version.load(Ordering::Acquire)
     }
 
-    /// Returns the version of the view in memory, or `None` if there is no view or an older one. Takes nanoseconds.
+    /// Returns the version of the view in memory, or `None` if there is no view or an older one.
+    /// Takes nanoseconds.
     pub(crate) fn version_within(&self, max_staleness: Duration) -> Option<u64> {
         let age = self.age()?;
         (age <= max_staleness).then(|| self.version())
@@ -156,8 +163,8 @@ impl Roster {
             {
                 return Ok(view);
             }
-            // A view that grew old because etcd is away is refused at once. One that grew old because this process was
-            // stopped is checked first.
+            // A view that grew old because etcd is away is refused at once. One that grew old
+            // because this process was stopped is checked first.
             if let Some(error) = self.error(self.age().is_some()) {
                 return Err(error);
             }
@@ -221,8 +228,9 @@ impl Roster {
         .await;
     }
 
-    /// Waits until the watch delivers this process's own write, so that the next view which the process reads shows it.
-    /// The wait is bounded: the write itself has succeeded, whatever becomes of the watch.
+    /// Waits until the watch delivers this process's own write, so that the next view which the
+    /// process reads shows it. The wait is bounded: the write itself has succeeded, whatever
+    /// becomes of the watch.
     async fn saw_key(
         &self,
         range: KeyRange,
@@ -262,7 +270,8 @@ impl Roster {
         self.error(true)
     }
 
-    /// Why etcd could not be asked: always for errors that waiting does not mend, else only if `also_passing`.
+    /// Why etcd could not be asked: always for errors that waiting does not mend, else only if
+    /// `also_passing`.
     fn error(&self, also_passing: bool) -> Option<Error> {
         let error = self.shared.last_error.lock().clone()?;
         (also_passing || !error.kind().is_retryable()).then_some(error)
@@ -353,7 +362,8 @@ impl Shared {
         }
     }
 
-    /// Changes the state, publishes what callers read without its lock, and wakes every caller that waits.
+    /// Changes the state, publishes what callers read without its lock, and wakes every caller that
+    /// waits.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state);
@@ -395,8 +405,8 @@ impl Shared {
         self.last_error.lock().take();
     }
 
-    /// Reads both ranges, in pages that may take this long each, and replaces the tables. `why` says why they were listed
-    /// before and are listed again.
+    /// Reads both ranges, in pages that may take this long each, and replaces the tables. `why`
+    /// says why they were listed before and are listed again.
     async fn list(&self, page_limit: Duration, why: Option<Relist>) -> Result<()> {
         let has_ring = self.state.lock().has_ring();
         let listed = listing::list(&self.endpoints, &self.keys, has_ring, page_limit).await?;
@@ -492,7 +502,8 @@ impl Shared {
     }
 }
 
-/// Pauses before one listing and the next: none at first, at most 5 s, each a random part of its limit, without end.
+/// Pauses before one listing and the next: none at first, at most 5 s, each a random part of its
+/// limit, without end.
 fn relist_delays() -> impl Iterator<Item = Duration> {
     let delays = backon::ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(200))

@@ -1,8 +1,8 @@
 //! Whether a server's word for the progress of its watches can be trusted.
 //!
-//! Asked for it, a server answers once everything up to a revision has been sent on all watches of the stream. Older
-//! servers answer at once, without looking at the watches (etcd issues 15220 and 17507), or lose the deletion of a key
-//! when they are compacted at its revision (18089 and 19179).
+//! Asked for it, a server answers once everything up to a revision has been sent on all watches of
+//! the stream. Older servers answer at once, without looking at the watches (etcd issues 15220 and
+//! 17507), or lose the deletion of a key when they are compacted at its revision (18089 and 19179).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! What a roster makes of what etcd says: decisions only, no I/O, no clock.
 //!
-//! A [`Follower`] per key range holds a table and the revision up to which the table is complete. The driver of
-//! the [`State`] lists both ranges first, then keeps a watch of both open, asks etcd again and again for its current
-//! revision (a [`FreshnessProbe`]), and lets etcd judge [`Claim`]s about the tables.
+//! A [`Follower`] per key range holds a table and the revision up to which the table is complete.
+//! The driver of the [`State`] lists both ranges first, then keeps a watch of both open, asks etcd
+//! again and again for its current revision (a [`FreshnessProbe`]), and lets etcd judge [`Claim`]s
+//! about the tables.
 
 #[cfg(any(test, fuzzing))]
 pub(in crate::etcd) mod script;
@@ -23,14 +24,15 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const CHECK_INTERVAL_BEHIND: Duration = Duration::from_millis(200);
 /// How long changes that etcd has and the watch has not delivered may be on their way.
 const LATE_EVENTS: Duration = Duration::from_secs(3);
-/// How long a table may rest on the word of a watch alone. What cannot be proven until then is listed.
+/// How long a table may rest on the word of a watch alone. What cannot be proven until then is
+/// listed.
 const LONGEST_DOUBT: Duration = Duration::from_secs(30);
 /// When the proof is tried for the first time; spread, so that not all processes try together.
 pub(super) const PROOF_AFTER: Duration = Duration::from_secs(20);
 /// Keys that etcd may return as part of one proof.
 const PROOF_KEYS: i64 = 5_000;
-/// Changes of one message that came in parts. etcd sends at most 1,000 revisions in one message, and a transaction has
-/// 128 operations unless etcd is told otherwise.
+/// Changes of one message that came in parts. etcd sends at most 1,000 revisions in one message,
+/// and a transaction has 128 operations unless etcd is told otherwise.
 const LARGEST_MESSAGE: usize = 1 << 20;
 
 /// What is known of etcd, and the view that is shown of it.
@@ -55,9 +57,10 @@ pub(super) struct State {
 enum Phase {
     /// Nothing was listed yet.
     Empty,
-    /// The watch is not open, or etcd has yet to confirm that its history is the one of the tables. etcd can lose its
-    /// history only in a restart, which ends every watch; its revision may have grown beyond the old one by the time
-    /// etcd is asked. Nothing that a watch delivers in this phase is shown.
+    /// The watch is not open, or etcd has yet to confirm that its history is the one of the tables.
+    /// etcd can lose its history only in a restart, which ends every watch; its revision may have
+    /// grown beyond the old one by the time etcd is asked. Nothing that a watch delivers in this
+    /// phase is shown.
     Resuming { past: Vec<Claim>, watch: Opening },
     /// The watch continues the history of the tables, and what it delivers is shown at once.
     Following,
@@ -130,8 +133,8 @@ pub(super) struct Message {
 pub(super) enum Kind {
     /// The watch of one range is open.
     Created,
-    /// Changes of one range, in the order of their revisions. The last one is the end of its revision unless the message
-    /// is a fragment: then the next message continues it.
+    /// Changes of one range, in the order of their revisions. The last one is the end of its
+    /// revision unless the message is a fragment: then the next message continues it.
     Changes {
         range: KeyRange,
         changes: Vec<Change>,
@@ -150,7 +153,8 @@ pub(super) struct Reaction {
     pub(super) check: bool,
     /// List everything again.
     pub(super) relist: Option<Relist>,
-    /// A worker got one of its two keys: wait a moment for the other before [`State::show`] is called.
+    /// A worker got one of its two keys: wait a moment for the other before [`State::show`] is
+    /// called.
     pub(super) is_half: bool,
 }
 
@@ -177,8 +181,8 @@ pub(super) struct ProbeReply {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Done(Verdict),
-    /// Something was written somewhere. The watch may be asked for its progress, or etcd to judge the
-    /// [`claims`](State::claims).
+    /// Something was written somewhere. The watch may be asked for its progress, or etcd to judge
+    /// the [`claims`](State::claims).
     Compare,
 }
 
@@ -192,8 +196,9 @@ pub(super) enum Verdict {
     Relist(Relist),
 }
 
-/// That a range has exactly the keys of a table. etcd judges it by two things, and sends no key that has long been known:
-/// the number of all keys in the range, and the keys that were written after `since`.
+/// That a range has exactly the keys of a table. etcd judges it by two things, and sends no key
+/// that has long been known: the number of all keys in the range, and the keys that were written
+/// after `since`.
 #[derive(Clone)]
 pub(super) struct Claim {
     pub(super) range: KeyRange,
@@ -206,8 +211,8 @@ pub(super) struct Claim {
     table: Table,
     /// The revision of the table.
     complete: i64,
-    /// The key that was written last. An etcd that lost its data does not have it: a worker writes its key again at
-    /// another revision and on another lease.
+    /// The key that was written last. An etcd that lost its data does not have it: a worker writes
+    /// its key again at another revision and on another lease.
     newest: Option<(Vec<u8>, Stamp)>,
 }
 
@@ -279,8 +284,8 @@ impl FreshnessProbe {
 }
 
 impl Claim {
-    /// `count` is the number of all keys in the range, `later` are the keys that were written after `since`, all of them
-    /// unless there are `more`.
+    /// `count` is the number of all keys in the range, `later` are the keys that were written after
+    /// `since`, all of them unless there are `more`.
     pub(super) fn judge(&self, count: i64, later: &[(&[u8], Stamp)], more: bool) -> Judgement {
         let is_known = |(key, stamp): &(&[u8], Stamp)| self.table.stamp(key) == Some(*stamp);
         if more {
@@ -388,9 +393,9 @@ impl Follower {
 
     /// What etcd has to confirm if its history is still the one of the table.
     ///
-    /// A key that has been there since before etcd was backed up proves nothing, since the backup has it too: the last
-    /// change does. Only if an etcd that was restored wrote the same key again, at the same revision and without a lease,
-    /// are the two histories not told apart.
+    /// A key that has been there since before etcd was backed up proves nothing, since the backup
+    /// has it too: the last change does. Only if an etcd that was restored wrote the same key
+    /// again, at the same revision and without a lease, are the two histories not told apart.
     fn past(&self) -> Claim {
         let newest = self.table.newest();
         let since = newest
@@ -404,7 +409,8 @@ impl Follower {
 }
 
 impl State {
-    /// The state before the first listing. `has_ring` is false for SERVICE_REGISTRY. `proof_after`: see [`PROOF_AFTER`].
+    /// The state before the first listing. `has_ring` is false for SERVICE_REGISTRY. `proof_after`:
+    /// see [`PROOF_AFTER`].
     pub(super) fn new(has_ring: bool, proof_after: Duration) -> Self {
         let empty = |range| Follower::new(range, Table::default(), 0);
         State {
@@ -458,7 +464,8 @@ impl State {
         Some(view.clone())
     }
 
-    /// The revision at which the view shows the key to be last written; `None` if the view shows no such key.
+    /// The revision at which the view shows the key to be last written; `None` if the view shows no
+    /// such key.
     pub(super) fn shown(&self, range: KeyRange, key: &[u8]) -> Option<i64> {
         let table = self.shown.tables.table(range)?;
         table.stamp(key).map(|stamp| stamp.modified)
@@ -475,8 +482,8 @@ impl State {
         })
     }
 
-    /// Takes over a listing. Returns the revision that etcd went back from, if it did, and the old tables: large ones take a
-    /// while to drop.
+    /// Takes over a listing. Returns the revision that etcd went back from, if it did, and the old
+    /// tables: large ones take a while to drop.
     pub(super) fn listed(&mut self, listed: Listed) -> (Option<i64>, Tables) {
         let Listed {
             tables,
@@ -504,7 +511,8 @@ impl State {
         (went_back_from, old)
     }
 
-    /// The watch is about to be opened: from which revision each range has to be watched, the live keys first.
+    /// The watch is about to be opened: from which revision each range has to be watched, the live
+    /// keys first.
     pub(super) fn watch_opens(&mut self) -> Vec<(KeyRange, i64)> {
         self.show();
         self.generation += 1;
@@ -592,7 +600,8 @@ impl State {
         reaction
     }
 
-    /// Whether the change gives a worker its first key while the worker has none in the other range.
+    /// Whether the change gives a worker its first key while the worker has none in the other
+    /// range.
     fn makes_half(&self, range: KeyRange, change: &Change) -> bool {
         let other = self.followers().find(|it| it.range != range);
         let own = self.followers().find(|it| it.range == range);
@@ -667,7 +676,8 @@ impl State {
         }
     }
 
-    /// A comparison begins. To be called before the request is sent: an event may overtake the answer.
+    /// A comparison begins. To be called before the request is sent: an event may overtake the
+    /// answer.
     pub(super) fn probe(&self, now: BootTime) -> FreshnessProbe {
         let past = match &self.phase {
             Phase::Resuming { past, .. } => past.clone(),

@@ -21,8 +21,8 @@ use crate::log;
 const LASTING: Duration = Duration::from_secs(10);
 /// So many watches in a row that did not last are worth a warning.
 const SHORT_WATCHES: u64 = 3;
-/// How long one key of a new worker waits for the other before it is shown. Where one transaction wrote both, their
-/// messages follow each other.
+/// How long one key of a new worker waits for the other before it is shown. Where one transaction
+/// wrote both, their messages follow each other.
 const HALF: Duration = Duration::from_millis(5);
 
 impl Shared {
@@ -77,12 +77,13 @@ impl Shared {
         }
     }
 
-    /// Delivers what the watch sends until a listing is needed. After an error the watch can be opened again where it
-    /// stopped.
+    /// Delivers what the watch sends until a listing is needed. After an error the watch can be
+    /// opened again where it stopped.
     async fn watch_on(&self, endpoint: &Arc<Endpoint>) -> Result<Relist, TryError> {
         let from = self.change(State::watch_opens);
         let mut stream = self.open_watch(endpoint, from).await?;
-        // The member that the watch is on, and the one that told its version: a balancer may have chosen two.
+        // The member that the watch is on, and the one that told its version: a balancer may have
+        // chosen two.
         let (mut member, mut trusted) = (None, None);
         let asking = progress::trusted_member(endpoint);
         tokio::pin!(asking);

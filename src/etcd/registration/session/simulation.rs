@@ -1,4 +1,5 @@
-//! The session's decisions against an etcd and a network that are made up, on a clock that jumps from event to event.
+//! The session's decisions against an etcd and a network that are made up, on a clock that jumps
+//! from event to event.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -222,7 +223,8 @@ impl World {
         }
     }
 
-    /// Writes the keys, except over another process's. Returns the holder of the live key after that.
+    /// Writes the keys, except over another process's. Returns the holder of the live key after
+    /// that.
     fn write(&mut self, lease: i64) -> i64 {
         self.server.ring = true;
         match self.server.live {

@@ -1,7 +1,9 @@
-//! Messages and answers of any kind, as a script of bytes has them, and the view that comes of them beside a model.
+//! Messages and answers of any kind, as a script of bytes has them, and the view that comes of them
+//! beside a model.
 //!
-//! The simulation has an etcd that is right, or loses single changes. Here etcd says whatever the script says. Still the
-//! decisions must not panic, and a view must show exactly what was delivered whole and fits.
+//! The simulation has an etcd that is right, or loses single changes. Here etcd says whatever the
+//! script says. Still the decisions must not panic, and a view must show exactly what was delivered
+//! whole and fits.
 
 use std::collections::BTreeMap;
 

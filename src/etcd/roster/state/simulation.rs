@@ -1,10 +1,12 @@
-//! The roster's decisions against an etcd and a network that are made up, on a clock that jumps from event to event.
+//! The roster's decisions against an etcd and a network that are made up, on a clock that jumps
+//! from event to event.
 //!
-//! What must hold: every view that is shown has each range as etcd had it at that range's revision; a view that counts as
-//! fresh is etcd's of a moment after the question; versions grow, and no range goes back in its revision unless etcd
-//! does; and some seconds after the last misfortune the view is etcd's. The made-up etcd counts watches as synced,
-//! catches up, overflows, compacts, loses its data and is restored as the real one does. Some of them lose, delay or
-//! reorder a single change: then all this must hold again half a minute later.
+//! What must hold: every view that is shown has each range as etcd had it at that range's revision;
+//! a view that counts as fresh is etcd's of a moment after the question; versions grow, and no
+//! range goes back in its revision unless etcd does; and some seconds after the last misfortune the
+//! view is etcd's. The made-up etcd counts watches as synced, catches up, overflows, compacts,
+//! loses its data and is restored as the real one does. Some of them lose, delay or reorder a
+//! single change: then all this must hold again half a minute later.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -23,9 +25,11 @@ const RING: &str = "/r/";
 const LIVE: &str = "/l/";
 /// etcd's buffer for the messages of a stream.
 const BUFFER: usize = 128;
-/// How long after the last misfortune the view may differ from etcd's: changes are late, then the relisting waits.
+/// How long after the last misfortune the view may differ from etcd's: changes are late, then the
+/// relisting waits.
 const UP_TO_DATE: Duration = Duration::from_secs(12);
-/// How long a change that the watch lost may stay unnoticed: the longest doubt, a check, and a listing.
+/// How long a change that the watch lost may stay unnoticed: the longest doubt, a check, and a
+/// listing.
 const NOTICED: Duration = Duration::from_secs(36);
 
 fn prefix(range: KeyRange) -> &'static str {
@@ -192,7 +196,8 @@ struct World {
     sequence: u64,
     stream: u64,
     watchers: Vec<Watcher>,
-    /// Messages of the stream that are still in the server's buffer, and when the last will leave it.
+    /// Messages of the stream that are still in the server's buffer, and when the last will leave
+    /// it.
     in_buffer: usize,
     stream_clear_at: BootTime,
     last_sent_at: BootTime,
@@ -214,7 +219,8 @@ struct World {
     misdelivered_at: Option<BootTime>,
     /// The next message is to be lost or delayed.
     misdelivers_next: bool,
-    /// The worker that it was about is not written for some time: its next change would betray what was lost.
+    /// The worker that it was about is not written for some time: its next change would betray what
+    /// was lost.
     spared: Option<(i64, BootTime)>,
     trusted: bool,
     writes_until: BootTime,
@@ -309,7 +315,8 @@ impl World {
         &self.histories[self.histories.len() - 1]
     }
 
-    /// One transaction: all changes get one revision. None at all: a write of keys outside both ranges.
+    /// One transaction: all changes get one revision. None at all: a write of keys outside both
+    /// ranges.
     fn write(&mut self, changes: &[(Key, Option<(i32, i64)>)]) {
         let place = self.histories.len() - 1;
         let revision = self.history().revision() + 1;
@@ -913,7 +920,8 @@ impl World {
             2 => self.write(&[(ring, None)]),
             3..=5 => self.write(&[(live, Some((port, lease)))]),
             6 => self.write(&[(live, None)]),
-            // A worker joins. One transaction over both keys of a known one may be seen in two steps.
+            // A worker joins. One transaction over both keys of a known one may be seen in two
+            // steps.
             _ => {
                 let known = [ring, live].map(|key| self.history().now().contains_key(&key));
                 match known {
@@ -1035,7 +1043,8 @@ impl World {
         self.expected_of(contents, contents)
     }
 
-    /// What a view of these ring and live keys shows: state and port of each worker, and the live ones' ports.
+    /// What a view of these ring and live keys shows: state and port of each worker, and the live
+    /// ones' ports.
     fn expected_of(&self, ring: &Contents, live: &Contents) -> Shown {
         let port = |contents: &Contents, key| contents.get(&key).map(|value: &Value| value.port);
         let ids = || 1..=STEADY;
@@ -1089,8 +1098,8 @@ impl World {
             let is_it = self.expected_at(*number, revisions) == Some(shown(&view));
             is_it && (!went_back || *number > self.shown_history)
         };
-        // The oldest that it may be of: what a backup has is the same in both, and a view of the lost history may be
-        // shown until the loss is noticed.
+        // The oldest that it may be of: what a backup has is the same in both, and a view of the
+        // lost history may be shown until the loss is noticed.
         let history = (self.shown_history..self.histories.len()).find(of_history);
         let history = history.unwrap_or_else(|| {
             assert!(
@@ -1210,7 +1219,8 @@ fn every_generated_history_is_shown_as_it_was() {
     eprintln!(
         "{simulated:?} simulated: {fresh} times fresh, data lost {losses} times, listed again for {reasons:?}"
     );
-    // They were eventful, and the view was found to be etcd's every 2.2 s at least: longer histories, more often.
+    // They were eventful, and the view was found to be etcd's every 2.2 s at least: longer
+    // histories, more often.
     assert!(fresh as f64 > simulated.as_secs_f64() / 2.2);
     assert!(relists.len() as u64 > 2 * number && losses > 0);
     for why in [Relist::Misfit, Relist::LostChange, Relist::NoChanges] {

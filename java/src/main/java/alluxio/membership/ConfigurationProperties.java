@@ -40,7 +40,8 @@ final class ConfigurationProperties {
       }
       Object value = get(conf, key, resolved);
       if (value == null && setByUser.contains(key)) {
-        // The unresolved value leads to an error that names the property, if the property is needed.
+        // The unresolved value leads to an error that names the property, if the property is
+        // needed.
         value = get(conf, key, raw);
       }
       if (value != null) {

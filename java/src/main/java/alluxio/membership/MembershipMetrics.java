@@ -29,8 +29,8 @@ import java.util.function.ToLongFunction;
  * names, and each further cluster that is open beside it has its name in the names of its gauges.
  * The gauges are removed with the last manager of their cluster.
  *
- * <p>{@code MetricsSystem} is looked up by name, and its gauges are made by a proxy: Alluxio's shaded
- * client has other names for the interface of a gauge. A JVM without it has no metrics.
+ * <p>{@code MetricsSystem} is looked up by name, and its gauges are made by a proxy: Alluxio's
+ * shaded client has other names for the interface of a gauge. A JVM without it has no metrics.
  */
 final class MembershipMetrics {
   private static final Logger LOG = LoggerFactory.getLogger(MembershipMetrics.class);

@@ -5,7 +5,8 @@ import alluxio.conf.AlluxioConfiguration;
 /**
  * The workers of a hosts file, read by the native library.
  *
- * <p>This class replaces Alluxio's class of the same name if this jar comes first on the class path.
+ * <p>This class replaces Alluxio's class of the same name if this jar comes first on the class
+ * path.
  */
 public class StaticMembershipManager extends NativeMembershipManager {
   /**

@@ -20,14 +20,14 @@ import java.util.function.Consumer;
  * A manager: access to the worker membership of one Alluxio cluster, in etcd or in a static hosts
  * file.
  *
- * <p>All methods may be called from any thread. A virtual thread that waits releases its carrier. An
- * interrupt ends a wait at once with an {@link InterruptedException}; the interrupted operation may
- * have taken effect or not. A thread that was interrupted before the call receives a result that
- * needs no answer of etcd.
+ * <p>All methods may be called from any thread. A virtual thread that waits releases its carrier.
+ * An interrupt ends a wait at once with an {@link InterruptedException}; the interrupted operation
+ * may have taken effect or not. A thread that was interrupted before the call receives a result
+ * that needs no answer of etcd.
  *
- * <p>The {@code Async} methods return at once. Their futures complete on threads of the common pool.
- * A future fails with the exception that the method without {@code Async} throws. Cancelling a
- * future stops the operation, which may have taken effect or not.
+ * <p>The {@code Async} methods return at once. Their futures complete on threads of the common
+ * pool. A future fails with the exception that the method without {@code Async} throws. Cancelling
+ * a future stops the operation, which may have taken effect or not.
  *
  * <p>After {@link #close()} every method except {@code close} and {@code closeAsync} throws {@link
  * IllegalStateException}, or returns a future that fails with it. Managers of one process share
@@ -191,8 +191,8 @@ public final class Membership implements AutoCloseable {
    *
    * <p>The listener first receives {@link ChangeKind#ADDED} for each listed worker, then each
    * change. It receives one call at a time, in tasks of the executor. Changes that come faster than
-   * the listener takes them may be reported as one. While etcd does not answer, nothing changes, and
-   * {@link #status()} says so. The reports end when the subscription or the manager is closed.
+   * the listener takes them may be reported as one. While etcd does not answer, nothing changes,
+   * and {@link #status()} says so. The reports end when the subscription or the manager is closed.
    *
    * <p>A listener that throws a {@link RuntimeException} is logged, and receives the next changes.
    *
@@ -310,11 +310,11 @@ public final class Membership implements AutoCloseable {
    * Ends every registration that this manager made, and closes the manager. Closing twice does
    * nothing.
    *
-   * <p>If the thread is interrupted, this returns with the interrupt flag set, and leaving continues
-   * in the background. The library logs an error of it.
+   * <p>If the thread is interrupted, this returns with the interrupt flag set, and leaving
+   * continues in the background. The library logs an error of it.
    *
    * @throws MembershipException if a registration could not be ended; it then ends with its lease.
-   *         The manager is closed nevertheless
+   *     The manager is closed nevertheless
    */
   @Override
   public void close() throws MembershipException {

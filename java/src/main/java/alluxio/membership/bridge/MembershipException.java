@@ -4,8 +4,8 @@ package alluxio.membership.bridge;
  * The failure of a membership operation.
  *
  * <p>The cause, if there is one, is a {@link java.util.concurrent.TimeoutException} if no answer
- * arrived in time, else an {@link java.io.IOException}. The message of the cause names the endpoint,
- * key or file, and what was answered.
+ * arrived in time, else an {@link java.io.IOException}. The message of the cause names the
+ * endpoint, key or file, and what was answered.
  */
 public final class MembershipException extends Exception {
   private static final long serialVersionUID = 1L;

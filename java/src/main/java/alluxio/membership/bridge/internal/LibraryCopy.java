@@ -98,8 +98,8 @@ final class LibraryCopy {
   }
 
   /**
-   * Deletes the file. A loaded library works even if its file stays, as on NFS, which renames a file
-   * that is in use.
+   * Deletes the file. A loaded library works even if its file stays, as on NFS, which renames a
+   * file that is in use.
    */
   static void delete(Path file, Path directory) {
     for (Path path : new Path[] {file, directory}) {

@@ -216,8 +216,8 @@ public final class NativeLibrary {
   }
 
   /**
-   * Whether this JVM runs on musl. A machine may have both C libraries, so the one that this process
-   * has loaded counts.
+   * Whether this JVM runs on musl. A machine may have both C libraries, so the one that this
+   * process has loaded counts.
    */
   private static boolean isMusl(String arch) {
     String loader = "/ld-musl-" + arch;

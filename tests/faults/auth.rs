@@ -92,7 +92,7 @@ async fn a_token_that_expired_is_replaced_unnoticed(version: EtcdVersion) {
     assert!(spent <= 6 * expired, "{spent} authentications");
     assert_eq!(lease_of(&etcd, 1).await, lease);
     fault.outcome(format!(
-        "same lease, the watch went on; {spent} authentications of 3 processes"
+        "same lease, the watch continued; {spent} authentications of 3 processes"
     ));
 
     let fault = Fault::new("etcd with users is killed and restarted", version);
@@ -100,7 +100,7 @@ async fn a_token_that_expired_is_replaced_unnoticed(version: EtcdVersion) {
     join(&other, 3).await;
     eventually("the watch goes on", LONG, || lists(&reader, &[1, 2, 3])).await;
     assert_eq!(lease_of(&etcd, 1).await, lease);
-    fault.outcome("same leases, the watch went on");
+    fault.outcome("same leases, the watch continued");
 }
 
 async fn authentication_is_switched_on_and_off_under_way(version: EtcdVersion) {
@@ -151,7 +151,7 @@ async fn authentication_is_switched_on_and_off_under_way(version: EtcdVersion) {
     assert!(is_registered(&good_member, 1));
     assert_eq!(lease_of(&etcd, 1).await, lease);
     fault.outcome(format!(
-        "with credentials unnoticed; without refused after {:.1} s, {spent} requests of 4 processes in 5 s",
+        "with credentials no effect; without them refused after {:.1} s, {spent} requests of 4 processes in 5 s",
         refused.as_secs_f64()
     ));
 
@@ -238,7 +238,7 @@ async fn access_is_lost_and_restored<Harmed, Mended>(
     .await;
     fault.outcome(format!(
         "refused after {:.1} s, {all_spent} requests and {spent} authentications of 2 processes in 5 s, back {:.1} s \
-         after it was mended",
+         after it was repaired",
         refused.as_secs_f64(),
         back.as_secs_f64()
     ));
@@ -339,7 +339,7 @@ async fn refused_credentials_are_not_shown_again_at_once(version: EtcdVersion) {
     })
     .await;
     fault.outcome(format!(
-        "all refused, {spent} authentications; let in after the password was changed"
+        "all refused, {spent} authentications; accepted after the password was changed"
     ));
 }
 
@@ -394,10 +394,7 @@ async fn authenticating_on_a_dead_connection_holds_up_nobody(version: EtcdVersio
     let way = DeadEnds::to_port(etcd.port()).await;
     way.accept_dead(true);
     let reader = with_credentials(way.endpoint(), &[LINEARIZABLE, PATIENT[0]]);
-    let fault = Fault::new(
-        "the connection is dead that a process authenticates on",
-        version,
-    );
+    let fault = Fault::new("the connection of an authentication is dead", version);
     let asking = reader.clone();
     let asking = tokio::spawn(async move { asking.view().await });
     eventually("it is quarantined", LONG, || async {

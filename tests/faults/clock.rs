@@ -126,7 +126,7 @@ async fn the_clock_is_set(version: EtcdVersion) {
     }
     let oldest = process.last_said("oldest").expect("it said how old");
     fault.outcome(format!(
-        "same lease, no listing failed, its view followed etcd; {oldest} at the most"
+        "same lease, no listing failed, its view followed etcd; {oldest} at most"
     ));
 }
 

@@ -168,7 +168,7 @@ async fn the_first_address_of_a_name_is_dead(version: EtcdVersion) {
     let mut nodes = with_own_names(OWN_HOSTS, false, &[&hosts], &program);
     let status = nodes.status().expect("unshare runs");
     assert!(status.success(), "{status}");
-    fault.outcome("listed, by way of the other");
+    fault.outcome("listed, through the other address");
 }
 
 async fn one_of_the_addresses_of_a_name_freezes(version: EtcdVersion) {
@@ -215,7 +215,7 @@ async fn one_of_the_addresses_of_a_name_freezes(version: EtcdVersion) {
         frozen.heal();
     }
     assert_eq!(recorder.changes(), 0);
-    fault.outcome("same lease; every listing succeeded, by way of the others");
+    fault.outcome("same lease; every listing succeeded, through the others");
     worker.kill().expect("kill the worker");
     worker.wait().expect("reap the worker");
 }

@@ -76,7 +76,7 @@ async fn a_learner_among_the_endpoints(version: EtcdVersion) {
         assert!(failed > 0);
     }
     fault.outcome(format!(
-        "same lease; 0 of {listings} linearizable listings failed; the learner was asked {} and {} times",
+        "same lease; 0 of {listings} linearizable listings failed; the learner received {} and {} requests",
         asked(&member, &learner.endpoint()).0,
         asked(&reader, &learner.endpoint()).0
     ));
@@ -92,7 +92,11 @@ async fn strangers_among_the_endpoints(version: EtcdVersion) {
     let no_grpc: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x8d";
     let kinds = [
         ("an endpoint is a plain web server", not_found, true),
-        ("an endpoint answers nonsense and goes on", nonsense, false),
+        (
+            "an endpoint answers nonsense and stays connected",
+            nonsense,
+            false,
+        ),
         ("an endpoint speaks HTTP/2 and no gRPC", no_grpc, false),
     ];
     for (name, words, closes) in kinds {
@@ -102,7 +106,7 @@ async fn strangers_among_the_endpoints(version: EtcdVersion) {
         let (member, reader) = begun_with(&bad, &endpoints).await;
         let listings = use_them(&etcd, &member, &reader).await;
         fault.outcome(format!(
-            "same lease; 0 of {listings} linearizable listings failed; it was asked {} and {} times",
+            "same lease; 0 of {listings} linearizable listings failed; it received {} and {} requests",
             asked(&member, &bad).0,
             asked(&reader, &bad).0
         ));
@@ -129,7 +133,7 @@ async fn dead_endpoints_first(version: EtcdVersion) {
     }
     assert_eq!(failed, 0, "of {calls} calls");
     fault.outcome(format!(
-        "{failed} of {calls} calls failed after the join; 6 processes came to them {tries} times"
+        "{failed} of {calls} calls failed after the join; 6 processes chose them {tries} times"
     ));
 }
 
@@ -144,10 +148,7 @@ async fn connections_die_without_a_word(version: EtcdVersion) {
     let lease = lease_of(&etcd, 1).await;
     let recorder = Recorder::start(&etcd).await;
     let observer = Observer::start(reader.clone());
-    let fault = Fault::new(
-        "all connections to the only endpoint die without a word",
-        version,
-    );
+    let fault = Fault::new("all connections to the only endpoint die silently", version);
     let mut slowest = Duration::ZERO;
     for number in [2, 3] {
         way.kill_connections();

@@ -72,7 +72,7 @@ async fn a_wiped_etcd_that_grew_beyond_its_old_revision(version: EtcdVersion) {
     eventually("all are listed", LONG, || lists(&reader, &[1, 2, 3])).await;
 
     let fault = Fault::new(
-        "etcd is wiped, and is beyond its old revision when it is asked",
+        "etcd is wiped, and is beyond its old revision at the next request",
         version,
     );
     proxy.cut();
@@ -156,7 +156,7 @@ async fn restored(name: &'static str, version: EtcdVersion, grows: bool) {
     })
     .await;
     fault.outcome(format!(
-        "who joined since is back, who left ends with its old lease, who was removed is lost; {outcome}"
+        "workers that joined since are back, workers that left end with their old lease, removed workers are lost; {outcome}"
     ));
 }
 
@@ -166,7 +166,7 @@ async fn an_etcd_restored_from_a_backup(version: EtcdVersion) {
 
 async fn an_etcd_restored_from_a_backup_that_grew_beyond_its_old_revision(version: EtcdVersion) {
     restored(
-        "etcd is restored, and is beyond its old revision when it is asked",
+        "etcd is restored, and is beyond its old revision at the next request",
         version,
         true,
     )

@@ -51,7 +51,7 @@ async fn changes_without_a_pause(version: EtcdVersion) {
     for (name, round_trip) in [
         ("hundreds of changes per second for 10 s", Duration::ZERO),
         (
-            "the same at a round trip of 20 ms",
+            "hundreds of changes per second, round trip 20 ms",
             Duration::from_millis(20),
         ),
     ] {
@@ -188,7 +188,7 @@ async fn many_processes_authenticate_at_once(version: EtcdVersion) {
     })
     .await;
     fault.outcome(format!(
-        "all are in after {:.1} s, with {spent} authentications; every endpoint was usable {:.1} s later",
+        "all have joined after {:.1} s, with {spent} authentications; every endpoint was usable {:.1} s later",
         took.as_secs_f64(),
         settled.elapsed().as_secs_f64()
     ));

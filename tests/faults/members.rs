@@ -238,7 +238,7 @@ async fn without_a_quorum_joins_fail_in_time_and_listings_come_from_memory(versi
     })
     .await;
     fault.outcome(
-        "listings from memory, a join fails in time; all well without a restart afterwards",
+        "listings from memory, a join fails in time; all work afterwards without a restart",
     );
 }
 

@@ -240,7 +240,7 @@ async fn the_only_endpoint_stalls(version: EtcdVersion) {
     let wrong = recorder.compare(&etcd, &observer.views().await, LONG).await;
     assert!(wrong.is_empty(), "{wrong:#?}");
     fault.outcome(format!(
-        "same lease, listings from memory, up to date {:.1} s after it was mended",
+        "same lease, listings from memory, up to date {:.1} s after it was repaired",
         back.as_secs_f64()
     ));
 }
@@ -378,7 +378,7 @@ async fn a_flapping_network_loses_nothing(version: EtcdVersion) {
     let wrong = recorder.compare(&etcd, &observer.views().await, LONG).await;
     assert!(wrong.is_empty(), "{wrong:#?}");
     fault.outcome(format!(
-        "same lease; every view was etcd's of its revision, through {changes} joins and leaves"
+        "same lease; every view was etcd's at its revision, through {changes} joins and leaves"
     ));
 }
 
@@ -408,7 +408,7 @@ async fn what_a_cut_watch_missed_is_compacted(version: EtcdVersion) {
     let wrong = recorder.compare(&etcd, &views, LONG).await;
     assert!(wrong.is_empty(), "{wrong:#?}");
     fault.outcome(format!(
-        "listed again; {} views, each was etcd's of its revision, none went back",
+        "listed again; {} views, each was etcd's at its revision, none went back",
         views.len()
     ));
 }
@@ -447,7 +447,7 @@ async fn a_listing_in_pages_is_compacted_half_way(version: EtcdVersion) {
             .len(),
         8_999
     );
-    fault.outcome("begun again, all 8,999 listed");
+    fault.outcome("restarted, all 8,999 listed");
 }
 
 async fn a_big_listing_over_a_slow_line_disturbs_no_registration(version: EtcdVersion) {

@@ -119,7 +119,7 @@ async fn a_frozen_worker_comes_back(version: EtcdVersion) {
     let wrong = recorder.compare(&etcd, &observer.views().await, LONG).await;
     assert!(wrong.is_empty(), "{wrong:#?}");
     fault.outcome(format!(
-        "lost after {:.1} s, back on a new lease {:.1} s after it went on",
+        "lost after {:.1} s, back on a new lease {:.1} s after it continued",
         lost.as_secs_f64(),
         back.as_secs_f64()
     ));
@@ -159,7 +159,8 @@ async fn a_frozen_worker_whose_identity_was_taken_does_not_take_it_back(version:
             .is_some_and(|new| Some(new) != taken)
     })
     .await;
-    fault.outcome("it says so and does not fight, and is back when the other has left");
+    fault
+        .outcome("it logs this, does not overwrite the other, and is back when the other has left");
 }
 
 async fn a_killed_worker_is_lost_and_its_successor_is_not(version: EtcdVersion) {
@@ -221,7 +222,7 @@ async fn of_two_workers_with_one_identity_the_last_owns_it(version: EtcdVersion)
     // etcd has its key before it has etcd's answer.
     eventually("and knows it", LONG, || async { is_registered(&first, 1) }).await;
     fault.outcome(format!(
-        "the last owns it, the first does not fight and is back {:.1} s after the other was killed",
+        "the last owns it, the first does not overwrite it and is back {:.1} s after the other was killed",
         died.elapsed().as_secs_f64()
     ));
 }
@@ -281,7 +282,7 @@ async fn a_full_etcd_keeps_its_members(version: EtcdVersion) {
         etcd.leases().await.len() == 2
     })
     .await;
-    fault.outcome("the member stays, a join is refused with \"space exceeded\", all well after the alarm is disarmed");
+    fault.outcome("the member stays, a join is refused with \"space exceeded\", all work after the alarm is disarmed");
 }
 
 /// Not a test: opens managers on an etcd that does not answer and closes them, in a process of its own. Says what is

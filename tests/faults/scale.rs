@@ -47,7 +47,7 @@ async fn twenty_thousand_workers_are_listed_and_followed(version: EtcdVersion) {
     .await;
     let caught_up = fault.elapsed() - healed;
     fault.outcome(format!(
-        "listed in {:.1} s; {} changes while cut off are in after {:.1} s",
+        "listed in {:.1} s; {} changes while cut off are listed after {:.1} s",
         listed.as_secs_f64(),
         40_000 + deleted,
         caught_up.as_secs_f64()

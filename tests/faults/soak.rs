@@ -69,8 +69,8 @@ async fn fifty_workers_and_ten_readers_outlive_restarts(version: EtcdVersion) {
         })
         .await;
     fault.outcome(
-        "50 workers kept their leases and were in every view of 10 readers; every view was etcd's of its revision; \
-         not a thread or a watch more than before",
+        "50 workers kept their leases and were in every view of 10 readers; every view was etcd's at its revision; \
+         no more threads or watches than before",
     );
 
     let mut last = first;

@@ -129,7 +129,7 @@ async fn certificates_of_etcd_are_checked(version: EtcdVersion) {
     let newcomer = works(&etcd, url, &trusts, 4).await;
     assert!(is_registered(&newcomer, 4));
     assert_eq!(lease_of(&etcd, 1).await, lease);
-    fault.outcome("new connections are refused meanwhile, old ones go on; same lease");
+    fault.outcome("new connections are refused meanwhile, old ones continue; same lease");
 }
 
 async fn client_certificates(version: EtcdVersion) {
@@ -223,7 +223,8 @@ async fn a_handshake_that_does_not_end(version: EtcdVersion) {
     let endpoints = [silent, etcd.tls_endpoint("127.0.0.1")];
     let member = open(&endpoints, &trusts);
     join(&member, 1).await;
-    fault.outcome("alone: refused in time, and the error says it; beside another: not noticed");
+    fault
+        .outcome("alone: refused in time, and the error says it; with another endpoint: no effect");
 
     let fault = Fault::new("TLS connections are cut and reset", version);
     let toxiproxy = Toxiproxy::start().await;
@@ -239,7 +240,7 @@ async fn a_handshake_that_does_not_end(version: EtcdVersion) {
     join(&member, 3).await;
     eventually("all are listed", LONG, || lists(&member, &[1, 2, 3])).await;
     assert_eq!(lease_of(&etcd, 2).await, lease);
-    fault.outcome("same lease, the watch went on");
+    fault.outcome("same lease, the watch continued");
 }
 
 /// Certificates as etcd, OpenSSL and their users make them.

@@ -26,7 +26,7 @@ fn main() {
     println!("cargo::rerun-if-changed={HEADER}");
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,liballuxio_membership.so.0");
-        // The runtime's threads run code of the library for as long as the process lives: it must
+        // The runtime's threads run code of the library until the process ends, so the library must
         // never be unmapped.
         println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     }
@@ -42,7 +42,7 @@ fn generate_header() {
     }
     let bindings = match builder.generate() {
         Ok(bindings) => bindings,
-        // The compiler says it better.
+        // The compiler reports this error better.
         Err(cbindgen::Error::ParseSyntaxError { .. }) => return,
         Err(error) => panic!("Failed to generate {HEADER}: {error}"),
     };

@@ -1,7 +1,7 @@
-//! Work that may block, on threads of its own.
+//! Blocking work on its own threads.
 //!
-//! Tokio panics where it cannot start a thread for blocking work, or never runs the work. A thread
-//! that cannot be started is an error here.
+//! Tokio panics if it cannot start a thread for blocking work, or never runs the work. This module
+//! returns an error instead.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,14 +29,14 @@ pub(crate) fn start<T: Send + 'static>(
 ) -> Result<Aside<T>> {
     let (sender, receiver) = oneshot::channel();
     start_thread("axm-aside", what, move || {
-        // No receiver: the caller has given up.
+        // Without a receiver, the caller has given up.
         let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
     })?;
     Ok(Aside(receiver))
 }
 
 impl<T> Aside<T> {
-    /// Waits for the end of the work.
+    /// Waits for the work to end.
     ///
     /// # Errors
     ///
@@ -45,13 +45,13 @@ impl<T> Aside<T> {
         match self.0.await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(panic)) => Err(bug(panic_text(&*panic))),
-            // The thread answers in any case.
+            // The thread always sends a result.
             Err(_) => Err(bug("a thread ended early")),
         }
     }
 }
 
-/// Starts a thread of the library, with the host's signals blocked.
+/// Starts a thread of the library, which blocks the host's signals.
 pub(crate) fn start_thread(
     name: &str,
     what: &str,
@@ -73,7 +73,7 @@ pub(crate) fn exhausted(failed: String, error: &io::Error) -> Error {
     )
 }
 
-/// The message of a panic.
+/// Returns the message of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
@@ -82,7 +82,7 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("a panic without a message")
 }
 
-/// The error for a caught panic, and for what cannot happen.
+/// The error for a caught panic, or for a state that should be impossible.
 pub(crate) fn bug(text: &str) -> Error {
     Error::new(
         ErrorKind::Internal,

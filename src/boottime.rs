@@ -1,10 +1,11 @@
-//! A clock that goes on while the machine is suspended, as the leases of etcd do.
+//! A clock that includes the time during which the machine is suspended, like the clock of etcd's
+//! leases.
 
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
-/// Lies before every reading of the clock, so that a moment some time ago exists on a machine that
-/// has just started.
+/// Added to every reading of the clock, so that a moment before the start of the machine can be
+/// expressed.
 const EPOCH: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A moment on the clock that includes suspensions (`CLOCK_BOOTTIME`). Sums and differences
@@ -62,7 +63,7 @@ fn since_start() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
-/// Without a clock that includes suspensions: since the first reading.
+/// Systems without such a clock count from the first reading.
 #[cfg(not(target_os = "linux"))]
 fn since_start() -> Duration {
     use std::sync::LazyLock;

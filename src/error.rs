@@ -7,26 +7,26 @@ use crate::text::Message;
 /// `Result` with this library's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, in terms of what a caller can do about it.
+/// The category of an error, which tells a caller how to react.
 ///
-/// The numbers are part of the C and Java interfaces: they are never changed and never used again.
+/// The numbers are part of the C and Java interfaces: they never change and are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum ErrorKind {
-    /// An argument cannot be used, or the operation does not fit the worker's state. Not worth
-    /// repeating.
+    /// An argument is invalid, or the operation does not fit the worker's state. A retry does not
+    /// help.
     InvalidArgument = 1,
-    /// A property has a value that cannot be used. Correct the configuration.
+    /// A property has an invalid value. Correct the configuration.
     InvalidConfig = 2,
     /// A property without a default is not set. Set it.
     MissingConfig = 3,
-    /// A file named by the configuration does not exist.
+    /// A file that the configuration names does not exist.
     NotFound = 4,
-    /// Another worker holds this identity.
+    /// Another worker has this identity.
     AlreadyExists = 5,
-    /// A stored record that had to be understood could not be.
+    /// A stored record that the operation needs is unreadable.
     Corrupt = 6,
-    /// etcd did not answer, or not in time. May be repeated.
+    /// etcd did not answer in time, or could not be reached. A retry may succeed.
     Unavailable = 7,
     /// etcd refused the user name or the password.
     Unauthenticated = 8,
@@ -36,12 +36,12 @@ pub enum ErrorKind {
     Io = 10,
     /// The manager was closed before or during the call.
     Closed = 11,
-    /// This process was forked after its parent had used the library, which works in the parent
-    /// only.
+    /// The process was forked after its parent had used the library. The library works in the
+    /// parent only.
     Forked = 12,
     /// A bug in this library.
     Internal = 13,
-    /// The system grants this process no more threads or file descriptors. May be repeated.
+    /// The system grants this process no more threads or file descriptors. A retry may succeed.
     ResourceExhausted = 14,
 }
 
@@ -64,16 +64,16 @@ impl ErrorKind {
         ErrorKind::ResourceExhausted,
     ];
 
-    /// Whether the same call may succeed later without anybody correcting anything.
+    /// Whether a retry of the same call may succeed although nobody has corrected anything.
     pub fn is_retryable(self) -> bool {
         matches!(self, ErrorKind::Unavailable | ErrorKind::ResourceExhausted)
     }
 }
 
-/// An error: its kind, what was attempted, and why it failed.
+/// An error: its kind, the operation that failed, and the reason.
 ///
-/// The texts of an error are safe to show, see [`Safe`](crate::text::Safe): each is one line,
-/// whatever it quotes, and is cut after 4 KiB.
+/// The texts of an error are safe to show, see [`Safe`](crate::text::Safe). Each text is one line,
+/// and is cut after 4 KiB.
 #[derive(Debug, Clone)]
 pub struct Error {
     kind: ErrorKind,
@@ -81,17 +81,17 @@ pub struct Error {
     cause: Option<Cause>,
 }
 
-/// The reason below an [`Error`], for example the last answer of etcd.
+/// The reason of an [`Error`], for example the last answer of etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// Names the endpoint, key or file, and what it said.
+    /// The endpoint, key or file, and its answer or problem.
     pub text: String,
-    /// No answer came in time.
+    /// Whether no answer came in time.
     pub timed_out: bool,
 }
 
 impl Error {
-    /// An error without a deeper cause.
+    /// Creates an error without a cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error {
             kind,
@@ -100,7 +100,7 @@ impl Error {
         }
     }
 
-    /// An error with the reason below it.
+    /// Creates an error with a cause.
     pub fn with_cause(kind: ErrorKind, message: impl Into<String>, cause: Cause) -> Self {
         Error {
             kind,
@@ -112,18 +112,18 @@ impl Error {
         }
     }
 
-    /// The kind.
+    /// Returns the kind.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What was attempted, without the cause. Where Alluxio's own Java class has a text for the
-    /// case, this is that text.
+    /// Returns the operation that failed, without the cause. If Alluxio's own Java class has a text
+    /// for this case, the message is that text.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The reason below, if there is one.
+    /// Returns the cause, if there is one.
     pub fn cause(&self) -> Option<&Cause> {
         self.cause.as_ref()
     }

@@ -1,8 +1,9 @@
-//! Spreads what is done again and again over time.
+//! Spreads repeated work over time.
 
 use std::time::Duration;
 
-/// Up to a fifth more or less, so that nobody asks in step with others.
+/// Returns the duration, increased or reduced by up to a fifth at random, so that processes do not
+/// act in step.
 pub(crate) fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(rand::random_range(0.8..=1.2))
 }

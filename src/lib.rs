@@ -1,11 +1,11 @@
-//! Worker membership of an Alluxio 3xx (DORA) cluster, kept in etcd or in a static hosts file.
+//! Worker membership of an Alluxio 3xx (DORA) cluster, in etcd or in a static hosts file.
 //!
 //! Building this crate needs `protoc` with Google's well-known `.proto` files (Debian:
 //! `protobuf-compiler` and `libprotobuf-dev`).
 //!
 //! A [`Membership`] is a manager: one program's access to one cluster. It lists the workers from
 //! memory, follows their changes by a watch, and registers workers. [`Config`] says where the
-//! cluster is, by a builder or by Alluxio's own properties.
+//! cluster is. A builder or Alluxio's own properties make a `Config`.
 //!
 //! ```no_run
 //! use alluxio_membership::{Config, MemberFilter, Membership, Result};
@@ -24,12 +24,12 @@
 //! ```
 //!
 //! A program that follows changes reads [`Membership::changes`]. A worker calls
-//! [`Membership::join`], keeps the `Membership` for as long as it serves, and closes it when it
-//! stops. Managers that are opened by [`Membership::open_in`] with the same
-//! [`Clusters`](etcd::Clusters) share connections and views.
+//! [`Membership::join`], keeps the `Membership` while it serves, and closes it when it stops.
+//! Managers that are opened by [`Membership::open_in`] with the same [`Clusters`](etcd::Clusters)
+//! share connections and views.
 //!
-//! Every call ends within the operation timeout of its configuration. Errors have an [`ErrorKind`]
-//! that says what a caller can do about them.
+//! Every call ends within the operation timeout of its configuration. The [`ErrorKind`] of an error
+//! tells a caller how to react.
 
 #![deny(unsafe_code)]
 
@@ -59,7 +59,7 @@ pub use membership::{JoinOptions, Membership};
 pub use view::{Change, ChangeKind, ClusterView, Member, MemberFilter};
 pub use worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 
-/// The Rust program of the README compiles.
+/// Compiles the Rust program of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

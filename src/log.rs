@@ -1,7 +1,7 @@
 //! The library's log: the macros of the `log` crate, with messages that are safe to show.
 //!
-//! Whatever a message quotes, it is one line of at most 4 KiB without anything that acts on a
-//! terminal. A module takes these macros with `use crate::log;`.
+//! A message is one line of at most 4 KiB, and contains nothing that acts on a terminal. A module
+//! imports these macros with `use crate::log;`.
 
 use std::fmt::Arguments;
 
@@ -35,8 +35,8 @@ macro_rules! debug_ {
     ($($message:tt)+) => { $crate::log::at!(Debug, $($message)+) };
 }
 
-/// Logs a line that can repeat: beyond the [`LogLimit`](crate::log_limit::LogLimit) of its kind
-/// only at debug level.
+/// Logs a line that can repeat. Lines beyond the [`LogLimit`](crate::log_limit::LogLimit) of their
+/// kind are logged at debug level.
 macro_rules! limited {
     ($limit:expr, $kind:expr, $level:ident, $($message:tt)+) => {
         match $limit.admit(&$kind) {
@@ -48,7 +48,7 @@ macro_rules! limited {
 
 pub(crate) use {at, debug_ as debug, error_ as error, info_ as info, limited, warn_ as warn};
 
-/// Hands a message to the process's logger.
+/// Passes a message to the logger of the process.
 pub(crate) fn write(
     level: Level,
     target: &'static str,
@@ -112,7 +112,7 @@ mod tests {
             }
             let source = fs::read_to_string(&file).unwrap();
             for line in lines(&source) {
-                // The tool's logger escapes what the tool itself logs.
+                // The tool's logger escapes the tool's own messages.
                 let is_tool = place.starts_with("bin/");
                 let mut logs = macros.iter();
                 let logs = !is_tool && logs.any(|name| line.contains(&format!("log::{name}")));

@@ -1,4 +1,4 @@
-//! Limits log lines that can repeat for as long as something is wrong.
+//! Limits log lines that can repeat while a problem lasts.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Admits a number of lines of each kind in a window of time, and counts the others.
+/// Admits a number of lines of each kind in a window of time, and counts the other lines.
 ///
 /// The macro [`limited!`](crate::log::limited) logs with such a limit.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What callers do: join a cluster, list it, leave it.
+//! The manager: opens, joins, lists, leaves, closes.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -21,18 +21,18 @@ use crate::static_hosts::StaticHosts;
 use crate::view::{Change, ClusterView};
 use crate::worker::{Worker, WorkerIdentity};
 
-/// How many managers of the bindings are opened at once. Each has a thread for as long as the file
-/// system holds it up.
+/// How many managers of the bindings are opened at the same time. Each opening has a thread while
+/// it waits for the file system.
 static OPENINGS: Semaphore = Semaphore::const_new(4);
 
-/// The longest wait; clocks cannot count up to any time.
+/// The longest wait. Greater times could overflow the clock.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A membership manager: one caller's access to one cluster. Cheap to clone; clones are the same
-/// manager.
+/// A membership manager: one program's access to one cluster. Clones are cheap and refer to the
+/// same manager.
 ///
-/// Open and use it within a Tokio runtime. Close it with [`close`](Self::close): dropping the last
-/// clone ends its registrations too, but nobody is told whether that succeeded.
+/// Open and use it within a Tokio runtime. Close it with [`close`](Self::close). Dropping the last
+/// clone also ends the registrations, but does not report whether that succeeded.
 #[derive(Clone)]
 pub struct Membership {
     inner: Arc<Inner>,
@@ -60,44 +60,43 @@ struct EtcdMembers {
     cluster: Arc<Cluster>,
 }
 
-/// What a join may be told beside the worker.
+/// The options of a join.
 #[derive(Debug, Clone, Default)]
 pub struct JoinOptions {
-    /// Overrides the configured `alluxio.k8s.env.deployment`, which Alluxio reads anew at each
+    /// Overrides the configured `alluxio.k8s.env.deployment`. Alluxio reads that property at each
     /// join.
     pub k8s_deployment: Option<bool>,
-    /// Renew the lease only while the program this worker belongs to gives signs of life.
+    /// Renews the lease only while the worker's program gives signs of life.
     pub host: Option<HostLiveness>,
 }
 
-/// How a manager is doing, as far as this process knows without asking anybody.
+/// The state of a manager, as far as this process knows it without a request.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// The version of the view in memory; 0 before the first listing.
+    /// The version of the view in memory, or 0 before the first listing.
     pub version: u64,
-    /// Since when the view in memory has not been compared with etcd; `None` before the first
+    /// The time since the view in memory was last compared with etcd; `None` before the first
     /// listing.
     pub view_age: Option<Duration>,
-    /// Why the view cannot be brought up to date at present.
+    /// Why the view cannot be updated at present.
     pub view_error: Option<Error>,
-    /// What was done to keep the view up to date, for all managers of the cluster in this process.
+    /// Counters of listings, watches and checks, for all managers of the cluster in this process.
     pub view_counters: ViewCounters,
-    /// The endpoints of etcd; none for a STATIC cluster.
+    /// The endpoints of etcd. Empty for a STATIC cluster.
     pub endpoints: Vec<EndpointHealth>,
-    /// The workers that this process keeps registered in the cluster, whichever manager joined
-    /// them.
+    /// The workers that this process registers in the cluster, through any manager.
     pub registrations: Vec<RegistrationStatus>,
 }
 
 impl Membership {
-    /// Opens a manager with connections of its own.
+    /// Opens a manager with its own connections.
     ///
     /// Never waits for the network. Reads the files that the configuration names on the calling
     /// thread.
     ///
     /// # Errors
     ///
-    /// A file that cannot be used, or no Tokio runtime on this thread.
+    /// Fails if a file is unusable, or if this thread has no Tokio runtime.
     pub fn open(config: &Config) -> Result<Membership> {
         Membership::open_in(config, &Clusters::default())
     }
@@ -105,11 +104,11 @@ impl Membership {
     /// Opens a manager that shares connections, views and registrations with the other managers of
     /// these clusters.
     ///
-    /// Otherwise like [`open`](Self::open).
+    /// Apart from that, it works like [`open`](Self::open).
     pub fn open_in(config: &Config, clusters: &Clusters) -> Result<Membership> {
         let members = match &config.backend {
             Backend::Static(config) => {
-                // For the probes.
+                // The probes need a runtime.
                 current_runtime()?;
                 Members::Static(StaticMembers {
                     hosts: StaticHosts::open(config)?,
@@ -117,7 +116,7 @@ impl Membership {
                 })
             }
             Backend::Etcd(config) => {
-                // For the roster and the registrations.
+                // The roster and the registrations need a runtime.
                 current_runtime()?;
                 Members::Etcd(Box::new(EtcdMembers {
                     id: rand::random(),
@@ -135,8 +134,8 @@ impl Membership {
         })
     }
 
-    /// The same for threads that must not wait for a file system: reads the files on another one,
-    /// and fails if that takes longer than the operation timeout.
+    /// Opens a manager for a thread that must not wait for a file system. Reads the files on
+    /// another thread, and fails if that takes longer than the operation timeout.
     pub(crate) async fn open_aside(config: Config, clusters: Arc<Clusters>) -> Result<Membership> {
         let files = shown(&config);
         if files.is_empty() {
@@ -163,12 +162,17 @@ impl Membership {
     }
 
     /// Registers the worker and keeps it registered until [`leave`](Self::leave),
-    /// [`close`](Self::close) or the end of the process. Joining again updates the record where the
-    /// address differs in optional fields (on Kubernetes: in any); elsewhere another address under
-    /// the same identity is an error of kind `AlreadyExists`. Nothing happens for a STATIC cluster,
-    /// whose members are those of the file.
+    /// [`close`](Self::close) or the end of the process.
+    ///
+    /// Joining again updates a record that differs in optional fields. On Kubernetes it updates a
+    /// record that differs in any field. Has no effect in a STATIC cluster, where the file defines
+    /// the members.
     ///
     /// Takes at most the operation timeout.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if the identity is registered with another address.
     pub async fn join(&self, worker: &Worker, options: &JoinOptions) -> Result<()> {
         match self.members()? {
             Members::Static(_) => Ok(()),
@@ -188,8 +192,10 @@ impl Membership {
         }
     }
 
-    /// The version of the view that [`view`](Self::view) would return at once from memory; 0 if it
-    /// would have to ask etcd first, or would fail. Never blocks; takes nanoseconds; any thread.
+    /// Returns the version of the view that [`view`](Self::view) would return at once from memory.
+    /// Returns 0 if `view` would have to ask etcd first, or would fail.
+    ///
+    /// Never blocks and takes nanoseconds. May be called on any thread.
     pub fn current_version(&self) -> u64 {
         match self.members() {
             Err(_) => 0,
@@ -206,9 +212,10 @@ impl Membership {
         }
     }
 
-    /// The view of the cluster, from memory where the configured read mode and the age of the view
-    /// allow; else asks etcd, for at most the operation timeout. Shows everything this process
-    /// wrote before.
+    /// Returns the view of the cluster, with everything that this process wrote before.
+    ///
+    /// The view comes from memory if the configured read mode and the age of the view allow it. If
+    /// not, this asks etcd, for at most the operation timeout.
     pub async fn view(&self) -> Result<Arc<ClusterView>> {
         match self.members()? {
             Members::Static(fixed) => {
@@ -233,7 +240,7 @@ impl Membership {
 
     /// Follows the changes of the cluster. The first changes add every worker of the present view.
     ///
-    /// A slow reader receives what has changed since the changes that it has read, not each step in
+    /// A slow reader receives the difference to the changes that it has read, not each step in
     /// between. The stream ends with an error when the manager is closed. It ignores the configured
     /// read mode and the age of the view, like [`wait_for_change`](Self::wait_for_change).
     pub fn changes(&self) -> impl Stream<Item = Result<Change>> + Send + use<> {
@@ -275,9 +282,11 @@ impl Membership {
         })
     }
 
-    /// Waits until the version of the view in memory is greater than `version`, then returns it,
-    /// whatever its age and the configured read mode; `None` when the time is over. A STATIC
-    /// cluster never changes, unless its workers are probed.
+    /// Waits until the version of the view in memory is greater than `version`, and returns that
+    /// view. Returns `None` after the timeout.
+    ///
+    /// Ignores the age of the view and the configured read mode. A STATIC cluster changes only if
+    /// its workers are probed.
     pub async fn wait_for_change(
         &self,
         version: u64,
@@ -296,8 +305,8 @@ impl Membership {
         }
     }
 
-    /// How old the view in memory may be: since when it has not been compared with etcd. `None`
-    /// before the first listing, and zero for a STATIC cluster.
+    /// Returns the time since the view in memory was last compared with etcd. Returns `None` before
+    /// the first listing, and zero for a STATIC cluster.
     pub fn view_age(&self) -> Result<Option<Duration>> {
         Ok(match self.members()? {
             Members::Static(fixed) => fixed.hosts.view().map(|_| Duration::ZERO),
@@ -308,7 +317,7 @@ impl Membership {
         })
     }
 
-    /// The text of `showAllMembers`, which `alluxio info nodes` prints.
+    /// Returns the text of `showAllMembers`, which `alluxio info nodes` prints.
     pub async fn show_all_members(&self) -> Result<String> {
         match self.members()? {
             Members::Static(fixed) => Ok(fixed.hosts.table_of(&*self.view().await?)),
@@ -316,7 +325,8 @@ impl Membership {
         }
     }
 
-    /// Where this process's registration of the worker stands; `None` if it has not registered it.
+    /// Returns the state of this process's registration of the worker, or `None` if this process
+    /// has not registered the worker.
     pub fn registration_state(
         &self,
         identity: &WorkerIdentity,
@@ -327,7 +337,8 @@ impl Membership {
         })
     }
 
-    /// Returns the view in memory, whatever its age; `None` before the first listing. Never blocks.
+    /// Returns the view in memory, whatever its age, or `None` before the first listing. Never
+    /// blocks.
     pub(crate) fn latest_view(&self) -> Result<Option<Arc<ClusterView>>> {
         Ok(match self.members()? {
             Members::Static(fixed) => fixed.hosts.view(),
@@ -338,7 +349,7 @@ impl Membership {
         })
     }
 
-    /// How this manager is doing. Never blocks.
+    /// Returns the state of this manager. Never blocks.
     pub fn status(&self) -> Result<Status> {
         Ok(match self.members()? {
             Members::Static(fixed) => Status {
@@ -364,8 +375,8 @@ impl Membership {
         })
     }
 
-    /// The leases of the live workers, by asking etcd for each; `None` for a worker whose key is on
-    /// no lease and would stay for ever. Empty for a STATIC cluster.
+    /// Asks etcd for the lease of each live worker. The lease is `None` for a worker whose key has
+    /// no lease; such a worker never becomes lost. Empty for a STATIC cluster.
     pub async fn leases(&self) -> Result<Vec<(WorkerIdentity, Option<LeaseTime>)>> {
         match self.members()? {
             Members::Static(_) => Ok(Vec::new()),
@@ -376,9 +387,10 @@ impl Membership {
         }
     }
 
-    /// Looks at each endpoint of etcd, and at what else may keep a cluster from working. Writes no
-    /// key, but grants a lease for a moment. Problems are part of the answer. `None` for a STATIC
-    /// cluster.
+    /// Inspects each endpoint of etcd, and other things that may keep a cluster from working.
+    /// Problems are part of the result. Returns `None` for a STATIC cluster.
+    ///
+    /// Writes no key, but grants a lease for a moment.
     pub async fn inspect(&self) -> Result<Option<Inspection>> {
         match self.members()? {
             Members::Static(_) => Ok(None),
@@ -392,9 +404,9 @@ impl Membership {
         }
     }
 
-    /// Ends the registration of this worker, whichever manager of the process joined it: its lease
-    /// is revoked, so that it is listed as lost at once. Nothing happens if the process has not
-    /// registered it.
+    /// Ends the registration of this worker, whichever manager of the process joined it. Revokes
+    /// its lease, so that the worker is lost at once. Has no effect if this process has not
+    /// registered the worker.
     pub async fn stop_heartbeat(&self, identity: &WorkerIdentity) -> Result<()> {
         match self.members()? {
             Members::Static(_) => Ok(()),
@@ -402,8 +414,11 @@ impl Membership {
         }
     }
 
-    /// Removes a lost worker from the cluster. A live or unknown worker is an error of kind
-    /// `InvalidArgument`. Nothing happens for STATIC and SERVICE_REGISTRY.
+    /// Removes a lost worker from the cluster. Has no effect for STATIC and SERVICE_REGISTRY.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a live or unknown worker.
     pub async fn decommission(&self, identity: &WorkerIdentity) -> Result<()> {
         match self.members()? {
             Members::Static(_) => Ok(()),
@@ -428,17 +443,23 @@ impl Membership {
         self.inner.leave_on_shutdown
     }
 
-    /// Closes the manager: every later call fails with kind `Closed`, and closing again does
-    /// nothing. Leaves too, unless `alluxio.membership.native.leave.on.shutdown` is false: then the
-    /// registrations it made go on until the process ends, as with Alluxio's own class. An error
-    /// says that a lease could not be revoked; the manager is closed all the same. The library
-    /// follows the cluster until the last clone is dropped, and for 30 s after that: a manager that
-    /// is opened again meanwhile lists at once.
+    /// Closes the manager. Every later call fails with kind `Closed`, and closing again has no
+    /// effect.
+    ///
+    /// Also leaves, unless `alluxio.membership.native.leave.on.shutdown` is false. In that case the
+    /// registrations continue until the process ends, as with Alluxio's own class.
+    ///
+    /// The library follows the cluster until the last clone is dropped, and for 30 s after that. A
+    /// manager that is opened again in this time lists at once.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a lease could not be revoked. The manager is closed nevertheless.
     pub async fn close(&self) -> Result<()> {
         if self.inner.closed.is_cancelled() {
             return Ok(());
         }
-        // First: a join that looks later is refused, and one under way has its owner in the
+        // Cancelled first: a later join is refused, and a running join already has its owner in the
         // cluster.
         self.inner.closed.cancel();
         match &self.inner.members {
@@ -457,8 +478,8 @@ impl Membership {
         }
     }
 
-    /// Ends a call early when the manager is closed meanwhile. Boxed, since calls are large and
-    /// threads' stacks may be small.
+    /// Ends a call early if the manager is closed meanwhile. Boxed, because calls are large and the
+    /// stacks of threads may be small.
     fn unless_closed<'a, T>(
         &'a self,
         call: impl Future<Output = Result<T>> + Send + 'a,
@@ -479,7 +500,7 @@ impl Membership {
 }
 
 impl StaticMembers {
-    /// 0 before the first view.
+    /// The version of the view, or 0 before the first view.
     fn version(&self) -> u64 {
         self.hosts.view().map_or(0, |view| view.version())
     }
@@ -492,7 +513,7 @@ impl EtcdMembers {
 }
 
 impl Drop for Inner {
-    /// Not closed: the registrations end all the same, in the background.
+    /// Without a close, the registrations end in the background.
     fn drop(&mut self) {
         if let Members::Etcd(etcd) = &self.members
             && !self.closed.is_cancelled()
@@ -502,7 +523,7 @@ impl Drop for Inner {
     }
 }
 
-/// What opening reads, in words.
+/// The files that opening reads, for messages.
 fn shown(config: &Config) -> Vec<String> {
     let files = config.files();
     let mut shown: Vec<String> = files.iter().map(|it| it.display().to_string()).collect();
@@ -551,7 +572,7 @@ mod tests {
     #[tokio::test]
     async fn files_that_cannot_be_read_hold_up_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        // Whoever reads it waits for the writer.
+        // A reader waits until the pipe has a writer.
         let pipe = folder.path().join("pipe");
         let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success());
@@ -578,11 +599,11 @@ mod tests {
             let expected = format!("Failed to read within 100ms: {name}");
             assert_eq!(error.message(), expected);
         }
-        // The second one is still being opened, and has locked nothing.
+        // The opening of the second manager still waits, and holds no lock.
         let opened = Membership::open_aside(config(&[]), clusters.clone()).await;
         assert!(opened.is_ok());
         assert!(clusters.leave_all(Instant::now()).await.is_ok());
-        // A test waits for its threads.
+        // Lets the thread end, because a test waits for its threads.
         std::fs::remove_file(&pipe).unwrap();
         drop(writer);
     }

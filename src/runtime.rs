@@ -1,8 +1,7 @@
-//! The one Tokio runtime of the process, for callers that are not async: the C and the Java
-//! bindings.
+//! The Tokio runtime of the process, for callers that are not async: the C and the Java bindings.
 //!
-//! It runs on one thread, which is started by the first use and ends when nothing uses it any more.
-//! Work that may block has threads of its own (see [`crate::aside`]).
+//! The runtime has one thread. The first use starts it, and it ends when nothing uses it any more.
+//! Blocking work has its own threads (see [`crate::aside`]).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,26 +19,27 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::Clusters;
 
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3600);
-/// What only has to notice that the time is over gets this long for it.
+/// The time that tasks and the thread get to end after the deadline.
 const LEAST_SHUTDOWN: Duration = Duration::from_millis(100);
-/// How often an unused runtime looks whether a cluster still lingers.
+/// How often an unused runtime checks whether a cluster is still in use.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 
 /// The process that uses the runtime; 0 before the first use.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 static STATE: Mutex<State> = Mutex::new(State::Idle);
-/// Locked while a shutdown is under way.
+/// Locked during a shutdown.
 static SHUTDOWN: Mutex<()> = Mutex::new(());
 
 enum State {
     /// The next use starts a runtime.
     Idle,
     Running(Arc<Shared>),
-    /// For good.
+    /// The runtime never starts again.
     ShutDown,
 }
 
-/// A use of the runtime, which runs for as long as there is one, or a cluster that lingers.
+/// A use of the runtime. The runtime runs while a use exists, or while a cluster is kept after its
+/// last manager was closed.
 pub(crate) struct Runtime {
     shared: Arc<Shared>,
 }
@@ -51,7 +51,7 @@ struct Shared {
     /// Notified when the last use ends.
     unused: Notify,
     is_shut_down: AtomicBool,
-    /// Notified when the thread has to end.
+    /// Notified when the thread must end.
     end: Notify,
     thread: Mutex<Option<Thread>>,
 }
@@ -63,12 +63,17 @@ struct Thread {
     ended: Receiver<()>,
 }
 
-/// The runtime, started if none runs. Fails if its thread cannot be started, in a process that was
-/// forked after the first use, and after [`shut_down`].
+/// Returns the runtime, and starts it if it does not run.
+///
+/// # Errors
+///
+/// Fails if its thread cannot be started, in a process that was forked after the first use, and
+/// after [`shut_down`].
 pub(crate) fn runtime() -> Result<Runtime> {
-    // Before the lock: in a process forked while it was held, nothing releases it.
+    // Checked before the lock, because a lock that was held during a fork is never released in the
+    // child.
     if OWNER.load(Ordering::Relaxed) == 0 {
-        // Another thread may be first; it is of this process too.
+        // Another thread of this process may set it first.
         let process = std::process::id();
         let _ = OWNER.compare_exchange(0, process, Ordering::Relaxed, Ordering::Relaxed);
     }
@@ -85,8 +90,8 @@ pub(crate) fn runtime() -> Result<Runtime> {
     }
 }
 
-/// Ends all registrations and then the runtime with all its connections, for good. Does nothing if
-/// there was no use yet.
+/// Ends all registrations, then the runtime and all its connections, for good. Has no effect if the
+/// runtime was never used.
 pub(crate) fn shut_down(timeout: Duration) -> Result<()> {
     check_not_forked()?;
     if tokio::runtime::Handle::try_current().is_ok() {
@@ -99,7 +104,7 @@ pub(crate) fn shut_down(timeout: Duration) -> Result<()> {
         return Ok(());
     }
     let deadline = Instant::now() + timeout.min(LONGEST_SHUTDOWN);
-    // A second caller waits for the first, and must not say earlier that all is over.
+    // A second caller waits until the first caller's shutdown has ended.
     let Some(_only_one) = SHUTDOWN.try_lock_until(deadline) else {
         return Err(Error::new(
             ErrorKind::Unavailable,
@@ -113,7 +118,8 @@ pub(crate) fn shut_down(timeout: Duration) -> Result<()> {
     }
 }
 
-/// Fails in a process that was forked after the first use. Unlike [`runtime`], starts nothing.
+/// Fails in a process that was forked after the first use. Unlike [`runtime`], it does not start
+/// the runtime.
 pub(crate) fn check_not_forked() -> Result<()> {
     let owner = OWNER.load(Ordering::Relaxed);
     if owner != 0 && owner != std::process::id() {
@@ -134,8 +140,8 @@ fn shut_down_already() -> Error {
 }
 
 impl Shared {
-    /// A runtime and its thread. Tokio's own threads are no choice: it panics where it cannot start
-    /// them.
+    /// Creates a runtime and its thread. Tokio's own threads are unsuitable, because Tokio panics
+    /// if it cannot start them.
     fn start() -> Result<Arc<Shared>> {
         let tokio = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -156,7 +162,7 @@ impl Shared {
             move || {
                 let _running: std::sync::mpsc::SyncSender<()> = running;
                 tokio.block_on(shared.until_end());
-                // Ends every task, and waits for no thread of Tokio's own.
+                // Ends every task, and does not wait for Tokio's own threads.
                 tokio.shutdown_background();
             }
         };
@@ -184,8 +190,7 @@ impl Shared {
         }
     }
 
-    /// Lets the next use start another runtime, if nothing uses this one: no caller, and no
-    /// lingering cluster.
+    /// Lets the next use start another runtime if nothing uses this one: no caller, and no cluster.
     fn retire(self: &Arc<Self>) -> bool {
         let mut state = STATE.lock();
         let retires = matches!(&*state, State::Running(running) if Arc::ptr_eq(running, self))
@@ -215,12 +220,12 @@ impl Runtime {
         Ok(())
     }
 
-    /// The clusters shared by all managers of the process.
+    /// Returns the clusters, which all managers of the process share.
     pub(crate) fn clusters(&self) -> Arc<Clusters> {
         self.shared.clusters.clone()
     }
 
-    /// Starts a task, which is a use of the runtime.
+    /// Starts a task. The task is a use of the runtime.
     pub(crate) fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -233,8 +238,9 @@ impl Runtime {
         })
     }
 
-    /// Runs a task on the runtime and blocks the calling thread until it ends. The task never runs
-    /// on the calling thread, whose stack may be small and whose signals are its own.
+    /// Runs a task on the runtime and blocks the calling thread until the task ends. The task never
+    /// runs on the calling thread, because that thread may have a small stack and its own signal
+    /// mask.
     pub(crate) fn block_on<T, F>(&self, task: F) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
@@ -245,8 +251,8 @@ impl Runtime {
         ended.unwrap_or_else(|_| Err(shut_down_already()))
     }
 
-    /// Starts a task, and says how it ended. The task is boxed since tasks are large: each function
-    /// that passes an unboxed one on puts another copy on the caller's stack.
+    /// Starts a task and returns a channel for its result. The task is boxed, because each function
+    /// that passes an unboxed task on copies it to the caller's stack, and tasks are large.
     fn start_task<T: Send + 'static>(
         &self,
         task: Pin<Box<dyn Future<Output = Result<T>> + Send>>,
@@ -270,8 +276,8 @@ impl Runtime {
             .start_task(Box::pin(async move {
                 clusters.leave_all(deadline.into()).await
             }))
-            // Leaving knows the deadline, but may wait for a call that does not, and a callback may
-            // hold the thread up.
+            // Leaving respects the deadline, but it may wait for a call without a deadline, and a
+            // callback may block the thread.
             .recv_timeout(deadline.saturating_duration_since(Instant::now()) + LEAST_SHUTDOWN)
             .unwrap_or_else(|_| {
                 Err(Error::new(
@@ -306,7 +312,7 @@ impl Drop for Runtime {
     }
 }
 
-/// The error of a task that did not come to its end: a panic, or the end of the runtime.
+/// The error of a task that did not finish: it panicked, or the runtime ended.
 pub(crate) fn ended_early(error: tokio::task::JoinError) -> Error {
     match error.try_into_panic() {
         Ok(panic) => bug(panic_text(&*panic)),
@@ -314,23 +320,23 @@ pub(crate) fn ended_early(error: tokio::task::JoinError) -> Error {
     }
 }
 
-/// Starts threads of the library: what `start` runs, and every thread started by it or by such a
-/// thread, has SIGPIPE and every signal that is sent to the process blocked.
+/// Starts threads of the library through `start`. These threads, and threads that they start, block
+/// SIGPIPE and every signal that is sent to the process.
 ///
-/// A library cannot rely on the host ignoring SIGPIPE: a write to a connection that etcd closed
-/// would end the process. The host's other signals are for the host's threads: a host that blocks
-/// them later, to wait for them with sigwait, would be ended by one that arrives here. Signals that
-/// say what the thread itself did, and a profiler's, stay.
+/// SIGPIPE: a write to a connection that etcd closed would end the process, unless the host ignores
+/// SIGPIPE. Other signals: they belong to the host's threads. If the host blocks a signal later, to
+/// wait for it with sigwait, an unblocked signal in a thread of the library would end the process.
+/// Signals that a thread causes itself, and the signal of a profiler, stay unblocked.
 ///
-/// A new thread that blocked them itself would have a moment before that.
+/// A new thread cannot block the signals itself, because a signal may arrive before it does so.
 #[allow(unsafe_code)]
 pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
-    /// Gives the calling thread its signals back, after a panic too.
+    /// Restores the signal mask of the calling thread, also after a panic.
     struct Restore(libc::sigset_t);
 
     impl Drop for Restore {
         fn drop(&mut self) {
-            // SAFETY: the set is the mask that this thread had, and only this thread's mask
+            // SAFETY: the set is the earlier mask of this thread, and only this thread's mask
             // changes.
             unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
         }
@@ -346,9 +352,9 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
         libc::SIGSYS,
         libc::SIGTRAP,
     ];
-    // SAFETY: a set is plain numbers, for which zeros are valid. The first is filled in by
-    // sigfillset before use, the second by pthread_sigmask, which cannot fail on such arguments and
-    // changes the calling thread's own mask only.
+    // SAFETY: a set is plain numbers, for which zeros are valid. sigfillset initializes the first
+    // set before its use, and pthread_sigmask the second. pthread_sigmask cannot fail with these
+    // arguments, and it changes only the calling thread's mask.
     let _restore = unsafe {
         let mut blocked: libc::sigset_t = std::mem::zeroed();
         let mut before: libc::sigset_t = std::mem::zeroed();

@@ -1,21 +1,21 @@
-//! Makes foreign text safe to show: text that etcd, a server, a file or a command line provided.
+//! Makes foreign text safe to show: text from etcd, a server, a file or a command line.
 //!
-//! Such a text could otherwise break a line or a column, forge a log line, move a terminal's
-//! cursor, or hide and reorder what stands beside it. Every log, error and table shows it through
-//! this module.
+//! Foreign text could break a line or a column, forge a log line, move a terminal's cursor, or hide
+//! and reorder the text beside it. Every log, error and table shows foreign text through this
+//! module.
 
 use std::fmt::{self, Display, Write};
 
-/// The bytes of a quoted text that are shown at most.
+/// The maximum number of bytes of a quoted text.
 const QUOTE: usize = 200;
-/// The bytes of a log message or of an error's text that are shown at most.
+/// The maximum number of bytes of a log message or an error's text.
 const MESSAGE: usize = 4096;
 
-/// Displays a text with everything escaped that is no visible character: control characters, line
-/// and paragraph separators, marks of the writing direction, and characters without a width.
+/// Displays a text and escapes every invisible character: control characters, line and paragraph
+/// separators, marks of the writing direction, and characters without a width.
 ///
-/// A text is escaped as Rust escapes it, `\n` or `\u{202e}`. Backslashes stay as they are, so that
-/// a text that is escaped twice is the same text.
+/// The escapes are Rust's, such as `\n` or `\u{202e}`. Backslashes stay as they are, so that
+/// escaping a text twice does not change it.
 #[derive(Debug, Clone, Copy)]
 pub struct Safe<T>(pub T);
 
@@ -25,8 +25,8 @@ impl<T: Display> Display for Safe<T> {
     }
 }
 
-/// Displays the beginning of a text like [`Safe`]: 200 bytes at most, and how long a longer text
-/// is.
+/// Displays the beginning of a text like [`Safe`]: at most 200 bytes, and the length of a longer
+/// text.
 #[derive(Debug, Clone, Copy)]
 pub struct Quote<T>(pub T);
 
@@ -36,7 +36,7 @@ impl<T: Display> Display for Quote<T> {
     }
 }
 
-/// Displays a log message or an error's text like [`Safe`]. Only a text of more than 4 KiB is cut.
+/// Displays a log message or an error's text like [`Safe`], and cuts it after 4 KiB.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Message<T>(pub(crate) T);
 
@@ -46,7 +46,7 @@ impl<T: Display> Display for Message<T> {
     }
 }
 
-/// Whether a character could act on a terminal, a line or its neighbours, or cannot be seen.
+/// Whether a character is invisible, or could act on a terminal, a line or its neighbours.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -79,12 +79,12 @@ fn escape(out: &mut dyn Write, text: impl Display, limit: usize) -> fmt::Result 
     }
 }
 
-/// Writes what is safe, until there is no more room.
+/// Writes escaped text until the limit is reached.
 struct Escaping<'a> {
     out: &'a mut dyn Write,
-    /// The bytes that may still be written; 0 from the first one on that did not fit.
+    /// The number of bytes that may still be written; 0 after the first part that did not fit.
     room: usize,
-    /// The bytes of the whole escaped text.
+    /// The number of bytes of the whole escaped text.
     length: usize,
 }
 
@@ -112,7 +112,7 @@ impl Write for Escaping<'_> {
             let escaped = c.escape_default();
             match escaped.len() <= self.room {
                 true => self.put(&escaped.to_string())?,
-                // Half an escape would be a riddle.
+                // Half of an escape is not written.
                 false => {
                     self.length = self.length.saturating_add(escaped.len());
                     self.room = 0;

@@ -1,4 +1,4 @@
-//! A worker as Alluxio knows it: its identity, its addresses and its state in a view.
+//! A worker as Alluxio knows it: its identity, its address and its state in a view.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,26 +7,27 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// `alluxio.wire.WorkerIdentity`: what a worker keeps across restarts and address changes.
+/// The identity of a worker, which it keeps across restarts and address changes
+/// (`alluxio.wire.WorkerIdentity`).
 ///
 /// Its text form, `worker-<uuid>` or `worker-<number>`, is the last segment of the worker's keys in
 /// etcd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WorkerIdentity {
-    /// Version 0: the number a master once assigned.
+    /// Version 0: a number that a master assigned in early versions of Alluxio.
     V0(i64),
-    /// Version 1: a UUID, what every worker uses now.
+    /// Version 1: a UUID. Every worker uses this version now.
     V1(Uuid),
 }
 
 impl WorkerIdentity {
-    /// The identity Alluxio gives a host of a STATIC hosts file: the UUID of version 3 of the bare
-    /// host name (Java's `UUID.nameUUIDFromBytes`).
+    /// Returns the identity that Alluxio gives a host of a STATIC hosts file: the version 3 UUID of
+    /// the bare host name (Java's `UUID.nameUUIDFromBytes`).
     pub fn of_static_host(host: &str) -> Self {
         WorkerIdentity::V1(uuid::Builder::from_md5_bytes(md5_of(host.as_bytes())).into_uuid())
     }
 
-    /// The version number in records and in gRPC messages.
+    /// Returns the version number in records and in gRPC messages.
     pub fn version(&self) -> i32 {
         match self {
             WorkerIdentity::V0(_) => 0,
@@ -34,7 +35,7 @@ impl WorkerIdentity {
         }
     }
 
-    /// The identifier's bytes: 8 (big-endian) for version 0, 16 for version 1.
+    /// Returns the bytes of the identifier: 8 (big-endian) for version 0, 16 for version 1.
     pub fn identifier(&self) -> Vec<u8> {
         match self {
             WorkerIdentity::V0(id) => id.to_be_bytes().to_vec(),
@@ -42,7 +43,8 @@ impl WorkerIdentity {
         }
     }
 
-    /// The reverse of [`version`](Self::version) and [`identifier`](Self::identifier).
+    /// Makes an identity from its [`version`](Self::version) and its
+    /// [`identifier`](Self::identifier).
     pub fn from_parts(version: i32, identifier: &[u8]) -> Result<Self> {
         let wrong_length = |expected: usize| {
             Error::new(
@@ -87,7 +89,7 @@ impl WorkerIdentity {
     }
 }
 
-/// The same as [`WorkerIdentity::parse`].
+/// Parses like [`WorkerIdentity::parse`].
 impl FromStr for WorkerIdentity {
     type Err = Error;
 
@@ -96,7 +98,7 @@ impl FromStr for WorkerIdentity {
     }
 }
 
-/// The same as [`WorkerIdentity::parse`].
+/// Parses like [`WorkerIdentity::parse`].
 impl TryFrom<&str> for WorkerIdentity {
     type Error = Error;
 
@@ -114,8 +116,8 @@ impl fmt::Display for WorkerIdentity {
     }
 }
 
-/// `java.util.UUID.fromString`: five groups of hex digits, each of which may be shorter than the
-/// canonical form.
+/// Parses a UUID like `java.util.UUID.fromString`: five groups of hex digits, each of which may be
+/// shorter than in the canonical form.
 fn parse_java_uuid(text: &str) -> Option<Uuid> {
     let groups: Vec<&str> = text.split('-').collect();
     let [a, b, c, d, e] = groups.as_slice() else {
@@ -124,20 +126,19 @@ fn parse_java_uuid(text: &str) -> Option<Uuid> {
     if text.len() > 36 {
         return None;
     }
-    // Java also takes a plus sign.
+    // Java also accepts a plus sign.
     let hex = |group| i64::from_str_radix(group, 16).ok().map(i64::cast_unsigned);
-    // Longer groups are accepted too: Java keeps the low bits of each.
+    // Java also accepts longer groups, and keeps the low bits of each.
     let high = (hex(a)? << 32) | ((hex(b)? & 0xffff) << 16) | (hex(c)? & 0xffff);
     let low = (hex(d)? << 48) | (hex(e)? & 0xffff_ffff_ffff);
     Some(Uuid::from_u64_pair(high, low))
 }
 
-/// `alluxio.wire.WorkerNetAddress`: where a worker answers. Ports are 0 and texts empty where there
-/// is nothing.
+/// The address of a worker (`alluxio.wire.WorkerNetAddress`). A missing port is 0, and a missing
+/// text is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct WorkerNetAddress {
-    /// Host name or IP address of the worker's services. `None` only where a stored record says
-    /// `null`.
+    /// Host name or IP address of the worker's services. `None` only if a stored record has `null`.
     pub host: Option<String>,
     /// Host name of the container, if the worker runs in one.
     pub container_host: Option<String>,
@@ -145,7 +146,7 @@ pub struct WorkerNetAddress {
     pub rpc_port: i32,
     /// Data port.
     pub data_port: i32,
-    /// Port of the secure RPC service; Alluxio leaves it at 0.
+    /// Port of the secure RPC service. Alluxio leaves it at 0.
     pub secure_rpc_port: i32,
     /// Port of the Netty data service.
     pub netty_data_port: i32,
@@ -158,8 +159,7 @@ pub struct WorkerNetAddress {
 }
 
 impl WorkerNetAddress {
-    /// An address whose texts are all empty and whose ports are all 0, as Alluxio's class starts
-    /// out.
+    /// Creates an address with this host, empty texts and ports of 0, like Alluxio's constructor.
     pub fn new(host: impl Into<String>) -> Self {
         WorkerNetAddress {
             host: Some(host.into()),
@@ -169,8 +169,8 @@ impl WorkerNetAddress {
         }
     }
 
-    /// Whether everything but the optional fields (`HttpServerPort`, `NettyDataPort`) is equal:
-    /// then a worker that joins again is taken for the same one
+    /// Whether all fields except the optional ones (`HttpServerPort`, `NettyDataPort`) are equal.
+    /// If so, a worker that joins again counts as the same worker
     /// (`WorkerServiceEntity.equalsIgnoringOptionalFields`).
     pub fn equals_ignoring_optional_fields(&self, other: &Self) -> bool {
         let required = |a: &WorkerNetAddress| WorkerNetAddress {
@@ -181,7 +181,7 @@ impl WorkerNetAddress {
         required(self) == required(other)
     }
 
-    /// `WorkerNetAddress.dumpMainInfo` of Alluxio 308 and later.
+    /// Returns the text of `WorkerNetAddress.dumpMainInfo` of Alluxio 308 and later.
     pub fn dump_main_info(&self) -> String {
         format!(
             "WorkerNetAddress{{host={}, containerHost={}, rpcPort={}, dataPort={}, webPort={}, domainSocketPath={}, httpServerPort={}}}",
@@ -195,8 +195,8 @@ impl WorkerNetAddress {
         )
     }
 
-    /// The MD5 of [`dump_main_info`](Self::dump_main_info) in hex, which a STATIC `showAllMembers`
-    /// prints as the worker's id.
+    /// Returns the MD5 of [`dump_main_info`](Self::dump_main_info) in hex. A STATIC
+    /// `showAllMembers` prints it as the worker's id.
     pub fn main_info_md5(&self) -> String {
         md5_of(self.dump_main_info().as_bytes())
             .iter()
@@ -205,7 +205,7 @@ impl WorkerNetAddress {
     }
 }
 
-/// `WorkerNetAddress.toString` of Alluxio 308 and later.
+/// Displays the text of `WorkerNetAddress.toString` of Alluxio 308 and later.
 impl fmt::Display for WorkerNetAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -232,16 +232,16 @@ fn md5_of(bytes: &[u8]) -> [u8; 16] {
     md5::Md5::digest(bytes).into()
 }
 
-/// A worker: who it is and where it answers.
+/// A worker: its identity and its address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Worker {
-    /// Who it is.
+    /// The identity.
     pub identity: WorkerIdentity,
-    /// Where it answers.
+    /// The address.
     pub address: WorkerNetAddress,
 }
 
-/// `alluxio.wire.WorkerState`, as far as views use it.
+/// The state of a worker in a view. Views use these two values of `alluxio.wire.WorkerState`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum WorkerState {
@@ -252,7 +252,7 @@ pub enum WorkerState {
 }
 
 impl WorkerState {
-    /// As `alluxio info nodes` prints it: `ONLINE` or `OFFLINE`.
+    /// Returns the word that `alluxio info nodes` prints: `ONLINE` or `OFFLINE`.
     pub fn status(self) -> &'static str {
         match self {
             WorkerState::Live => "ONLINE",

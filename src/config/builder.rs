@@ -8,18 +8,18 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Builds a [`Config`] from typed values.
 ///
-/// Each method sets the Alluxio property that its description names. What is not set has the
-/// default of [`names::PROPERTIES`].
+/// Each method sets the Alluxio property that its description names. Other properties have the
+/// defaults of [`names::PROPERTIES`].
 #[derive(Debug, Clone)]
 #[must_use = "build() makes the configuration"]
 pub struct ConfigBuilder {
     properties: Properties,
-    /// The first path that is no UTF-8, with its property.
+    /// The first path that is not UTF-8, with its property.
     unusable: Option<String>,
 }
 
 impl Config {
-    /// Begins the configuration of a cluster in etcd, with the URLs of etcd's members:
+    /// Starts the configuration of a cluster in etcd, with the URLs of etcd's members:
     /// `http://host:port`.
     pub fn etcd<I>(endpoints: I) -> ConfigBuilder
     where
@@ -36,7 +36,7 @@ impl Config {
         ConfigBuilder::of("ETCD").property(names::ETCD_ENDPOINTS, urls)
     }
 
-    /// Begins the configuration of a cluster whose workers are listed in a hosts file.
+    /// Starts the configuration of a cluster whose workers are listed in a hosts file.
     pub fn static_hosts(file: impl AsRef<Path>) -> ConfigBuilder {
         ConfigBuilder::of("STATIC").file(names::STATIC_CONFIG_FILE, file.as_ref())
     }
@@ -51,7 +51,7 @@ impl ConfigBuilder {
         .property(names::MEMBERSHIP_TYPE, membership_type)
     }
 
-    /// Sets a property by Alluxio's name and in Alluxio's format.
+    /// Sets a property, with Alluxio's name and in Alluxio's format.
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.set(name, value);
         self
@@ -62,7 +62,7 @@ impl ConfigBuilder {
         self.property(names::CLUSTER_NAME, name)
     }
 
-    /// Sets the TTL of a worker's lease, which is the time after which a silent worker is lost:
+    /// Sets the TTL of a worker's lease, after which a silent worker is lost:
     /// `alluxio.worker.failure.detection.timeout`. Whole seconds, at least one.
     pub fn lease_ttl(self, ttl: Duration) -> Self {
         self.duration(names::WORKER_FAILURE_DETECTION_TIMEOUT, ttl)
@@ -74,7 +74,8 @@ impl ConfigBuilder {
             .property(names::ETCD_PASSWORD, password)
     }
 
-    /// Enables TLS: `alluxio.etcd.tls.enabled`. Without a file, the system's authorities count.
+    /// Enables TLS: `alluxio.etcd.tls.enabled`. Without a file, the library trusts the system's
+    /// authorities.
     pub fn tls(self, ca_file: Option<&Path>) -> Self {
         let enabled = self.property(names::ETCD_TLS_ENABLED, "true");
         match ca_file {
@@ -126,7 +127,7 @@ impl ConfigBuilder {
     ///
     /// # Errors
     ///
-    /// Those of [`Config::from_properties`], and `InvalidConfig` for a path that is not UTF-8.
+    /// The errors of [`Config::from_properties`], and `InvalidConfig` for a path that is not UTF-8.
     pub fn build(self) -> Result<Config> {
         match self.unusable {
             Some(text) => Err(Error::new(ErrorKind::InvalidConfig, text)),

@@ -1,4 +1,4 @@
-//! `alluxio.etcd.endpoints`, read as jetcd reads them: of a URL only host and port count.
+//! Reads `alluxio.etcd.endpoints` as jetcd does: only the host and the port of a URL matter.
 
 use std::collections::HashSet;
 
@@ -10,8 +10,8 @@ use crate::log;
 
 const DEFAULT_PORT: u16 = 2379;
 
-/// `http://host:port` of each endpoint, `https://host:port` with TLS, in their order, without
-/// duplicates.
+/// Returns `http://host:port` of each endpoint, or `https://host:port` with TLS, in their order and
+/// without duplicates.
 pub(super) fn parse(endpoints: &[String], tls: bool) -> Result<Vec<String>> {
     if endpoints.is_empty() {
         return Err(invalid(
@@ -52,8 +52,8 @@ pub(super) fn parse(endpoints: &[String], tls: bool) -> Result<Vec<String>> {
     Ok(normalised)
 }
 
-/// The endpoint as an error may show it: user and password of a URL are left out, whatever
-/// characters are in them. A comma in a password makes two endpoints of one URL.
+/// Returns the endpoint as an error may show it: without the user and password of a URL, whatever
+/// characters they have. A comma in a password splits one URL into two endpoints.
 fn without_userinfo(endpoint: &str, following: &[String]) -> String {
     let (scheme, rest) = match endpoint.find("//") {
         Some(slashes) => endpoint.split_at(slashes + 2),
@@ -74,7 +74,7 @@ pub(super) fn is_https(endpoint: &str) -> bool {
 }
 
 fn host_and_port(endpoint: &str) -> Option<String> {
-    // Java reads URLs without a scheme.
+    // Java also parses URLs without a scheme.
     let uri: Uri = match endpoint.strip_prefix("//") {
         Some(_) => format!("http:{endpoint}").parse(),
         None => endpoint.parse(),
@@ -90,7 +90,8 @@ fn host_and_port(endpoint: &str) -> Option<String> {
     Some(format!("{}:{port}", host.to_ascii_lowercase()))
 }
 
-/// A name, an IPv4 address or an IPv6 address in brackets. Unlike Java, this accepts `_` in names.
+/// Whether the text is a name, an IPv4 address, or an IPv6 address in brackets. Unlike Java, this
+/// accepts `_` in names.
 fn is_host(host: &str) -> bool {
     match host.strip_prefix('[') {
         Some(ipv6) => ipv6

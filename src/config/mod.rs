@@ -1,8 +1,8 @@
-//! Configuration from Alluxio property names.
+//! Configuration from Alluxio's properties.
 //!
-//! [`Properties`] holds names and texts as they were set, [`Config`] is what comes out when they
-//! are checked. Names, defaults and spellings are Alluxio's own, see [`names`];
-//! `alluxio.membership.native.*` are this library's.
+//! [`Properties`] holds names and texts as they were set. [`Config`] holds the checked values.
+//! Names, defaults and formats are Alluxio's own, see [`names`]. The names
+//! `alluxio.membership.native.*` belong to this library.
 
 mod builder;
 mod endpoints;
@@ -22,8 +22,8 @@ pub use builder::ConfigBuilder;
 pub use properties::Properties;
 pub use secret::Secret;
 
-/// How the membership is kept: the values of `alluxio.worker.membership.manager.type` that this
-/// library serves. `MASTER`, Alluxio's default, is left to Alluxio.
+/// The values of `alluxio.worker.membership.manager.type` that this library serves. Alluxio's own
+/// class serves `MASTER`, the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MembershipType {
     /// The workers of a hosts file.
@@ -34,12 +34,12 @@ pub enum MembershipType {
     ServiceRegistry,
 }
 
-/// What a listing may answer with: `alluxio.membership.native.read.mode`.
+/// What a listing may return: `alluxio.membership.native.read.mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadMode {
-    /// The view in memory, which follows etcd closely.
+    /// The view in memory, which the watch keeps up to date.
     Cached,
-    /// A view at least as new as etcd at the time of the call.
+    /// A view that shows at least what etcd had at the time of the call.
     Linearizable,
 }
 
@@ -52,40 +52,41 @@ pub struct Credentials {
     pub password: Secret,
 }
 
-/// How TLS is spoken to etcd. The files are in PEM format, and are read again for every connection.
+/// The files for TLS to etcd. They are in PEM format. The library reads them again for every
+/// connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TlsConfig {
-    /// The authorities that may have signed etcd's certificate; if there is none, those that the
-    /// system trusts.
+    /// The authorities that may have signed etcd's certificate. If there is no file, the library
+    /// trusts the system's authorities.
     pub ca_file: Option<PathBuf>,
-    /// What etcd is shown if it asks who the client is.
+    /// The certificate to present if etcd asks for one.
     pub client_certificate: Option<ClientCertificate>,
-    /// Whether etcd's certificate must be for the host of the endpoint.
+    /// Whether etcd's certificate must be valid for the host of the endpoint.
     pub checks_name: bool,
 }
 
 /// The certificate of this process.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClientCertificate {
-    /// The certificate, and those between it and the authority that etcd knows.
+    /// The certificate, and the intermediate certificates up to an authority that etcd trusts.
     pub certificate_file: PathBuf,
     /// Its private key.
     pub key_file: PathBuf,
-    /// What the key is encrypted with, if it is.
+    /// The password of the key, if the key is encrypted.
     pub key_password: Option<Secret>,
 }
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the membership is kept.
+    /// Where the cluster's workers are listed.
     pub backend: Backend,
     /// Whether closing the manager that joined a worker ends the worker's registration at once. If
-    /// not, it is listed as live until its lease ends, as Alluxio's own class leaves it.
+    /// not, the worker is listed as live until its lease ends, as with Alluxio's own class.
     pub leave_on_shutdown: bool,
 }
 
-/// Where the membership is kept.
+/// Where the cluster's workers are listed.
 #[derive(Debug, Clone)]
 pub enum Backend {
     /// In a hosts file.
@@ -94,7 +95,8 @@ pub enum Backend {
     Etcd(EtcdConfig),
 }
 
-/// What a STATIC list is made from: the hosts, and what is the same for each of them.
+/// The configuration of a STATIC cluster: its hosts file, and the values that all of its workers
+/// share.
 #[derive(Debug, Clone)]
 pub struct StaticConfig {
     /// The hosts file.
@@ -103,63 +105,64 @@ pub struct StaticConfig {
     pub container_host: String,
     /// RPC port.
     pub rpc_port: i32,
-    /// Data port: that of the Netty data service, or the RPC port where there is none.
+    /// Data port: the port of the Netty data service, or the RPC port without Netty.
     pub data_port: i32,
-    /// Port of the Netty data service; 0 if it is switched off.
+    /// Port of the Netty data service, or 0 if Netty is off.
     pub netty_data_port: i32,
     /// Port of the web server.
     pub web_port: i32,
     /// Port of the HTTP server.
     pub http_server_port: i32,
-    /// How often the RPC port of each worker is probed; `None` for never: then all of them count as
-    /// live.
+    /// How often the RPC port of each worker is probed. `None` means never, and all workers count
+    /// as live.
     pub probe_interval: Option<Duration>,
-    /// How long one operation may take: the first listing waits for the first probes.
+    /// The longest time of one operation. The first listing waits for the first probes.
     pub operation_timeout: Duration,
 }
 
-/// Probes that come more often would be an attack.
+/// The shortest interval, so that probes do not overload the workers.
 const LEAST_PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How etcd is reached and used.
+/// The configuration of a cluster in etcd.
 #[derive(Debug, Clone)]
 pub struct EtcdConfig {
-    /// SERVICE_REGISTRY: workers have a live key only and are never listed as lost.
+    /// Whether the type is SERVICE_REGISTRY: workers have only a live key and are never listed as
+    /// lost.
     pub service_registry: bool,
-    /// Part of every key.
+    /// The name of the cluster, which is part of every key.
     pub cluster_name: String,
     /// `http://host:port`, `https://host:port` with TLS, in the order of the property, without
     /// duplicates.
     pub endpoints: Vec<String>,
-    /// The user, if etcd asks for one.
+    /// The user, if one is configured.
     pub credentials: Option<Credentials>,
-    /// Without it everything is sent in clear text, whatever the endpoints say.
+    /// The TLS configuration. Without it the connections are plain text, even for `https://`
+    /// endpoints.
     pub tls: Option<TlsConfig>,
-    /// Time to live of a worker's lease, in whole seconds, at least one. etcd raises what is too
-    /// short for it.
+    /// Time to live of a worker's lease, in whole seconds, at least one. etcd raises a value that
+    /// is too short for it.
     pub lease_ttl: Duration,
-    /// Workers may come back under the same identity with another address.
+    /// Whether workers may come back under the same identity with another address.
     pub k8s_deployment: bool,
-    /// How long one operation may take.
+    /// The longest time of one operation.
     pub operation_timeout: Duration,
-    /// How old a view may be that is listed.
+    /// The greatest age of a view that listings return.
     pub max_staleness: Duration,
-    /// What a listing may answer with.
+    /// What a listing may return.
     pub read_mode: ReadMode,
 }
 
-/// etcd refuses leases that are longer.
+/// etcd refuses longer leases.
 const MAX_LEASE_TTL: Duration = Duration::from_secs(9_000_000_000);
 
 impl Config {
-    /// Resolves and checks the properties this library needs; Alluxio's other properties are
-    /// ignored.
+    /// Resolves and checks the properties that this library needs. Ignores Alluxio's other
+    /// properties.
     ///
     /// # Errors
     ///
-    /// `MissingConfig` for a property without a value and a default, `InvalidConfig` for everything
-    /// else that cannot be used. The error names the property, its value and what would be
-    /// accepted.
+    /// `MissingConfig` for a property without a value and a default, `InvalidConfig` for every
+    /// other invalid value. The error names the property, its value and the accepted values.
     pub fn from_properties(properties: &Properties) -> Result<Config> {
         properties.check_names()?;
         properties.warn_about_unknown_names();
@@ -175,7 +178,7 @@ impl Config {
         })
     }
 
-    /// How long one operation may take.
+    /// The longest time of one operation.
     pub(crate) fn operation_timeout(&self) -> Duration {
         match &self.backend {
             Backend::Static(config) => config.operation_timeout,
@@ -183,7 +186,7 @@ impl Config {
         }
     }
 
-    /// What a manager reads when it is opened.
+    /// The files that a manager reads when it opens.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         match &self.backend {
             Backend::Static(config) => vec![config.hosts_file.clone()],
@@ -193,7 +196,7 @@ impl Config {
 }
 
 impl TlsConfig {
-    /// What is read for each connection.
+    /// The files that are read for each connection.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let own = self.client_certificate.iter();
         let own = own.flat_map(|own| [own.certificate_file.clone(), own.key_file.clone()]);
@@ -222,7 +225,7 @@ fn membership_type(properties: &Properties) -> Result<MembershipType> {
 
 fn static_config(properties: &Properties) -> Result<StaticConfig> {
     let rpc_port = properties.port(names::WORKER_RPC_PORT)?;
-    // A data port of 0 stays 0 while Netty is on, as in Alluxio.
+    // As in Alluxio, a configured data port of 0 stays 0 while Netty is on.
     let (data_port, netty_data_port) =
         match properties.boolean(names::USER_NETTY_DATA_TRANSMISSION_ENABLED)? {
             true => {
@@ -255,9 +258,9 @@ fn probe_interval(properties: &Properties) -> Result<Option<Duration>> {
     }
 }
 
-/// The name that Alluxio's documentation gives the property has no default and counts only if the
-/// real one is not set. An Alluxio JVM hands over all its properties, so being set to the default
-/// is not being set.
+/// Alluxio's documentation uses another name for this property. The other name has no default, and
+/// counts only if the real name is not set. An Alluxio JVM passes all its properties, so a value
+/// that equals the default counts as not set.
 fn hosts_file(properties: &Properties) -> Result<String> {
     let name = names::STATIC_CONFIG_FILE;
     let file = properties.required(name)?;
@@ -308,8 +311,8 @@ fn etcd_config(properties: &Properties, service_registry: bool) -> Result<EtcdCo
     })
 }
 
-/// The name is written between slashes in the keys, and the prefix of another cluster's keys would
-/// be read and written if it were empty.
+/// The name must not be empty or contain a slash: it stands between slashes in the keys, so the
+/// process would read and write the keys of other clusters.
 fn cluster_name(properties: &Properties) -> Result<String> {
     let name = properties.required(names::CLUSTER_NAME)?;
     if name.is_empty() {
@@ -323,7 +326,7 @@ fn credentials(properties: &Properties) -> Result<Option<Credentials>> {
     let password = properties.text(names::ETCD_PASSWORD)?.map(Secret::new);
     match (username, password) {
         (None, None) => Ok(None),
-        // What a template leaves behind that was given no user.
+        // A template that was given no user leaves an empty name.
         (Some(username), Some(password)) if username.is_empty() && password.expose().is_empty() => {
             Ok(None)
         }
@@ -343,7 +346,7 @@ fn tls(properties: &Properties) -> Result<Option<TlsConfig>> {
     if !properties.boolean(names::ETCD_TLS_ENABLED)? {
         return Ok(None);
     }
-    // An empty text is what a template leaves behind that was given no file.
+    // A template that was given no file leaves an empty text.
     let text = |name| Ok(properties.text(name)?.filter(|text| !text.is_empty()));
     let (certificate, key) = (names::ETCD_TLS_CLIENT_CERT, names::ETCD_TLS_CLIENT_KEY);
     let client_certificate = match (text(certificate)?, text(key)?) {
@@ -394,7 +397,7 @@ fn tls(properties: &Properties) -> Result<Option<TlsConfig>> {
     }))
 }
 
-/// The properties of TLS other than the one that switches it on.
+/// The properties of TLS, except the one that enables it.
 const OF_TLS: [&str; 5] = [
     names::ETCD_TLS_CA_CERT,
     names::ETCD_TLS_CLIENT_CERT,
@@ -403,8 +406,8 @@ const OF_TLS: [&str; 5] = [
     names::ETCD_TLS_NO_ENDPOINT_IDENTIFICATION,
 ];
 
-/// Refuses a configuration without TLS that looks as if TLS was meant, unless it says that TLS was
-/// not: the password would be readable on the way to etcd.
+/// Refuses a configuration without TLS that seems to intend TLS, unless it disables TLS explicitly.
+/// The password would be readable on the way to etcd.
 fn check_plain_text(properties: &Properties, urls: &[String], has_password: bool) -> Result<()> {
     let is_set = |name: &str| properties.get(name).is_some_and(|text| !text.is_empty());
     let of_tls = OF_TLS.into_iter().filter(|name| is_set(name));
@@ -615,7 +618,7 @@ mod tests {
             checks_name: true,
         };
         assert_eq!(tls(&[on]), Some(plain.clone()));
-        // As a template leaves it.
+        // The result of a template without values.
         let empty = [
             on,
             ("alluxio.etcd.tls.ca.cert", ""),
@@ -654,10 +657,10 @@ mod tests {
             let off = [&unset[..], &[("alluxio.etcd.tls.enabled", "false")]].concat();
             let plain = etcd(&off).unwrap();
             assert_eq!((plain.tls, &*plain.endpoints[1]), (None, "http://b:2379"));
-            // Without https nothing says that TLS is meant.
+            // Without https, nothing shows that TLS is intended.
             assert_eq!(etcd(meant).unwrap().tls, None);
         }
-        // As a template leaves it.
+        // The result of a template without values.
         let empty = [https, ("alluxio.etcd.tls.ca.cert", "")];
         assert_eq!(etcd(&empty).unwrap().tls, None);
     }
@@ -830,7 +833,7 @@ mod tests {
             file(&[(real, "/r"), (documented, "/d")]),
             PathBuf::from("/r")
         );
-        // As an Alluxio JVM hands them over.
+        // The properties as an Alluxio JVM passes them.
         let handed_over = [
             ("alluxio.home", "/a"),
             (real, "/a/conf/workers"),

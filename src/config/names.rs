@@ -1,50 +1,52 @@
-//! The names of the properties this library reads, and their defaults.
+//! The names of the properties that this library reads, and their defaults.
 
-/// A property: its name and what holds if it is not set.
+/// A property: its name, its default and its description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Property {
     /// The name.
     pub name: &'static str,
     /// Another name that Alluxio accepts.
     pub alias: Option<&'static str>,
-    /// The default, which may refer to other properties; `None` if there is none.
+    /// The default, which may refer to other properties; `None` if the property has no default.
     pub default: Option<&'static str>,
     /// What the property does, in Markdown.
     pub description: &'static str,
 }
 
-/// Every name of this library's own properties starts so.
+/// The prefix of this library's own properties.
 pub const NATIVE_PREFIX: &str = "alluxio.membership.native.";
 
-/// Where Alluxio is installed. Its default is the environment variable `ALLUXIO_HOME`, as Alluxio's
-/// scripts do it.
+/// Where Alluxio is installed. The default is the environment variable `ALLUXIO_HOME`, as in
+/// Alluxio's scripts.
 pub const HOME: &str = "alluxio.home";
-/// Where the configuration files are. Its default is the environment variable `ALLUXIO_CONF_DIR`,
-/// as above.
+/// Where the configuration files are. The default is the environment variable `ALLUXIO_CONF_DIR`,
+/// as in Alluxio's scripts.
 pub const CONF_DIR: &str = "alluxio.conf.dir";
 /// STATIC, ETCD or SERVICE_REGISTRY.
 pub const MEMBERSHIP_TYPE: &str = "alluxio.worker.membership.manager.type";
 /// The hosts file of a STATIC cluster.
 pub const STATIC_CONFIG_FILE: &str = "alluxio.worker.static.membership.manager.config.file";
-/// The same, under the name that Alluxio's documentation gives it and Alluxio itself does not know.
+/// The hosts file of a STATIC cluster, under the name in Alluxio's documentation. Alluxio itself
+/// does not know this name.
 pub const STATIC_CONFIG_FILE_DOCUMENTED: &str = "alluxio.worker.static.config.file";
-/// The name of the cluster, part of every key.
+/// The name of the cluster, which is part of every key.
 pub const CLUSTER_NAME: &str = "alluxio.cluster.name";
 /// URLs of etcd's members, separated by commas.
 pub const ETCD_ENDPOINTS: &str = "alluxio.etcd.endpoints";
-/// etcd user.
+/// The etcd user.
 pub const ETCD_USERNAME: &str = "alluxio.etcd.username";
 /// Password of the etcd user.
 pub const ETCD_PASSWORD: &str = "alluxio.etcd.password";
-/// Whether to speak TLS to etcd. This and what follows are names of Alluxio's enterprise edition.
+/// Whether to use TLS to etcd. The names of the TLS properties are those of Alluxio's enterprise
+/// edition.
 pub const ETCD_TLS_ENABLED: &str = "alluxio.etcd.tls.enabled";
 /// PEM file of the authorities that may have signed etcd's certificate.
 pub const ETCD_TLS_CA_CERT: &str = "alluxio.etcd.tls.ca.cert";
-/// PEM file of the certificate that etcd is shown.
+/// PEM file of the client certificate.
 pub const ETCD_TLS_CLIENT_CERT: &str = "alluxio.etcd.tls.client.cert";
-/// PEM file of its private key.
+/// PEM file of the private key of the client certificate.
 pub const ETCD_TLS_CLIENT_KEY: &str = "alluxio.etcd.tls.client.key";
-/// What the private key is encrypted with.
+/// Password of the private key of the client certificate.
 pub const ETCD_TLS_CLIENT_KEY_PASSWORD: &str = "alluxio.etcd.tls.client.key.password";
 /// Whether etcd's certificate may be for another host.
 pub const ETCD_TLS_NO_ENDPOINT_IDENTIFICATION: &str =
@@ -68,9 +70,9 @@ pub const USER_NETTY_DATA_TRANSMISSION_ENABLED: &str =
     "alluxio.user.netty.data.transmission.enabled";
 /// Whether closing the manager that joined a worker ends its registration at once.
 pub const LEAVE_ON_SHUTDOWN: &str = "alluxio.membership.native.leave.on.shutdown";
-/// How long one operation may take.
+/// The longest time of one operation.
 pub const OPERATION_TIMEOUT: &str = "alluxio.membership.native.operation.timeout";
-/// How old a view may be that is listed.
+/// The greatest age of a view that listings return.
 pub const VIEW_MAX_STALENESS: &str = "alluxio.membership.native.view.max.staleness";
 /// How often the workers of a hosts file are probed.
 pub const STATIC_PROBE_INTERVAL: &str = "alluxio.membership.native.static.probe.interval";
@@ -229,15 +231,15 @@ pub const PROPERTIES: &[Property] = &[
     ),
 ];
 
-/// The property of this name or alias.
+/// Returns the property with this name or alias.
 pub fn find(name: &str) -> Option<&'static Property> {
     PROPERTIES
         .iter()
         .find(|property| property.name == name || property.alias == Some(name))
 }
 
-/// The names that only a property of the membership begins with. Every property of Alluxio 308 to
-/// 313 that begins so is one of [`PROPERTIES`]; `names_and_defaults_are_alluxios` compares them.
+/// The prefixes that only the membership's properties have. Every property of Alluxio 308 to 313
+/// with such a prefix is in [`PROPERTIES`]; `names_and_defaults_are_alluxios` compares them.
 const PREFIXES: [&str; 4] = [
     "alluxio.etcd",
     "alluxio.cluster",
@@ -245,12 +247,12 @@ const PREFIXES: [&str; 4] = [
     "alluxio.worker.static",
 ];
 
-/// Whether a name looks like one of these properties and is none.
+/// Whether a name looks like a property of the membership but is not one.
 pub(super) fn is_unknown(name: &str) -> bool {
     PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && find(name).is_none()
 }
 
-/// The property whose name is most like this one, if any is like it.
+/// Returns the most similar property name, if one is similar enough.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     PROPERTIES
         .iter()
@@ -303,7 +305,7 @@ mod tests {
             assert_eq!(Some(property.name), row["stands_for"].as_str());
             assert_eq!(property.default, row["default"].as_str(), "{row}");
         }
-        // Every other property is our own, or one that Alluxio does not know.
+        // Every other property is this library's own, or one that Alluxio does not know.
         let own = PROPERTIES
             .iter()
             .filter(|property| rows.iter().all(|row| row["name"] != property.name));

@@ -1,4 +1,4 @@
-//! Property names and their texts, and how references between them are resolved.
+//! Property names and their texts, and the resolution of references between them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,38 +14,38 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::log;
 use crate::text::Quote;
 
-/// More references than any configuration needs in one value; ends those that multiply.
+/// The maximum number of references in one value. It stops references that multiply.
 const MAX_REFERENCES: usize = 1000;
-/// The bytes that the references of one value may stand for, more than any configuration needs.
+/// The maximum number of bytes that the references of one value may expand to.
 const MAX_RESOLVED: usize = 1 << 20;
-/// Unknown names that are logged one by one.
+/// The number of unknown names that are logged one by one.
 const MAX_UNKNOWN_NAMES: usize = 20;
 
 /// Alluxio property names and their texts, not yet checked.
 ///
-/// A text may refer to other properties as `${name}`, which is resolved when the text is used,
-/// after all properties were set. An alias is the same property as the name it stands for.
+/// A text may refer to other properties as `${name}`. The reference is resolved when the text is
+/// used, after all properties were set. An alias and the name that it stands for are one property.
 ///
-/// Any value may be a password: values are in no debug output, and their memory is cleared when
-/// they are dropped.
+/// Any value may be a password. Debug output does not contain values, and their memory is cleared
+/// when they are dropped.
 #[derive(Clone, Default)]
 pub struct Properties {
     values: BTreeMap<String, Zeroizing<String>>,
 }
 
 impl Properties {
-    /// No property is set.
+    /// Creates an empty set of properties.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads an `alluxio-site.properties` file, whose syntax is that of `java.util.Properties`.
-    /// Space around names and values is dropped, as Alluxio drops it.
+    /// Reads an `alluxio-site.properties` file, which has the syntax of `java.util.Properties`.
+    /// Drops space around names and values, like Alluxio.
     ///
     /// # Errors
     ///
-    /// `NotFound` or `Io` if the file cannot be read, `InvalidConfig` if it has a wrong line; all
-    /// name the file.
+    /// `NotFound` or `Io` if the file cannot be read, `InvalidConfig` if a line is wrong. All
+    /// errors name the file.
     pub fn from_site_file(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map(Zeroizing::new).map_err(|error| {
             let kind = match error.kind() {
@@ -78,31 +78,32 @@ impl Properties {
         Ok(properties)
     }
 
-    /// Where Alluxio's own programs find their configuration: `alluxio-site.properties` in
-    /// `alluxio.conf.dir`, which the environment's `ALLUXIO_CONF_DIR` or `ALLUXIO_HOME` gives if
-    /// nothing is set. The file need not exist.
+    /// Returns the path where Alluxio's own programs find their configuration:
+    /// `alluxio-site.properties` in `alluxio.conf.dir`. If that property is not set, the
+    /// environment variables `ALLUXIO_CONF_DIR` and `ALLUXIO_HOME` define it. The file need not
+    /// exist.
     pub fn site_file(&self) -> Result<PathBuf> {
         Ok(Path::new(&self.required(names::CONF_DIR)?).join("alluxio-site.properties"))
     }
 
-    /// Sets a property. Setting it again replaces its value. Space around the value is part of it,
-    /// as in Alluxio's `conf.set`.
+    /// Sets a property, and replaces its earlier value. Keeps space around the value, like
+    /// Alluxio's `conf.set`.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.values
             .insert(name.into(), Zeroizing::new(value.into()));
     }
 
-    /// Sets everything that `other` sets.
+    /// Sets everything that is set in `other`.
     pub fn merge(&mut self, other: Properties) {
         self.values.extend(other.values);
     }
 
-    /// The text that was set under this name, its references not resolved.
+    /// Returns the text that was set under this name, with unresolved references.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(|value| value.as_str())
     }
 
-    /// Refuses names in this library's own name space that it does not know.
+    /// Refuses unknown names below this library's own prefix.
     pub(super) fn check_names(&self) -> Result<()> {
         let unknown = self
             .values
@@ -126,8 +127,8 @@ impl Properties {
         }
     }
 
-    /// Warns about names that look like properties of this library but are unknown, which would
-    /// have no effect.
+    /// Warns about unknown names that look like properties of this library, because they have no
+    /// effect.
     pub(super) fn warn_about_unknown_names(&self) {
         let mut unknown = self.values.keys().filter(|name| names::is_unknown(name));
         for name in unknown.by_ref().take(MAX_UNKNOWN_NAMES) {
@@ -145,9 +146,9 @@ impl Properties {
         }
     }
 
-    /// The resolved text of a property that has no value only if nobody set one.
+    /// Returns the resolved text of a property without a default, or `None` if it is not set.
     ///
-    /// `None` also if it refers to a property without a value, as in Alluxio.
+    /// As in Alluxio, also returns `None` if the text refers to a property without a value.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
         match self.required(name) {
             Ok(text) => Ok(Some(text)),
@@ -156,7 +157,7 @@ impl Properties {
         }
     }
 
-    /// The resolved text of a property that must have a value.
+    /// Returns the resolved text of a property that must have a value.
     pub(super) fn required(&self, name: &str) -> Result<String> {
         match self.raw(name) {
             Some(text) => self.resolve(name, &text),
@@ -164,7 +165,7 @@ impl Properties {
         }
     }
 
-    /// The resolved default of a property, whether it is set or not.
+    /// Returns the resolved default of a property, whether the property is set or not.
     pub(super) fn resolved_default(&self, name: &str) -> Result<String> {
         match default_of(name) {
             Some(text) => self.resolve(name, &text),
@@ -172,7 +173,7 @@ impl Properties {
         }
     }
 
-    /// The text that holds for a name or an alias: as set, or the default.
+    /// Returns the unresolved text for a name or an alias: the text that was set, or the default.
     fn raw(&self, name: &str) -> Option<Cow<'_, str>> {
         let Some(property) = names::find(name) else {
             return self.get(name).map(Cow::from);
@@ -195,7 +196,7 @@ impl Properties {
     }
 }
 
-/// Values may be secret and are left out.
+/// Values may be secret, so the output does not contain them.
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
@@ -209,7 +210,7 @@ struct Resolution<'a> {
     /// The references that are being resolved.
     within: Vec<String>,
     references: usize,
-    /// The bytes that the references stood for so far.
+    /// The number of bytes that the references expanded to so far.
     resolved: usize,
 }
 
@@ -226,7 +227,8 @@ impl Resolution<'_> {
         Ok(std::mem::take(&mut *resolved))
     }
 
-    /// The resolved text of the property that is referred to. The errors have Alluxio's texts.
+    /// Returns the resolved text of the property of this reference. The errors have Alluxio's
+    /// texts.
     fn reference(&mut self, reference: &str) -> Result<String> {
         self.references += 1;
         if self.references > MAX_REFERENCES {
@@ -263,7 +265,7 @@ impl Resolution<'_> {
         Ok(resolved)
     }
 
-    /// The value is not shown, it may be a password.
+    /// The error does not show the value, which may be a password.
     fn error(&self, message: String) -> Error {
         let text = format!("(a reference ${{...}} in the value of {})", self.property);
         Error::with_cause(
@@ -293,7 +295,7 @@ fn split_reference(text: &str) -> Option<(&str, &str, &str)> {
     None
 }
 
-/// Alluxio's scripts pass the two environment variables on as properties.
+/// Alluxio's scripts pass these two environment variables on as properties.
 fn default_of(name: &str) -> Option<String> {
     let variable = match name {
         names::HOME => Some("ALLUXIO_HOME"),
@@ -306,7 +308,7 @@ fn default_of(name: &str) -> Option<String> {
         .or_else(|| names::find(name)?.default.map(str::to_owned))
 }
 
-/// `String.trim` of Java.
+/// Trims like Java's `String.trim`.
 fn java_trim(text: &str) -> &str {
     text.trim_matches(|c| c <= ' ')
 }
@@ -325,7 +327,7 @@ mod tests {
     use super::*;
     use crate::record::golden::vectors;
 
-    /// Not what the machine's environment says.
+    /// Independent of the machine's environment.
     fn with_home() -> Properties {
         let mut properties = Properties::new();
         properties.set("alluxio.home", "/opt/alluxio");
@@ -340,7 +342,7 @@ mod tests {
         for row in rows {
             let mut properties = with_home();
             for (name, value) in row["properties"].as_object().unwrap() {
-                // The vectors are of values from a file.
+                // The vectors contain values from a file.
                 properties.set(name, java_trim(value.as_str().unwrap()));
             }
             match properties.required("alluxio.cluster.name") {

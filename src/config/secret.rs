@@ -1,20 +1,20 @@
-//! Texts that nobody may see.
+//! Texts that must stay secret.
 
 use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
-/// A password. It is in no debug output, and its memory is cleared when it is dropped.
+/// A password. Debug output does not contain it, and its memory is cleared when it is dropped.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the text over; copies that the caller keeps are the caller's to clear.
+    /// Takes ownership of the text. The caller must clear its own copies.
     pub fn new(text: String) -> Self {
         Secret(text)
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -32,8 +32,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Appends to a text that may become a password. Where it has to be moved to grow, nothing is left
-/// behind.
+/// Appends to a text that may become a password. If the text has to move to grow, its old memory is
+/// cleared.
 pub(super) fn append(text: &mut Zeroizing<String>, more: &str) {
     let length = text.len() + more.len();
     if length > text.capacity() {

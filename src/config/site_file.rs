@@ -1,11 +1,11 @@
-//! The syntax of `java.util.Properties`, to the letter. The crate for it stops at a `\u` in a
+//! Parses the exact syntax of `java.util.Properties`. The existing crate stops at a `\u` in a
 //! comment and at emoji (pairs of `\u` escapes), and loses a last line that ends in a backslash.
 
 use zeroize::Zeroizing;
 
 use super::secret::append;
 
-/// A line that cannot be read, counted from 1.
+/// A line that cannot be parsed, counted from 1.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) line: usize,
@@ -15,10 +15,10 @@ pub(super) struct Problem {
 /// A name and its value.
 type Property = (Zeroizing<String>, Zeroizing<String>);
 
-/// The names and values of a file, in its order. Any value may be a password: no text grows, which
-/// would leave copies.
+/// Returns the names and values of a file, in its order. Any value may be a password, so no text is
+/// reallocated, which would leave copies.
 pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Property>, Problem> {
-    // The encoding is ISO 8859-1: each byte is a character, of two bytes at most.
+    // The encoding is ISO 8859-1: each byte is a character of at most two bytes in UTF-8.
     let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len()));
     for (at, byte) in bytes.iter().enumerate() {
         if !bytes[at..].starts_with(b"\r\n") {
@@ -40,7 +40,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Property>, Problem> {
             latest = next.trim_start_matches(SPACE);
             append(&mut logical, latest);
         }
-        // Nothing but a backslash and empty lines.
+        // A backslash followed only by empty lines.
         if logical.is_empty() && lines.clone().next().is_some() {
             continue;
         }
@@ -56,8 +56,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Property>, Problem> {
 
 const SPACE: [char; 3] = [' ', '\t', '\x0c'];
 
-/// Whether a line ends in an odd number of backslashes. The lines before it need no second look: a
-/// continued line leaves an even number.
+/// Whether a line ends in an odd number of backslashes. Only the last piece has to be checked,
+/// because a continued line keeps an even number.
 fn is_continued(line: &str) -> bool {
     (line.len() - line.trim_end_matches('\\').len()) % 2 == 1
 }
@@ -103,7 +103,7 @@ fn unescape(text: &str) -> Result<Zeroizing<String>, &'static str> {
     Ok(unescaped)
 }
 
-/// Four hexadecimal digits.
+/// Parses four hexadecimal digits.
 fn unit(chars: &mut std::str::Chars) -> Option<u16> {
     (0..4).try_fold(0, |unit, _| {
         let digit = chars.next()?.to_digit(16)?;
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    /// Reading it takes milliseconds. Looking at the whole value once per line took minutes.
+    /// Reading the value takes milliseconds. Checking the whole value once per line took minutes.
     #[test]
     fn a_long_continued_line_is_read_in_linear_time() {
         let lines = 200_000;

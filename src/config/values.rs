@@ -1,4 +1,4 @@
-//! Typed values, read as Alluxio reads them.
+//! Typed values, in Alluxio's formats.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const ACCEPTED_DURATIONS: &str =
     "a whole number and one of ms, s, min, h, d without space, such as 500ms, 15s or 2min";
 
 impl Properties {
-    /// `true` or `false` in any case. Alluxio takes everything else for false, which hides
+    /// Parses `true` or `false` in any case. Alluxio reads every other text as false, which hides
     /// mistakes.
     pub(super) fn boolean(&self, name: &str) -> Result<bool> {
         let text = self.required(name)?;
@@ -29,7 +29,7 @@ impl Properties {
         }
     }
 
-    /// One of some names, in any case.
+    /// Parses one of the accepted names, in any case.
     pub(super) fn choice<T: Copy>(&self, name: &str, accepted: &[(&str, T)]) -> Result<T> {
         let text = self.required(name)?;
         let chosen = accepted
@@ -43,7 +43,7 @@ impl Properties {
         Err(self.invalid(name, &format!("{} or {last}", names.join(", "))))
     }
 
-    /// Parts between commas, trimmed; empty ones are left out.
+    /// Splits at commas, trims the parts, and drops empty parts.
     pub(super) fn list(&self, name: &str) -> Result<Vec<String>> {
         Ok(self
             .required(name)?
@@ -54,13 +54,13 @@ impl Properties {
             .collect())
     }
 
-    /// A negative duration is 0, which is what etcd makes of the time of a lease.
+    /// Parses a duration. A negative duration is 0, as in etcd.
     pub(super) fn duration(&self, name: &str) -> Result<Duration> {
         let ms = self.milliseconds(name)?;
         Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
     }
 
-    /// A whole number of milliseconds, or of the unit that follows it, more than 0.
+    /// Parses a whole number greater than 0, in milliseconds or in the unit that follows.
     pub fn positive_duration(&self, name: &str) -> Result<Duration> {
         match u64::try_from(self.milliseconds(name)?) {
             Ok(ms @ 1..) => Ok(Duration::from_millis(ms)),
@@ -82,7 +82,7 @@ impl Properties {
         })
     }
 
-    /// The error for a value that cannot be used. Not for secrets: the value is in the message.
+    /// The error for an invalid value. Not for secrets, because the message contains the value.
     pub(super) fn invalid(&self, name: &str, accepted: &str) -> Error {
         let value = self.required(name).unwrap_or_default();
         Error::new(
@@ -92,8 +92,8 @@ impl Properties {
     }
 }
 
-/// `FormatUtils.parseTimeSize`: an integer and a unit, computed in `double` and cut off where it
-/// does not fit.
+/// Parses like Alluxio's `FormatUtils.parseTimeSize`: an integer and a unit, computed in `double`
+/// and clamped to the range of the result.
 fn milliseconds(text: &str) -> Option<i64> {
     let unit_at = text
         .find(|c: char| c.is_ascii_alphabetic())

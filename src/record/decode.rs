@@ -1,4 +1,4 @@
-//! Reads records as leniently as Alluxio does.
+//! Decodes records as leniently as Alluxio does.
 
 use std::borrow::Cow;
 
@@ -6,29 +6,28 @@ use crate::record::lenient_json::{Reader, SyntaxError, Value};
 use crate::text::Quote;
 use crate::worker::{WorkerIdentity, WorkerNetAddress};
 
-/// A record as it was read. Only what the listing and the join use.
+/// A decoded record, with the fields that listings and joins use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoredRecord {
-    /// `Identity`; absent in records of Alluxio 304.
+    /// The field `Identity`, which records of Alluxio 304 do not have.
     pub identity: Option<WorkerIdentity>,
-    /// `WorkerNetAddress`; absent in empty records.
+    /// The field `WorkerNetAddress`, which empty records do not have.
     pub address: Option<WorkerNetAddress>,
-    /// `ServiceEntityName`.
+    /// The field `ServiceEntityName`.
     pub service_entity_name: Option<String>,
 }
 
-/// Reads a record as leniently as Alluxio's Gson: what `WorkerServiceEntity.deserialize` reads is
-/// read, with the same result, and what it refuses is refused. The error says what is wrong and
-/// where; it is safe to show and quotes at most 200 bytes.
+/// Decodes a record as leniently as Alluxio's Gson. It accepts exactly the records that
+/// `WorkerServiceEntity.deserialize` accepts, with the same result. The error names the problem and
+/// its position. It is safe to show and quotes at most 200 bytes.
 ///
-/// Empty bytes and `null` are records in which everything is absent. Bytes that are not UTF-8 are
-/// replaced.
+/// Empty bytes and `null` are records without fields. Bytes that are not UTF-8 are replaced.
 pub fn decode(bytes: &[u8]) -> Result<StoredRecord, String> {
     let text = java_utf8(bytes);
     let mut reader = Reader::new(&text);
     let mut record = StoredRecord::default();
     match reader.document()? {
-        // Gson looks at what follows an object only.
+        // Gson checks the rest of the document only after an object.
         None | Some(Value::Null) => {}
         Some(Value::Object) => {
             read_record(&mut reader, &mut record)?;
@@ -48,7 +47,7 @@ fn read_record(reader: &mut Reader, record: &mut StoredRecord) -> Result<(), Syn
             "Identity" => record.identity = read_identity(reader, value)?,
             "WorkerNetAddress" => record.address = read_address(reader, value)?,
             "ServiceEntityName" => record.service_entity_name = text(value, &name)?,
-            // Not used, but a value of the wrong type makes the record unreadable for Alluxio.
+            // This field is not used, but Alluxio cannot read a record in which its type is wrong.
             "State" => match value {
                 Value::Null | Value::Text(_) | Value::Number(_) => {}
                 other => return Err(unexpected("a string", &other, &name)),
@@ -146,7 +145,7 @@ fn read_address(
     Ok(Some(address))
 }
 
-/// Gson's String adapter.
+/// Decodes like Gson's adapter for `String`.
 fn text(value: Value, name: &str) -> Result<Option<String>, SyntaxError> {
     match value {
         Value::Null => Ok(None),
@@ -157,7 +156,7 @@ fn text(value: Value, name: &str) -> Result<Option<String>, SyntaxError> {
     }
 }
 
-/// Gson's adapter for `int`; null leaves the field as it is.
+/// Decodes like Gson's adapter for `int`, which leaves the field as it is for null.
 fn integer(value: Value, name: &str) -> Result<Option<i32>, SyntaxError> {
     let text = match value {
         Value::Null => return Ok(None),
@@ -174,15 +173,15 @@ fn integer(value: Value, name: &str) -> Result<Option<i32>, SyntaxError> {
     }
 }
 
-/// `Double.parseDouble`, where it gives a whole number that fits: Gson reads `"7.0"`, `" 7e0 "` and
-/// `7d` as 7.
+/// Parses like `Double.parseDouble`, and returns whole numbers that fit: Gson reads `"7.0"`, `" 7e0
+/// "` and `7d` as 7.
 fn whole_double(text: &str) -> Option<i32> {
     let text = text.trim_matches(|c| c <= ' ');
     let text = match text.strip_suffix(['d', 'D', 'f', 'F']) {
         Some(digits) if digits.ends_with(|c: char| c.is_ascii_digit() || c == '.') => digits,
         _ => text,
     };
-    // Rust also knows "inf" and "nan".
+    // Rust also accepts "inf" and "nan".
     if text.contains(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-' | 'e' | 'E')) {
         return None;
     }
@@ -191,8 +190,8 @@ fn whole_double(text: &str) -> Option<i32> {
     (f64::from(number) == double).then_some(number)
 }
 
-/// `Number.intValue` of a JSON number: fractions are cut off and only the low 32 bits count. `None`
-/// beyond 64 bits.
+/// Converts a JSON number like `Number.intValue`, which cuts off fractions and keeps the low 32
+/// bits. Returns `None` beyond 64 bits.
 fn truncated(number: &str) -> Option<i32> {
     if let Ok(whole) = number.parse::<i64>() {
         return Some(whole as i32);
@@ -214,8 +213,8 @@ fn unexpected(expected: &str, found: &Value, what: &str) -> String {
     format!("{what} is not {expected} but {}", found.name())
 }
 
-/// Malformed bytes become U+FFFD as in Java, which replaces an encoded surrogate as one character,
-/// not as three.
+/// Replaces malformed bytes by U+FFFD like Java, which replaces an encoded surrogate as one
+/// character, not as three.
 fn java_utf8(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -350,7 +349,7 @@ pub(super) mod tests {
         assert!(decode(identity.as_bytes()).is_err());
     }
 
-    /// Whatever the bytes: an answer, no panic.
+    /// Any bytes lead to a result, not to a panic.
     #[test]
     fn no_bytes_panic() {
         let seed = rand::rng().random();

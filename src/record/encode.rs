@@ -1,5 +1,5 @@
-//! Writes records byte for byte as Alluxio does: Alluxio compares the bytes before it looks into
-//! them.
+//! Encodes records byte for byte as Alluxio does, because Alluxio compares the bytes before it
+//! decodes them.
 
 use std::io;
 
@@ -8,8 +8,8 @@ use serde_json::ser::Formatter;
 
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 
-/// The bytes `WorkerServiceEntity.serialize()` writes for this worker: compact JSON in UTF-8, in
-/// the order and with the escapes of Gson.
+/// Returns the bytes that `WorkerServiceEntity.serialize()` writes for this worker: compact JSON in
+/// UTF-8, with the order and the escapes of Gson.
 pub fn encode(worker: &Worker) -> Vec<u8> {
     let entity = Entity {
         identity: (&worker.identity).into(),
@@ -27,7 +27,7 @@ pub fn encode(worker: &Worker) -> Vec<u8> {
     bytes
 }
 
-/// `WorkerServiceEntity`: the fields of the subclass come first.
+/// The class `WorkerServiceEntity`: the fields of the subclass come first.
 #[derive(Serialize)]
 struct Entity<'a> {
     #[serde(rename = "Identity")]
@@ -60,7 +60,7 @@ impl From<&WorkerIdentity> for Identity {
     }
 }
 
-/// Gson leaves out what is null.
+/// Gson omits null fields.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Address<'a> {
@@ -94,7 +94,7 @@ impl<'a> From<&'a WorkerNetAddress> for Address<'a> {
     }
 }
 
-/// Gson's HTML-safe escapes, on top of those serde_json writes the same way.
+/// Gson's HTML-safe escapes, in addition to those that serde_json writes in the same way.
 struct Gson;
 
 impl Formatter for Gson {
@@ -136,7 +136,7 @@ mod tests {
                 String::from_utf8(bytes.clone()).unwrap(),
                 row["bytes"].as_str().unwrap()
             );
-            // What the setters never leave null reads back as written.
+            // Fields that the setters never leave null are read as they were written.
             if worker.address.host.is_some() {
                 let record = decode(&bytes).unwrap();
                 assert_eq!(record.identity, Some(worker.identity));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The lines of a file.
+/// Returns the lines of a file.
 pub(crate) fn vectors(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
@@ -16,7 +16,7 @@ pub(crate) fn vectors(file: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The bytes of a vector's input: text where it is UTF-8, else hexadecimal.
+/// Returns the bytes of a vector's input, which is text if it is UTF-8, and hexadecimal otherwise.
 pub(crate) fn input_of(row: &Value) -> Vec<u8> {
     if let Some(text) = row["text"].as_str() {
         return text.as_bytes().to_vec();

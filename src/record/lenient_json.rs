@@ -1,34 +1,34 @@
-//! A pull reader of JSON that accepts exactly what Gson's lenient `JsonReader` accepts: comments,
+//! A pull parser for JSON that accepts exactly what Gson's lenient `JsonReader` accepts: comments,
 //! single quotes, unquoted names and texts, `=` and `=>` for `:`, `;` for `,`, empty array
-//! elements, keywords in any case. No JSON crate does, and every record that Alluxio reads must be
-//! read here too, and with the same result.
+//! elements, keywords in any case. No JSON crate accepts all of this. Every record that Alluxio can
+//! read must be readable here, with the same result.
 //!
-//! Nothing here recurses, so deeply nested input costs no stack.
+//! Nothing here recurses, so deeply nested input needs no stack.
 
 use std::borrow::Cow;
 
 use memchr::memchr2;
 
-/// What is wrong with a document, and where.
+/// The problem of a document, and its position.
 pub(super) type SyntaxError = String;
 
-/// A value that is no array and no object.
+/// A value, or the beginning of an array or object.
 #[derive(Debug, PartialEq)]
 pub(super) enum Value<'a> {
     Null,
     Boolean(bool),
-    /// The text of a number by JSON's grammar.
+    /// The text of a number in JSON's grammar.
     Number(&'a str),
     /// A quoted or unquoted text.
     Text(Cow<'a, str>),
-    /// The `{` was read; the members follow.
+    /// An object. The `{` was read, and the members follow.
     Object,
-    /// The `[` was read; the elements follow.
+    /// An array. The `[` was read, and the elements follow.
     Array,
 }
 
 impl Value<'_> {
-    /// As error messages call it.
+    /// Returns the name for error messages.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Value::Null => "null",
@@ -54,10 +54,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value of the document; `None` if there is nothing but space and comments.
+    /// Returns the value of the document, or `None` if it has only space and comments.
     pub(super) fn document(&mut self) -> Result<Option<Value<'a>>, SyntaxError> {
         self.peek()?;
-        // Gson skips this guard of JSON served to browsers.
+        // Gson skips this prefix, which protects JSON that is served to browsers.
         if let Some(rest) = self.rest().strip_prefix(")]}'\n") {
             self.at = self.text.len() - rest.len();
         }
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Checks that nothing but space follows. Gson is strict here: not even a comment may.
+    /// Checks that only space follows. Gson is strict here and does not accept a comment.
     pub(super) fn end(&mut self) -> Result<(), SyntaxError> {
         self.skip_space();
         if self.rest().is_empty() {
@@ -77,8 +77,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The name of the next member of an object, `None` at its end. `first`: no member was read
-    /// yet.
+    /// Returns the name of the next member of an object, or `None` at the end. `first` is true
+    /// before the first member.
     pub(super) fn name(&mut self, first: bool) -> Result<Option<Cow<'a, str>>, SyntaxError> {
         if !first {
             match self.next()? {
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         Ok(Some(name))
     }
 
-    /// The value at this place.
+    /// Returns the value at this position.
     pub(super) fn value(&mut self) -> Result<Value<'a>, SyntaxError> {
         match self.peek()? {
             Some(b'{') => {
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
                 open.pop();
                 continue;
             }
-            // An element that was left out counts as null.
+            // An omitted element counts as null.
             if matches!(within, Within::Array) && matches!(self.peek()?, Some(b',' | b';' | b']')) {
                 continue;
             }
@@ -181,7 +181,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Whether the array has another element, which is then to be read.
+    /// Whether the array has another element, which must be read next.
     fn element(&mut self, first: bool) -> Result<bool, SyntaxError> {
         if first {
             if self.peek()? == Some(b']') {
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
         &self.text[self.at..]
     }
 
-    /// The next byte, whole characters before it having been read.
+    /// Returns the next byte. All characters before it were read completely.
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The first byte after space and comments, which stays unread.
+    /// Returns the first byte after space and comments, without reading it.
     fn peek(&mut self) -> Result<Option<u8>, SyntaxError> {
         loop {
             self.skip_space();
@@ -232,7 +232,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The first byte of the next character after space and comments.
+    /// Reads the first byte of the next character after space and comments.
     fn next(&mut self) -> Result<Option<u8>, SyntaxError> {
         let next = self.peek()?;
         self.at += match next {
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
         Ok(next)
     }
 
-    /// A text without quotes; empty if there is none here.
+    /// Reads a text without quotes; empty if there is none here.
     fn unquoted(&mut self) -> &'a str {
         let rest = self.rest();
         let end = rest
@@ -272,7 +272,8 @@ impl<'a> Reader<'a> {
         &rest[..end]
     }
 
-    /// The rest of a text whose opening quote was read. Copied only if it has escapes.
+    /// Reads the rest of a text whose opening quote was read. Copies the text only if it has
+    /// escapes.
     fn quoted(&mut self, quote: u8) -> Result<Cow<'a, str>, SyntaxError> {
         let mut text = Cow::Borrowed("");
         loop {
@@ -290,7 +291,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The character that an escape stands for; its backslash was read.
+    /// Reads the character of an escape whose backslash was read.
     fn escape(&mut self) -> Result<char, SyntaxError> {
         let Some(escape) = self.rest().chars().next() else {
             return Err(self.error("Unterminated escape sequence"));
@@ -312,8 +313,8 @@ impl<'a> Reader<'a> {
         Ok(character)
     }
 
-    /// The character of one escaped UTF-16 unit or of a pair. Half a pair, which Java would keep,
-    /// has no character here and is replaced.
+    /// Reads the character of one escaped UTF-16 unit or of a pair. Half of a pair is replaced,
+    /// because it is no Rust character; Java would keep it.
     fn unicode(&mut self) -> Result<char, SyntaxError> {
         let unit = self.unit()?;
         if let Some(character) = char::from_u32(unit) {
@@ -350,7 +351,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// JSON's grammar of numbers: everything else without quotes is text.
+/// Whether the text is a number in JSON's grammar. Any other unquoted text is a text.
 fn is_number(text: &str) -> bool {
     fn digits(text: &str) -> Option<&str> {
         let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());

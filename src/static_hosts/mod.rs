@@ -20,20 +20,20 @@ use crate::text::{Quote, is_unsafe};
 use crate::view::{self, ClusterView, Member, MemberFilter};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 
-/// Lines of a hosts file that are warned of one by one.
+/// The maximum number of lines of a hosts file that cause a warning each.
 const MAX_WARNINGS: usize = 100;
 
-/// The members named by a hosts file, read once. All of them count as live, unless their ports are
-/// probed.
+/// The members of a hosts file, which is read once. All of them count as live, unless their ports
+/// are probed.
 pub struct StaticHosts {
-    /// `None` before each worker has been probed once.
+    /// The view; `None` until each worker has been probed once.
     view: watch::Receiver<Option<Arc<ClusterView>>>,
-    /// Gone when they are stopped.
+    /// The probes; `None` after they were stopped.
     probes: Mutex<Option<Probes>>,
     status: Status,
 }
 
-/// Where the statuses of the table come from.
+/// The source of the statuses in the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Status {
     NotKnown,
@@ -41,10 +41,11 @@ enum Status {
 }
 
 impl StaticHosts {
-    /// Reads the hosts file: a host on each line, taken as it is without the space around it. Empty
-    /// lines, lines that start with `#` and a byte order mark are skipped, repeated hosts are
-    /// listed once. A line that cannot be a host is listed too, as Alluxio's class lists it, with a
-    /// warning. Starts the probes, if there are to be any: then it must be called within a Tokio
+    /// Reads the hosts file, which has one host per line. Skips space around a host, empty lines,
+    /// lines that start with `#`, and a byte order mark. Lists repeated hosts once. A line that
+    /// cannot be a host is listed with a warning, because Alluxio's class lists it too.
+    ///
+    /// Starts the probes if they are configured. In that case it must be called within a Tokio
     /// runtime.
     ///
     /// # Errors
@@ -109,12 +110,13 @@ impl StaticHosts {
         })
     }
 
-    /// The members, in the order of the file; `None` before each of them has been probed once.
+    /// Returns the members in the order of the file, or `None` until each of them has been probed
+    /// once.
     pub fn view(&self) -> Option<Arc<ClusterView>> {
         self.view.borrow().clone()
     }
 
-    /// Waits until each worker has been probed once, if they are probed at all.
+    /// Waits until each worker has been probed once, if they are probed.
     pub(crate) async fn first_view(&self, deadline: Instant) -> Result<Arc<ClusterView>> {
         self.newer_than(0, deadline).await.ok_or_else(|| {
             Error::new(
@@ -127,7 +129,7 @@ impl StaticHosts {
         })
     }
 
-    /// Waits for a view of a greater version.
+    /// Waits for a view with a greater version.
     pub(crate) async fn newer_than(
         &self,
         version: u64,
@@ -141,7 +143,7 @@ impl StaticHosts {
         let newer = newer.map(|result| result.map(|view| view.clone()));
         match newer {
             Ok(Ok(view)) => view,
-            // Nothing will change any more: without probes the view is the last one.
+            // Without probes, the view never changes.
             Ok(Err(_)) => {
                 tokio::time::sleep_until(deadline).await;
                 None
@@ -150,13 +152,13 @@ impl StaticHosts {
         }
     }
 
-    /// Ends the probes.
+    /// Stops the probes.
     pub(crate) fn stop(&self) {
         self.probes.lock().take();
     }
 
-    /// The text of `showAllMembers` for a view: ids are made from addresses, and the status of a
-    /// host is known if it is probed.
+    /// Returns the text of `showAllMembers` for a view. Ids are made from addresses. The status of
+    /// a host is known if it is probed.
     pub fn table_of(&self, view: &ClusterView) -> String {
         view::table(view.members(MemberFilter::All).iter().map(|member| {
             let worker = &*member.worker;
@@ -186,7 +188,7 @@ fn all_live(workers: Vec<Arc<Worker>>) -> ClusterView {
     }
 }
 
-/// Returns the hosts of a file with the numbers of their lines. `\r` alone also ends a line.
+/// Returns the hosts of a file with their line numbers. A single `\r` also ends a line.
 fn hosts(text: &str) -> impl Iterator<Item = (&str, usize)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.split('\n')
@@ -196,8 +198,8 @@ fn hosts(text: &str) -> impl Iterator<Item = (&str, usize)> {
         .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// Whether clients could connect to a host of this name: an IP address, or a text without what
-/// separates hosts, ports and comments.
+/// Whether clients could connect to a host of this name: it is an IP address, or a text without
+/// characters that separate hosts, ports and comments.
 fn is_host(host: &str) -> bool {
     let is_foreign = |c: char| c.is_whitespace() || is_unsafe(c) || "/:@[],;#".contains(c);
     host.parse::<IpAddr>().is_ok() || !host.contains(is_foreign)

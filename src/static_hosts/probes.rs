@@ -1,4 +1,4 @@
-//! Which workers of a hosts file accept connections: TCP probes of their RPC ports.
+//! Probes the RPC ports of the workers of a hosts file by TCP connections.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -20,31 +20,33 @@ use crate::log;
 use crate::view::{ClusterView, Member};
 use crate::worker::{Worker, WorkerState};
 
-/// How long the name service may take; what it said before counts on if it takes longer.
+/// How long the name service may take. After that, its previous answer stays in use.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a worker may take to accept a connection.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A live worker is lost when it fails this often in a row: one lost packet says nothing about it.
+/// How many probes in a row a live worker must fail until it is lost. One lost packet is not
+/// enough.
 const FAILURES_OF_A_LOST_WORKER: u32 = 2;
-/// Probes that are on their way at once, so that a long file does not use up the process's sockets.
+/// The maximum number of simultaneous probes, so that a long file does not use up the process's
+/// sockets.
 const PROBES_AT_ONCE: u32 = 256;
-/// How many addresses of a host are tried.
+/// How many addresses of a host are probed.
 const ADDRESSES_OF_A_HOST: u32 = 16;
-/// A view has all workers, so changes that follow each other closely share one.
+/// Every view contains all workers, so changes that follow each other closely share one view.
 const PAUSE_BETWEEN_VIEWS: Duration = Duration::from_millis(20);
 
-/// How long the first view waits for workers that have not been tried.
+/// How long the first view waits for workers that have not been probed.
 const FIRST_VIEW: Duration = LOOKUP_TIMEOUT.saturating_add(PROBE_TIMEOUT);
-/// A lookup that takes longer is slow.
+/// A lookup that takes longer than this is slow.
 const SLOW_LOOKUP: Duration = Duration::from_millis(250);
 
-/// Lookups of the whole process that are under way at once. Each holds a thread for as long as the
-/// name service takes. Slow lookups have permits of their own, so that names without an answer do
-/// not hold up the others.
+/// The simultaneous lookups of the whole process. Each lookup holds a thread while the name service
+/// does not answer. Slow lookups have their own permits, so that names without an answer do not
+/// delay other names.
 static LOOKUPS: Semaphore = Semaphore::const_new(8);
 static SLOW_LOOKUPS: Semaphore = Semaphore::const_new(56);
 
-/// Asks the name service for the addresses of a host. Blocks.
+/// Asks the name service for the addresses of a host. Blocks the thread.
 type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 
 fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -52,7 +54,7 @@ fn ask_system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(found.take(ADDRESSES_OF_A_HOST as usize).collect())
 }
 
-/// Probes every worker again and again; ends when dropped.
+/// Probes every worker repeatedly. Dropping this stops the probes.
 pub(super) struct Probes {
     shared: Arc<Shared>,
     _tasks: JoinSet<()>,
@@ -61,42 +63,43 @@ pub(super) struct Probes {
 struct Shared {
     workers: Vec<Arc<Worker>>,
     results: Mutex<Vec<Health>>,
-    /// A worker was probed for the first time, became live or lost.
+    /// Notified when a worker was probed for the first time, became live or became lost.
     changed: Notify,
     connections: Semaphore,
-    /// For hosts that did not answer the last time, so that they do not hold up the others.
+    /// Connections to hosts that did not answer the last probe, so that such hosts do not delay
+    /// others.
     silent_connections: Semaphore,
     resolve: Resolve,
-    /// When the first view stops waiting for workers that have not been tried.
+    /// When the first view stops waiting for workers that have not been probed.
     first_view: Instant,
-    /// `None` before the first view.
+    /// The view; `None` before the first one.
     view: watch::Sender<Option<Arc<ClusterView>>>,
 }
 
-/// Where a host is.
+/// The addresses of a host.
 struct Addresses {
-    /// The last ones that are known.
+    /// The addresses of the last successful lookup.
     known: Vec<SocketAddr>,
-    /// The lookup under way. It cannot be stopped, and no other one starts before it has ended.
+    /// The running lookup. It cannot be stopped, and no other lookup starts before it has ended.
     lookup: JoinSet<Lookup>,
-    /// When the lookup under way got its thread.
+    /// When the running lookup got its thread.
     asked: Arc<OnceLock<Instant>>,
-    /// The last lookup was slow.
+    /// Whether the last lookup was slow.
     slow: bool,
-    /// The host did not answer the last probe.
+    /// Whether the host did not answer the last probe.
     silent: bool,
 }
 
 enum Lookup {
     Answer(io::Result<Vec<SocketAddr>>),
-    /// There is no thread for it.
+    /// The lookup got no thread.
     NotAsked(Error),
 }
 
-/// What the probes of a worker say.
+/// The result of the probes of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Health {
-    /// It has not been tried.
+    /// The worker has not been probed.
     Unknown,
     Live {
         failures: u32,
@@ -119,7 +122,7 @@ impl Health {
         matches!(self, Health::Live { .. })
     }
 
-    /// When to probe the next time: a failure is looked at again soon.
+    /// Returns the pause before the next probe, which is short after a failure.
     fn pause(self, interval: Duration) -> Duration {
         match self {
             Health::Live { failures: 1.. } => interval.min(Duration::from_secs(1)),
@@ -140,7 +143,7 @@ impl Probes {
             .map(|place| shared.clone().probe(place, interval))
             .collect();
         tasks.spawn(shared.clone().publish_changes());
-        // Without workers there is nothing to wait for.
+        // Without workers, the first view needs no probes.
         shared.publish();
         Probes {
             shared,
@@ -148,7 +151,7 @@ impl Probes {
         }
     }
 
-    /// The newest view, `None` before each worker has been probed once.
+    /// Returns the newest view, or `None` until each worker has been probed once.
     pub(super) fn view(&self) -> watch::Receiver<Option<Arc<ClusterView>>> {
         self.shared.view.subscribe()
     }
@@ -186,8 +189,8 @@ impl Shared {
         }
     }
 
-    /// Asks where the host is now, unless it is still being asked. Returns whether the host can be
-    /// tried: an address is known, or the name service has had its time.
+    /// Looks up the addresses of the host, unless a lookup is running. Returns whether the host can
+    /// be probed: an address is known, or the name service has used up its time.
     async fn look_up(&self, host: &str, port: u16, addresses: &mut Addresses) -> bool {
         if let Ok(ip) = host.parse::<IpAddr>() {
             addresses.known = vec![(ip, port).into()];
@@ -196,7 +199,7 @@ impl Shared {
         if addresses.lookup.is_empty() {
             addresses.start_lookup(host, port, self.resolve);
         }
-        // A lookup that waits for a thread has not begun to use up its time.
+        // A lookup that waits for a thread has not used any of its time.
         let asked = addresses.asked.get().copied();
         let until = asked.unwrap_or_else(Instant::now) + LOOKUP_TIMEOUT;
         match timeout_at(until, addresses.lookup.join_next()).await {
@@ -275,8 +278,8 @@ impl Shared {
         }
     }
 
-    /// Makes a view of the results, if it says anything new. A worker that has not been tried is
-    /// not lost: it counts as live, as all do without probes.
+    /// Publishes a view of the results if they changed. A worker that has not been probed counts as
+    /// live, like all workers without probes.
     fn publish(&self) {
         let results = self.results.lock().clone();
         let waits = self.view.borrow().is_none() && Instant::now() < self.first_view;
@@ -328,7 +331,7 @@ impl Addresses {
         let asked = self.asked.clone();
         self.lookup.spawn(async move {
             let permits = if slow { &SLOW_LOOKUPS } else { &LOOKUPS };
-            // The thread holds the permit: it goes on when nobody waits for it any more.
+            // The thread holds the permit, because it continues after its caller has given up.
             let permit = Arc::new(Mutex::new(permits.acquire().await.ok()));
             let held = Arc::downgrade(&permit);
             let _ = asked.set(Instant::now());
@@ -358,7 +361,8 @@ impl Addresses {
     }
 }
 
-/// Tries all addresses at once: one that does not answer must not use up the time of the others.
+/// Connects to all addresses at once, because an address that does not answer must not use up the
+/// time of the others.
 async fn connect(addresses: &[SocketAddr]) -> io::Result<()> {
     let mut tries: JoinSet<_> = addresses
         .iter()
@@ -411,7 +415,7 @@ mod tests {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let silent = socket.listen(0).unwrap();
         let silent = silent.local_addr().unwrap();
-        // A listener whose queue is full does not answer.
+        // A listener with a full queue does not answer.
         let mut queue = Vec::new();
         let limit = Duration::from_millis(500);
         while let Ok(queued) = timeout(limit, TcpStream::connect(silent)).await {
@@ -431,7 +435,7 @@ mod tests {
         }
     }
 
-    /// Names whose lookup does not end for as long as the lock is held.
+    /// Lookups of these names do not end while the lock is held.
     static NAME_SERVICE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
     fn answer_good_names(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -476,7 +480,7 @@ mod tests {
             assert!(began.elapsed() < interval, "good hosts wait for dead ones");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        // Whatever is not known yet: no good host is lost in the first view.
+        // No good host is lost in the first view, whatever is not known yet.
         let mut views = probes.view();
         let first = views
             .wait_for(Option::is_some)

@@ -311,8 +311,8 @@ fn etcd_config(properties: &Properties, service_registry: bool) -> Result<EtcdCo
     })
 }
 
-/// The name must not be empty or contain a slash: it stands between slashes in the keys, so the
-/// process would read and write the keys of other clusters.
+/// Returns the name of the cluster. It stands between slashes in the keys. With an empty name, the
+/// prefix would match keys of other clusters.
 fn cluster_name(properties: &Properties) -> Result<String> {
     let name = properties.required(names::CLUSTER_NAME)?;
     if name.is_empty() {

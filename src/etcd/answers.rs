@@ -1,5 +1,5 @@
-//! Reads answers of etcd, and checks them before they are used. An answer that lacks something is
-//! its endpoint's fault.
+//! Reads answers of etcd, and checks them before they are used. An incomplete answer is the fault
+//! of its endpoint.
 
 use etcd_client::proto::{PbRangeResponse, PbTxnOpResponse};
 use etcd_client::{
@@ -8,9 +8,9 @@ use etcd_client::{
 
 use super::status::wrong_answer;
 
-/// The answer to a transaction, if it has a header and each of its operations an answer.
+/// Returns the answer to a transaction if it has a header and an answer for each operation.
 ///
-/// [`TxnResponse::op_responses`] panics at an operation without one.
+/// [`TxnResponse::op_responses`] panics at an operation without an answer.
 pub(crate) fn complete(answer: TxnResponse) -> Result<TxnResponse, etcd_client::Error> {
     if answer.header().is_none() {
         return Err(wrong_answer(
@@ -26,7 +26,8 @@ pub(crate) fn complete(answer: TxnResponse) -> Result<TxnResponse, etcd_client::
     }
 }
 
-/// The answer to a transaction of this many reads, if it has a range for each of them.
+/// Returns the answer to a transaction with this number of reads, if it has a range for each of
+/// them.
 pub(crate) fn ranges(answer: TxnResponse, reads: usize) -> Result<TxnResponse, etcd_client::Error> {
     let answer = complete(answer)?;
     let is_range = |it: &Option<_>| matches!(it, Some(PbTxnOpResponse::ResponseRange(_)));
@@ -43,7 +44,7 @@ pub(crate) fn ranges(answer: TxnResponse, reads: usize) -> Result<TxnResponse, e
     }
 }
 
-/// The ranges of such an answer, in the order of the reads, without copying them.
+/// Takes the ranges out of such an answer, in the order of the reads, without a copy.
 pub(crate) fn take_ranges(
     answer: TxnResponse,
     reads: usize,
@@ -56,7 +57,7 @@ pub(crate) fn take_ranges(
     Ok(ranges.collect())
 }
 
-/// The answer to a read of the keys from one up to another, if it has such keys only, and in their
+/// Returns the answer to a read of a range of keys, if it contains only keys of the range, in their
 /// order.
 pub(crate) fn keys_between(
     answer: GetResponse,
@@ -93,7 +94,8 @@ pub(crate) fn term_of(header: Option<&ResponseHeader>) -> u64 {
     header.map_or(0, |header| header.raft_term())
 }
 
-/// The kind of an event; `None` for one that no etcd sends. [`Event::event_type`] panics at those.
+/// Returns the kind of an event, or `None` for a kind that no etcd sends. [`Event::event_type`]
+/// panics at an unknown kind.
 pub(crate) fn kind_of(event: &Event) -> Option<EventType> {
     EventType::try_from(event.0.r#type).ok()
 }

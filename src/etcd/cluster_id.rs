@@ -1,5 +1,6 @@
-//! Which etcd the answers come from. A balancer over two clusters, or a recycled address, leads to
-//! another etcd. Its workers must not be listed, and nothing must be written there.
+//! Checks which etcd an answer comes from. A balancer over two clusters, or a recycled address,
+//! leads to another etcd. The library must not list the workers of another etcd, and must not write
+//! there.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,20 +10,20 @@ use tokio::time::Instant;
 
 use crate::log;
 
-/// For how long every endpoint has to answer with another id until that id is followed: etcd was
-/// restored.
+/// If every endpoint answers with another id for this long, etcd was restored, and the library
+/// accepts the new id.
 const FOLLOW_AFTER: Duration = Duration::from_secs(15);
-/// How long the answer of an endpoint counts that does not answer any more.
+/// How long the last answer counts of an endpoint that does not answer any more.
 const COUNTS_FOR: Duration = Duration::from_secs(60);
 
-/// The id of the etcd cluster in use, learned from its first answer.
+/// The id of the etcd cluster in use. It is learned from the first answer.
 #[derive(Default)]
 pub(super) struct ClusterId(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
     id: Option<u64>,
-    /// Another id, which all answers since then have.
+    /// Another id, which all answers since this time have.
     other: Option<(u64, Instant)>,
     /// When each endpoint last answered with the id in use.
     confirmed: HashMap<u64, Instant>,
@@ -41,7 +42,7 @@ impl ClusterId {
         self.0.lock().id.is_some()
     }
 
-    /// Judges an answer of this endpoint.
+    /// Checks the id in an answer of this endpoint.
     pub(super) fn check(&self, endpoint: u64, found: u64) -> Result<(), OtherCluster> {
         let now = Instant::now();
         let mut known = self.0.lock();
@@ -75,10 +76,10 @@ impl ClusterId {
     }
 }
 
-/// The cluster id in the first message of an answer: each message of etcd begins with its header,
-/// and that with this id.
+/// Returns the cluster id in the first message of an answer. Each message of etcd begins with a
+/// header, and the header begins with the cluster id.
 pub(super) fn in_message(frame: &[u8]) -> Option<u64> {
-    // gRPC's own five bytes: not compressed, and the length.
+    // The five bytes of gRPC: a flag for compression, and the length.
     let (0, message) = (*frame.first()?, frame.get(5..)?) else {
         return None;
     };
@@ -133,13 +134,13 @@ mod tests {
         assert!(!id.is_known());
         assert_eq!(id.check(a, 7), Ok(()));
         assert_eq!(id.check(b, 7), Ok(()));
-        // A balancer over both: each answer of the right one starts the time again.
+        // A balancer over both etcds: each answer of the right etcd restarts the time.
         for _ in 0..30 {
             assert_eq!(id.check(a, 8), other);
             tokio::time::advance(Duration::from_secs(10)).await;
             assert_eq!(id.check(a, 7), Ok(()));
         }
-        // One of two endpoints was restored, or recycled.
+        // One of two endpoints was restored or recycled.
         assert_eq!(id.check(b, 7), Ok(()));
         for _ in 0..5 {
             assert_eq!(id.check(a, 8), other);

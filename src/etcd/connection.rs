@@ -16,17 +16,19 @@ use super::tls::{CertificateInfo, Tls, TlsSession};
 use super::transport::Transport;
 use crate::config::Credentials;
 
-/// What a connection is for. Health, quarantine and choice are kept per purpose.
+/// What a connection is used for. Health, quarantine and choice of endpoints are separate for each
+/// purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Reads, writes, and what else is answered once.
+    /// Reads, writes, and other requests with a single answer.
     Requests,
-    /// Watches, which share the connection of the requests.
+    /// Watches. They share the connection of the requests.
     Watches,
-    /// Pages of large listings, on a connection that is open only while they last: watches do not
-    /// wait behind them.
+    /// Pages of large listings. Their connection is open only during a listing, so that watches do
+    /// not wait behind it.
     Listings,
-    /// Renewals of leases, on a connection of their own: they never wait behind anything else.
+    /// Renewals of leases. They have their own connection, so that they never wait behind other
+    /// traffic.
     Renewals,
 }
 
@@ -50,20 +52,21 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// One endpoint: a connection for requests and watches, one for lease renewals, and one token.
+/// One endpoint: a connection for requests and watches, one for listings, one for lease renewals,
+/// and one token.
 pub(crate) struct Connection {
     url: String,
     name: Arc<Name>,
     login: Arc<Login>,
     transport: Transport,
-    /// Of requests and watches.
+    /// The connection of requests and watches.
     shared: Arc<Lane>,
     listings: Arc<Lane>,
     renewals: Arc<Lane>,
     clients: OnceCell<Clients>,
 }
 
-/// What the endpoints of one etcd have in common.
+/// The objects that the endpoints of one etcd share.
 pub(super) struct Shared {
     pub(super) credentials: Option<Credentials>,
     pub(super) tls: Option<Arc<Tls>>,
@@ -79,29 +82,28 @@ pub(super) fn url_of(origin: &Uri) -> String {
     format!("{scheme}://{authority}")
 }
 
-/// The clients of one endpoint, each for one kind of call.
+/// The clients of one endpoint. Each is for one kind of call.
 struct Clients {
     requests: Client,
     watches: Client,
     listings: Client,
     renewals: Client,
-    /// Authenticates: carries no token.
+    /// Authenticates, and carries no token.
     login: Client,
-    /// Asks a member for its status, which it must tell without a leader too: by saying that there
-    /// is none.
+    /// Asks a member for its status. A member without a leader must answer too.
     status: Client,
 }
 
-/// The client to use for one call, and which token it carries.
+/// The client for one call, and the token that the client carries.
 pub(crate) struct Authenticated {
     pub(crate) client: Client,
-    /// To be handed to [`Connection::token_refused`] if etcd refuses the token.
+    /// The token to pass to [`Connection::token_refused`] if etcd refuses it.
     pub(crate) token: u64,
 }
 
 impl Connection {
-    /// To this address of the name; without one, to the first of its addresses that can be
-    /// connected to.
+    /// Connects to this address of the name. Without an address, it connects to the first address
+    /// that accepts a connection.
     pub(super) fn new(
         origin: Uri,
         name: Arc<Name>,
@@ -129,7 +131,7 @@ impl Connection {
         }
     }
 
-    /// The URL, and the address where the name has several.
+    /// Returns the URL, with the address if the name has several.
     pub(crate) fn shown(&self) -> String {
         match self.transport.address() {
             Some(address) if self.name.usable_addresses().len() > 1 => {
@@ -139,17 +141,17 @@ impl Connection {
         }
     }
 
-    /// The address, if it is known.
+    /// Returns the address, if it is known.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.transport.address()
     }
 
-    /// Finds out the address, if it is not known. The caller limits the time.
+    /// Finds the address, if it is not known. The caller limits the time.
     pub(super) async fn find_address(&self) {
         self.transport.find_address().await;
     }
 
-    /// Makes this the address, unless it has one; returns which it has.
+    /// Sets the address, unless the connection already has one, and returns the address in use.
     pub(super) fn settle(&self, address: SocketAddr) -> SocketAddr {
         self.transport.settle(address)
     }
@@ -159,37 +161,37 @@ impl Connection {
         &self.url
     }
 
-    /// What is wrong with the way to the endpoint, if more is known than an error says.
+    /// Returns the problem of the connection, if more is known than an error contains.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.transport.trouble()
     }
 
-    /// What was agreed on with the endpoint when it was last connected to; `None` without TLS.
+    /// Returns the TLS session of the last connection, or `None` without TLS.
     pub(crate) fn tls_session(&self) -> Option<TlsSession> {
         self.transport.session()
     }
 
-    /// The authorities of the configured file that etcd's certificate may come from.
+    /// Returns the authorities of the configured file that may have issued etcd's certificate.
     pub(crate) fn authorities(&self) -> Vec<CertificateInfo> {
         self.transport.authorities()
     }
 
-    /// The configured user.
+    /// Returns the configured user.
     pub(crate) fn user(&self) -> Option<&str> {
         self.login.user()
     }
 
-    /// Whether etcd gave a token for the credentials; it does not where it works without users.
+    /// Whether etcd gave a token for the credentials. An etcd without users gives none.
     pub(crate) fn has_token(&self) -> bool {
         self.login.token().is_some()
     }
 
-    /// The way to the endpoint, for a connection beside these that leaves no trace here.
+    /// Returns a transport for a separate connection that does not change the state of this one.
     pub(super) fn transport_apart(&self) -> Transport {
         self.transport.apart()
     }
 
-    /// A client that carries a token if there are credentials. The caller limits the time.
+    /// Returns a client that carries a token if there are credentials. The caller limits the time.
     pub(crate) async fn authenticated(
         &self,
         purpose: Purpose,
@@ -203,39 +205,39 @@ impl Connection {
         })
     }
 
-    /// A client that carries whatever token there is.
+    /// Returns a client that carries the present token, if there is one.
     pub(crate) async fn client(&self, purpose: Purpose) -> Result<Client, etcd_client::Error> {
         Ok(self.clients().await?.of(purpose).clone())
     }
 
-    /// A client to ask a member for its status with.
+    /// Returns a client that asks a member for its status.
     pub(crate) async fn status_client(&self) -> Result<Client, etcd_client::Error> {
         Ok(self.clients().await?.status.clone())
     }
 
-    /// A request with this token was served.
+    /// Records that etcd served a request with this token.
     pub(crate) fn token_worked(&self, token: u64) {
         self.login.worked(token);
     }
 
-    /// Forgets the token, unless another caller already replaced it.
+    /// Forgets the token, unless another caller has already replaced it.
     pub(crate) fn token_refused(&self, token: u64, status: &tonic::Status) {
         self.login.refused(token, status);
     }
 
-    /// Forgets the token, whichever it is, unless it is too new to have expired.
+    /// Forgets the present token, unless it is too new to have expired.
     pub(crate) fn forget_token(&self) {
         self.login.forget();
     }
 
-    /// Whether there are credentials to authenticate with.
+    /// Whether credentials are configured.
     pub(crate) fn has_credentials(&self) -> bool {
         self.login.has_credentials()
     }
 
-    /// Lets the next call for this purpose make a connection of its own: the present one may be
-    /// dead without a word, which its pings notice too late. Calls that wait on the present one go
-    /// on waiting.
+    /// Makes the next call for this purpose open a new connection. The present connection may be
+    /// dead without an error, and its pings notice that too late. Calls that wait on the present
+    /// connection continue to wait.
     pub(crate) fn give_up(&self, purpose: Purpose) {
         match purpose {
             Purpose::Requests | Purpose::Watches => self.shared.give_up(),

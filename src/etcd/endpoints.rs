@@ -1,4 +1,5 @@
-//! The endpoints of one etcd: which one to ask, and what to do when it does not answer.
+//! The endpoints of one etcd: chooses the endpoint for a request, and another one if it does not
+//! answer.
 
 use std::fmt;
 use std::future::Future;
@@ -25,34 +26,35 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::log;
 use crate::text::Safe;
 
-/// How long one endpoint may take to answer a small request before another one is asked.
+/// How long one endpoint may take to answer a small request before another endpoint is asked.
 pub(crate) const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// In less time no endpoint can be asked.
+/// An endpoint needs at least this time to answer.
 const TIME_TO_ASK: Duration = Duration::from_millis(20);
 
-/// How long a quarantined endpoint may take to answer, after it did not in less.
+/// The longest time for a probe of a quarantined endpoint that did not answer in less.
 const LONGEST_PROBE: Duration = Duration::from_secs(30);
 
-/// How long a quarantine that follows another one closely has to last until the log says so.
+/// How long a quarantine that soon follows another one must last until it is logged.
 const LASTING: Duration = Duration::from_secs(10);
 
-/// When a quarantined endpoint is probed first: after its first failure, and at most after several
-/// in a row.
+/// The pause before the first probe of a quarantined endpoint: after its first failure, and the
+/// maximum after several failures in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_FIRST_PAUSE: Duration = Duration::from_secs(30);
-/// How long an endpoint has to serve for its next failure to be a new one.
+/// How long an endpoint must serve until its next failure counts as a new one.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// What a call does, and how long it may take.
+/// A call: its description and its time limits.
 pub(crate) struct Call {
-    /// In the words of Alluxio's etcd client, e.g. `Getting children for path:/DHT/c/AUTHORIZED/`.
+    /// The description in the words of Alluxio's etcd client, e.g. `Getting children for
+    /// path:/DHT/c/AUTHORIZED/`.
     pub(crate) description: String,
-    /// When the call fails for good.
+    /// The time at which the call fails.
     pub(crate) deadline: Instant,
-    /// How long one endpoint may take.
+    /// The time limit of one endpoint.
     pub(crate) try_timeout: Duration,
-    /// [`Purpose::Requests`], or [`Purpose::Listings`] for much at once.
+    /// [`Purpose::Requests`], or [`Purpose::Listings`] for large answers.
     pub(crate) purpose: Purpose,
 }
 
@@ -67,17 +69,17 @@ impl Call {
     }
 }
 
-/// Why one try failed.
+/// The reason for which one try failed.
 pub(crate) struct TryError {
     pub(crate) failure: Failure,
     pub(crate) cause: Cause,
 }
 
-/// The endpoints of one etcd, with a sticky choice among the healthy ones for each purpose. Each
-/// address of a name is an endpoint.
+/// The endpoints of one etcd, with one endpoint in use for each purpose. Each address of a name is
+/// an endpoint.
 ///
-/// An endpoint that failed is quarantined for what it failed at, and probed in the background by a
-/// request of the same kind, so that no caller waits for it twice.
+/// A failed endpoint is quarantined for the purpose at which it failed. A background task probes it
+/// with a request of the same kind, so that no caller waits for it twice.
 pub(crate) struct Endpoints {
     names: Vec<(Uri, Arc<Name>)>,
     shared: Shared,
@@ -85,11 +87,11 @@ pub(crate) struct Endpoints {
 }
 
 struct Known {
-    /// Those of each name.
+    /// The endpoints of each name.
     by_name: Vec<Vec<Arc<Endpoint>>>,
-    /// All of them, in the same order.
+    /// All endpoints, in the same order.
     endpoints: Vec<Arc<Endpoint>>,
-    /// Of each [`Purpose`].
+    /// The choice for each [`Purpose`].
     choices: [Option<Choice>; Purpose::ALL.len()],
 }
 
@@ -107,7 +109,7 @@ pub(crate) struct Endpoint {
 
 #[derive(Default)]
 struct Health {
-    /// Of each [`Purpose`].
+    /// The health for each [`Purpose`].
     purposes: [PurposeHealth; Purpose::ALL.len()],
     answered: u64,
     failed: u64,
@@ -116,11 +118,11 @@ struct Health {
 
 #[derive(Default)]
 struct PurposeHealth {
-    /// `None` while it is healthy.
+    /// The quarantine; `None` while the endpoint is healthy.
     quarantine: Option<Quarantine>,
-    /// When it answered again for the last time.
+    /// When the endpoint last recovered.
     recovered_at: Option<Instant>,
-    /// Quarantines without [`STEADY`] good time between them.
+    /// The number of quarantines in a row, with less than [`STEADY`] between them.
     in_a_row: u32,
 }
 
@@ -128,34 +130,34 @@ struct Quarantine {
     failed_at: Instant,
     reason: String,
     began_at: Instant,
-    /// The log says so: then it also says when the quarantine ends.
+    /// Whether the beginning of the quarantine was logged. If so, its end is logged too.
     is_logged: bool,
-    /// When an ordinary answer ends the quarantine: one that fails again and again stays for longer
-    /// each time.
+    /// The earliest time at which an answer to an ordinary request ends the quarantine. An endpoint
+    /// that fails repeatedly stays quarantined for longer each time.
     until: Instant,
 }
 
-/// How one endpoint of etcd has served this process.
+/// The health of one endpoint of etcd, as this process has seen it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointHealth {
     /// `http://host:port`, or `https://host:port` with TLS.
     pub url: String,
-    /// The endpoint is not quarantined. One that was never asked counts as healthy.
+    /// Whether the endpoint is not quarantined. An endpoint that was never asked is healthy.
     pub healthy: bool,
-    /// Requests it answered.
+    /// The number of requests that it answered.
     pub answered: u64,
-    /// Requests that failed: no answer, or an answer that is an error.
+    /// The number of requests that failed: without an answer, or with an error as the answer.
     pub failed: u64,
-    /// Why the endpoint is quarantined, else why its last failed request failed.
+    /// The reason for the quarantine, or the reason why the last failed request failed.
     pub last_error: Option<String>,
 }
 
 impl Endpoints {
-    /// Connects to none of them yet, and looks no name up.
+    /// Makes no connection and looks up no name.
     ///
     /// # Errors
     ///
-    /// Those of the files that TLS needs.
+    /// Fails if a file for TLS is unusable.
     pub(crate) fn new(config: &EtcdConfig) -> Result<Self> {
         let shared = Shared {
             credentials: config.credentials.clone(),
@@ -194,12 +196,13 @@ impl Endpoints {
         })
     }
 
-    /// The endpoints, one for each address that is known of a name, and one for a name without any.
+    /// Returns the endpoints: one for each known address of a name, and one for a name without
+    /// known addresses.
     fn known(&self) -> MutexGuard<'_, Known> {
         let mut known = self.known.lock();
         let mut changed = false;
         for ((origin, name), endpoints) in self.names.iter().zip(&mut known.by_name) {
-            // The first connection finds out which address can be connected to.
+            // The first connection determines an address that accepts connections.
             let is_settling = |it: &Arc<Endpoint>| {
                 it.connection.address().is_none() && it.quarantined_at().is_none()
             };
@@ -222,7 +225,7 @@ impl Endpoints {
                 let same = old.iter().position(at_it);
                 let same = same.or_else(|| {
                     let first = old.iter().position(unsettled)?;
-                    // Unless it settles on another one at this moment.
+                    // The endpoint may determine another address at this moment.
                     (old[first].connection.settle(address) == address).then_some(first)
                 });
                 endpoints.push(match same {
@@ -242,7 +245,7 @@ impl Endpoints {
         known
     }
 
-    /// Looks names up again whose addresses are old, or of which an endpoint failed since.
+    /// Looks up names again whose addresses are old, or that have an endpoint that failed since.
     fn refresh_names(&self, known: &Known) {
         for ((_, name), endpoints) in self.names.iter().zip(&known.by_name) {
             if !name.is_literal() {
@@ -251,12 +254,12 @@ impl Endpoints {
         }
     }
 
-    /// The endpoint in use for this purpose while it is healthy, else the next healthy one, else
-    /// the one that failed longest ago.
+    /// Returns the endpoint in use for this purpose if it is healthy. If not, it returns the next
+    /// healthy endpoint, or else the one whose last failure is the oldest.
     ///
-    /// Starts with a random one, so that many clients with the same configuration spread over the
-    /// members. The purposes start together. Requests follow the watches, with which they share a
-    /// connection.
+    /// The first choice is random, so that clients with the same configuration spread over the
+    /// members. All purposes start with the same endpoint. Requests follow the watches, because
+    /// both share a connection.
     pub(crate) fn pick(&self, purpose: Purpose) -> Arc<Endpoint> {
         let mut known = self.known();
         self.refresh_names(&known);
@@ -277,7 +280,7 @@ impl Endpoints {
         }
         let count = endpoints.len();
         let order = (0..count).map(|offset| &endpoints[(start + offset) % count]);
-        // The first of equals wins.
+        // The first of equal endpoints is chosen.
         let best = order
             .min_by_key(|endpoint| endpoint.rank(purpose))
             .unwrap_or(&endpoints[start])
@@ -292,13 +295,13 @@ impl Endpoints {
         best
     }
 
-    /// Makes this endpoint, which has just answered, the choice while it is healthy.
+    /// Chooses this endpoint, which has just answered, while it is healthy.
     pub(crate) fn prefer(&self, purpose: Purpose, endpoint: &Arc<Endpoint>) {
         self.known.lock().choices[purpose as usize] = Some(Choice::of(endpoint));
     }
 
-    /// Makes the next one the choice, if it is still this one: it may have had too little time to
-    /// be blamed.
+    /// Chooses the next endpoint if this one is still the choice. This endpoint is not blamed,
+    /// because it may have had too little time.
     fn move_on_from(&self, purpose: Purpose, endpoint: &Arc<Endpoint>) {
         let mut known = self.known();
         let Known {
@@ -322,11 +325,11 @@ impl Endpoints {
         lookups.join_all().await;
     }
 
-    /// Runs one request, on one endpoint after another until one answers or the call's time is
+    /// Runs one request on one endpoint after another, until one answers or the time of the call is
     /// over.
     ///
-    /// `request` must be safe to repeat: a try that timed out may still have been carried out. It
-    /// turns the answers of etcd that it expects into `Ok`.
+    /// `request` must be safe to repeat, because etcd may have carried out a try that timed out. It
+    /// returns the expected answers of etcd as `Ok`.
     pub(crate) async fn call<T, F, Fut>(&self, call: &Call, request: F) -> Result<T>
     where
         F: Fn(Client) -> Fut,
@@ -339,7 +342,7 @@ impl Endpoints {
         let mut refused_tokens: Vec<Arc<Endpoint>> = Vec::new();
         loop {
             let endpoint = self.pick(purpose);
-            // Longer with each round, for networks that are slow but work.
+            // The limit grows with each round, for networks that are slow but work.
             let round = tries / u32::try_from(self.all().len()).unwrap_or(1).max(1);
             let left = call.deadline.saturating_duration_since(Instant::now());
             let others_may_serve = round == 0 && self.is_another_healthy(purpose, &endpoint);
@@ -353,7 +356,8 @@ impl Endpoints {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            // A last try without the time for an answer says less than the one before it.
+            // A last try without enough time for an answer has a less useful error than the try
+            // before it.
             let error = match last.take() {
                 Some(last) if error.cause.timed_out && limit < TIME_TO_ASK => last,
                 _ => error,
@@ -364,7 +368,7 @@ impl Endpoints {
                 error.cause.text
             );
             let pause = match error.failure {
-                // A new token is fetched by the next try; a second refusal is an answer.
+                // The next try fetches a new token. A second refusal is final.
                 Failure::Token
                     if endpoint.connection.has_credentials()
                         && !refused_tokens.iter().any(|it| Arc::ptr_eq(it, &endpoint)) =>
@@ -376,7 +380,7 @@ impl Endpoints {
                     self.move_on_from(purpose, &endpoint);
                     self.all_failed(purpose)
                 }
-                // Each member says this of itself.
+                // A busy member says nothing about other members.
                 Failure::Busy => {
                     self.move_on_from(purpose, &endpoint);
                     true
@@ -410,12 +414,12 @@ impl Endpoints {
         self.call(call, commit).await
     }
 
-    /// All endpoints that are known, in the order of the configuration.
+    /// Returns all known endpoints, in the order of the configuration.
     pub(crate) fn all(&self) -> Vec<Arc<Endpoint>> {
         self.known().endpoints.clone()
     }
 
-    /// Why a wait for etcd was in vain, with what is known of the endpoints that do not answer.
+    /// Returns why a wait for etcd failed, with the problems of the endpoints that do not answer.
     pub(crate) fn no_answer(&self) -> Cause {
         let mut text = format!("no answer in time from etcd at {self}");
         for endpoint in self.all() {
@@ -445,7 +449,7 @@ impl Endpoints {
 
 fn position(endpoints: &[Arc<Endpoint>], endpoint: &Arc<Endpoint>) -> usize {
     let mut endpoints = endpoints.iter();
-    // The address may be no longer one of the name's.
+    // The address may no longer belong to the name.
     endpoints
         .position(|it| Arc::ptr_eq(it, endpoint))
         .unwrap_or(0)
@@ -486,7 +490,7 @@ impl Endpoint {
         })
     }
 
-    /// When it last failed, if it is quarantined for any purpose.
+    /// Returns when it last failed, if it is quarantined for any purpose.
     fn quarantined_at(&self) -> Option<Instant> {
         let health = self.health.lock();
         let quarantines = health
@@ -496,7 +500,7 @@ impl Endpoint {
         quarantines.map(|quarantine| quarantine.failed_at).max()
     }
 
-    /// How it has served so far.
+    /// Returns the health of this endpoint.
     pub(crate) fn health(&self) -> EndpointHealth {
         let health = self.health.lock();
         let quarantined = health.quarantine_reason();
@@ -523,8 +527,9 @@ impl Endpoint {
         health.recovered_at.filter(|_| health.quarantine.is_none())
     }
 
-    /// The least is the best to use: healthy ones, those that are healthy for the other purposes
-    /// first, then the one that failed longest ago.
+    /// The sort key of an endpoint, of which the lowest is the best: healthy endpoints first, and
+    /// among these the ones that are healthy for the other purposes. Then the endpoint whose last
+    /// failure is the oldest.
     fn rank(&self, purpose: Purpose) -> (Option<Instant>, bool) {
         let health = self.health.lock();
         let quarantine = health.purposes[purpose as usize].quarantine.as_ref();
@@ -532,8 +537,8 @@ impl Endpoint {
         (failed_at, health.quarantine_reason().is_some())
     }
 
-    /// One try on this endpoint, by the client for this purpose. Records the health for that
-    /// purpose.
+    /// Tries one request on this endpoint, with the client for this purpose. Records the health for
+    /// that purpose.
     pub(crate) async fn attempt<T, F, Fut>(
         self: &Arc<Self>,
         purpose: Purpose,
@@ -544,7 +549,7 @@ impl Endpoint {
         F: FnOnce(Client) -> Fut,
         Fut: Future<Output = std::result::Result<T, etcd_client::Error>>,
     {
-        // Boxed: requests are large, and threads' stacks may be small.
+        // Boxed, because requests are large and the stacks of threads may be small.
         let exchange = Box::pin(async {
             let authenticated = self.connection.authenticated(purpose).await?;
             let result = request(authenticated.client).await;
@@ -571,10 +576,10 @@ impl Endpoint {
                 (error, is_to_blame)
             }
             Err(_) => {
-                // Too little time to blame the endpoint for.
+                // This is too little time to blame the endpoint.
                 let hurried = limit < TRY_TIMEOUT / 2;
                 let reason = match limit.as_millis() {
-                    // The time went into what the caller did before.
+                    // The caller used up the time before this try.
                     limit if limit < TIME_TO_ASK.as_millis() => {
                         "no time was left to ask it".to_owned()
                     }
@@ -595,7 +600,7 @@ impl Endpoint {
         Err(error)
     }
 
-    /// What an error of a request to this endpoint means.
+    /// Classifies the error of a request to this endpoint.
     pub(crate) fn try_error(&self, error: &etcd_client::Error) -> TryError {
         let failure = status::classify(error);
         let text = status::describe(error);
@@ -615,7 +620,7 @@ impl Endpoint {
         }
     }
 
-    /// No answer came in time.
+    /// Returns the error for a missing answer.
     pub(crate) fn no_answer(&self, reason: String) -> TryError {
         let trouble = self.connection.trouble();
         let trouble = trouble.map_or_else(String::new, |trouble| format!("; {trouble}"));
@@ -631,8 +636,8 @@ impl Endpoint {
         }
     }
 
-    /// Quarantines the endpoint for this purpose and this reason, and probes it in the background
-    /// until it answers again.
+    /// Quarantines the endpoint for this purpose, and probes it in the background until it answers
+    /// again.
     pub(crate) fn quarantine(self: &Arc<Self>, purpose: Purpose, error: &TryError) {
         let now = Instant::now();
         let (first_pause, is_logged) = {
@@ -650,7 +655,7 @@ impl Endpoint {
                 false => health.in_a_row.saturating_add(1),
             };
             let pause = first_pause(health.in_a_row);
-            // Each further one in a row is logged only if it lasts.
+            // A further quarantine in a row is logged only if it lasts.
             let is_logged = health.in_a_row == 0;
             health.quarantine = Some(Quarantine {
                 failed_at: now,
@@ -693,8 +698,8 @@ impl Endpoint {
         );
     }
 
-    /// Logs a quarantine that was not logged when it began, since the endpoint fails again and
-    /// again, but lasts.
+    /// Logs a lasting quarantine that was not logged at its beginning, because the endpoint fails
+    /// repeatedly.
     fn log_if_it_lasts(&self, purpose: Purpose) {
         let (reason, in_a_row) = {
             let mut health = self.health.lock();
@@ -714,20 +719,20 @@ impl Endpoint {
         );
     }
 
-    /// Asks what shows whether the endpoint can serve this purpose. No token is needed, since a
-    /// refusal is an answer too.
+    /// Sends a request that shows whether the endpoint can serve this purpose. It needs no token,
+    /// because a refusal is an answer too.
     async fn probe(&self, purpose: Purpose) -> std::result::Result<(), etcd_client::Error> {
         let mut client = self.connection.client(purpose).await?;
         match purpose {
-            // A linearizable read: a member that is cut off from the others must not count as
-            // healthy.
+            // A linearizable read, because a member that is cut off from the others must not count
+            // as healthy.
             Purpose::Requests | Purpose::Listings => client.get("/", keys_only()).await.map(drop),
-            // Answered when the watch is open, or by a refusal to open it.
+            // The answer is an open watch, or the refusal of the watch.
             Purpose::Watches => match client.watch("/", None).await?.message().await? {
                 Some(_) => Ok(()),
                 None => Err(status::wrong_answer("etcd closed the watch")),
             },
-            // No lease has this id.
+            // A lease with this id does not exist.
             Purpose::Renewals => match client.lease_keep_alive(i64::MAX).await {
                 Err(error) if status::is_lease_not_found(&error) => Ok(()),
                 answer => answer.map(drop),
@@ -736,14 +741,14 @@ impl Endpoint {
     }
 }
 
-/// How long an endpoint stays quarantined at least that has failed this many times in a row.
+/// Returns the shortest quarantine of an endpoint that has failed this number of times in a row.
 fn first_pause(in_a_row: u32) -> Duration {
     (FIRST_PAUSE * 4u32.saturating_pow(in_a_row.min(8)))
         .min(LONGEST_FIRST_PAUSE)
         .mul_f64(rand::random_range(0.5..=1.0))
 }
 
-/// Ends when the endpoint answered or is no longer used.
+/// Returns when the endpoint has answered or is no longer in use.
 async fn probe_until_healthy(endpoint: Weak<Endpoint>, purpose: Purpose, first_pause: Duration) {
     let mut limit = TRY_TIMEOUT;
     for pause in std::iter::once(first_pause).chain(retry_delays()) {
@@ -759,7 +764,7 @@ async fn probe_until_healthy(endpoint: Weak<Endpoint>, purpose: Purpose, first_p
             Ok(Ok(())) => true,
             Ok(Err(error)) => status::classify(&error) != Failure::Endpoint,
             Err(_) => {
-                // The connection may be dead without a word, or the network slow.
+                // The connection may be dead without an error, or the network may be slow.
                 endpoint.connection.give_up(purpose);
                 limit = (limit * 2).min(LONGEST_PROBE);
                 false
@@ -772,8 +777,8 @@ async fn probe_until_healthy(endpoint: Weak<Endpoint>, purpose: Purpose, first_p
     }
 }
 
-/// Pauses between rounds of tries: short at first, at most 2 s, each a random part of its limit,
-/// without end.
+/// Returns the pauses between rounds of tries, without end. They grow to at most 2 s, and each is a
+/// random part of its limit.
 pub(crate) fn retry_delays() -> impl Iterator<Item = Duration> {
     const FIRST: Duration = Duration::from_millis(50);
     const LONGEST: Duration = Duration::from_secs(2);
@@ -786,7 +791,7 @@ pub(crate) fn retry_delays() -> impl Iterator<Item = Duration> {
 }
 
 impl Call {
-    /// The error of a call after its last try.
+    /// Returns the error of a call after its last try.
     pub(crate) fn failed(&self, tries: u32, error: TryError) -> Error {
         let kind = match error.failure {
             Failure::Endpoint | Failure::Busy | Failure::NoSpace | Failure::Request => {
@@ -887,7 +892,7 @@ mod tests {
         bad.quarantine(Purpose::Renewals, &failed());
         let good = endpoints.pick(Purpose::Renewals);
         assert!(!Arc::ptr_eq(&good, &bad));
-        // Requests that it answers say nothing of renewals.
+        // Answers to requests say nothing about renewals.
         endpoints.prefer(Purpose::Requests, &bad);
         tokio::time::advance(STEADY).await;
         bad.answered(Purpose::Requests, Instant::now());

@@ -1,12 +1,12 @@
-//! How the simulations run the histories that they generate.
+//! Runs the generated histories of the simulations.
 
-/// `$AXM_SIMULATIONS` says how many times as many as usual.
+/// Returns the factor for the number of histories, from `$AXM_SIMULATIONS`.
 pub(crate) fn times() -> u64 {
     let times = std::env::var("AXM_SIMULATIONS").ok();
     times.map_or(1, |it| it.parse().expect("a number"))
 }
 
-/// Says in which history something went wrong, so that it can be had again.
+/// Runs a history, and names it if it fails, so that the failure can be repeated.
 pub(crate) fn run(name: &str, history: impl FnOnce()) {
     let history = std::panic::AssertUnwindSafe(history);
     if let Err(panic) = std::panic::catch_unwind(history) {

@@ -1,4 +1,4 @@
-//! A look at etcd for operators: endpoint by endpoint, lease by lease.
+//! Inspects etcd for operators: its endpoints and the leases of workers.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -26,80 +26,81 @@ use crate::worker::WorkerIdentity;
 
 /// Keys per page of a listing without values.
 const PAGE: i64 = 10_000;
-/// How many leases are asked for at a time.
+/// The number of simultaneous requests for leases.
 const CONCURRENT: usize = 32;
 
-/// What an inspection found.
+/// The result of an inspection.
 #[derive(Debug)]
 pub struct Inspection {
-    /// Each endpoint, in the order of the configuration.
+    /// The result for each endpoint, in the order of the configuration.
     pub members: Vec<MemberReport>,
-    /// The authorities that etcd's certificates may come from, with TLS. Of those that the system
-    /// trusts, the ones that etcd's certificates do come from.
+    /// With TLS, the authorities that may have issued etcd's certificates. For the system's
+    /// authorities, only those that did issue one.
     pub authorities: Vec<CertificateInfo>,
-    /// The clusters that have keys in this etcd, by name; an error if the etcd user may not read
-    /// beyond its own.
+    /// The clusters that have keys in this etcd, by name. An error if the etcd user may read only
+    /// its own cluster.
     pub clusters: Result<Vec<FoundCluster>>,
     /// The leases of the live workers.
     pub leases: Result<Vec<(WorkerIdentity, Option<LeaseTime>)>>,
-    /// The time to live of a lease that was asked for as a joining worker would. etcd raises what
-    /// is too short for it.
+    /// The time to live of a lease that was requested like a joining worker does. etcd raises a
+    /// value that is too short for it.
     pub granted_ttl: Result<Duration>,
 }
 
-/// What one endpoint said.
+/// The result for one endpoint.
 #[derive(Debug)]
 pub struct MemberReport {
     /// `http://host:port`, or `https://host:port` with TLS.
     pub url: String,
-    /// What was agreed on when it was connected to; `None` without TLS, or if that failed.
+    /// The TLS session; `None` without TLS, or if connecting failed.
     pub tls: Option<TlsSession>,
     /// The configured user.
     pub user: Option<String>,
-    /// The member accepted the user's password. It asks for none where etcd works without users.
+    /// Whether the member accepted the user's password. An etcd without users asks for none.
     pub authenticated: bool,
-    /// By how many milliseconds at least its clock is ahead of this machine's, or behind if
-    /// negative; `None` if it did not tell the time.
+    /// By how many milliseconds at least the clock is ahead of this machine's clock; negative if it
+    /// is behind. `None` if the member did not send its time.
     pub clock_skew_ms: Option<i64>,
-    /// What the member says of itself, for which etcd 3.4 needs no user and 3.6 any user; else why
-    /// it did not.
+    /// The member's status, or the reason why it is missing. etcd 3.4 needs no user for it, and
+    /// etcd 3.6 accepts any user.
     pub status: Result<MemberStatus>,
-    /// Reading the cluster's keys as the configured user; else why that failed.
+    /// The result of reading the cluster's keys as the configured user, or the reason why that
+    /// failed.
     pub reading: Result<Reading>,
 }
 
-/// What a member of etcd says of itself.
+/// The status of a member of etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberStatus {
-    /// etcd's version.
+    /// The version of etcd.
     pub version: String,
-    /// Its version has bugs by which watches lose changes: etcd's issues 18089 and 19179. The
-    /// library finds lost changes within half a minute, by additional reads.
+    /// Whether this version of etcd has the bugs 18089 and 19179, by which watches lose changes.
+    /// The library finds lost changes within half a minute, by additional reads.
     pub loses_changes: bool,
-    /// The same for all members of one etcd.
+    /// The id of the cluster, which all members share.
     pub cluster_id: u64,
-    /// Its own id.
+    /// The id of the member.
     pub member_id: u64,
-    /// The id of the leader; 0 if there is none.
+    /// The id of the leader, or 0 without a leader.
     pub leader: u64,
-    /// It does not vote, and answers only some requests.
+    /// Whether the member is a learner, which does not vote and answers only some requests.
     pub is_learner: bool,
-    /// The newest entry of etcd's log that it knows to be agreed on.
+    /// The newest entry of etcd's log that the member knows to be committed.
     pub raft_index: u64,
-    /// The newest entry of the log that its answers include.
+    /// The newest entry of the log that the member has applied.
     pub raft_applied_index: u64,
-    /// Bytes on disk.
+    /// The size of the database on disk, in bytes.
     pub db_size: i64,
-    /// What it complains of, such as an alarm.
+    /// The problems that the member reports, such as an alarm.
     pub errors: Vec<String>,
 }
 
 /// A linearizable read of the cluster's live keys, which needs a majority of etcd's members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// etcd's revision.
+    /// The revision of etcd.
     pub revision: i64,
-    /// How long it took, on an open connection.
+    /// The duration of the read on an open connection.
     pub latency: Duration,
 }
 
@@ -108,31 +109,30 @@ pub struct Reading {
 pub struct FoundCluster {
     /// Its `alluxio.cluster.name`.
     pub name: String,
-    /// Ring keys.
+    /// The number of ring keys.
     pub registered: i64,
-    /// Live keys.
+    /// The number of live keys.
     pub live: i64,
 }
 
 /// The lease of a live worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTime {
-    /// Its id.
+    /// The id of the lease.
     pub id: i64,
-    /// How long it lasts unless it is renewed; whole seconds.
+    /// The time until it ends unless it is renewed, in whole seconds.
     pub left: Duration,
-    /// How long it lasts after each renewal.
+    /// The time to live after each renewal.
     pub granted: Duration,
 }
 
 impl Cluster {
-    /// Takes until the deadline at most. The endpoints, which are looked at side by side, get half
-    /// of the time, so that silent ones leave some for the rest.
+    /// Takes at most until the deadline. The endpoints are inspected in parallel and get half of
+    /// the time, so that silent endpoints leave time for the rest.
     pub(crate) async fn inspect(&self, ttl: Duration, deadline: Instant) -> Inspection {
         let limit = deadline.saturating_duration_since(Instant::now()) / 2;
         let start = Instant::now();
-        // A part of the time only: a name service that is silent for one name leaves the other
-        // endpoints.
+        // Only a part of the time, so that a silent name service delays other endpoints less.
         let _ = timeout(limit / 4, self.endpoints.look_up_names()).await;
         let limit = limit.saturating_sub(start.elapsed());
         let endpoints = self.endpoints.all();
@@ -148,13 +148,14 @@ impl Cluster {
             one_works = member.reading.is_ok();
             members.push((index, member));
             if one_works {
-                // For the rest, also of the caller's questions: others may be silent.
+                // Used for the other requests, including the caller's, because other endpoints may
+                // be silent.
                 self.endpoints.prefer(Purpose::Requests, &endpoints[index]);
                 break;
             }
         }
         if !one_works {
-            // Asking on would only cost time.
+            // No endpoint answered, so further requests would only take time.
             let authorities = self.authorities(&members);
             let members = in_order(members);
             let error = no_endpoint_usable(&members);
@@ -197,7 +198,7 @@ impl Cluster {
         authorities
     }
 
-    /// The leases of the live keys that carry an identity, in the order of the keys.
+    /// Returns the leases of the live keys that have an identity, in the order of the keys.
     pub(crate) async fn leases(
         &self,
         deadline: Instant,
@@ -229,7 +230,7 @@ impl Cluster {
                         client.lease_time_to_live(lease, None).await
                     })
                     .await?;
-                // A lease that ended meanwhile has -1 seconds left.
+                // A lease that has just ended has -1 seconds left.
                 let left = u64::try_from(answer.ttl()).ok().map(Duration::from_secs);
                 let granted = Duration::from_secs(u64::try_from(answer.granted_ttl()).unwrap_or(0));
                 let time = left.map(|left| LeaseTime {
@@ -253,7 +254,7 @@ impl Cluster {
             .collect())
     }
 
-    /// The live keys' identities and lease ids.
+    /// Returns the identities and lease ids of the live keys.
     async fn live_keys(&self, deadline: Instant) -> Result<Vec<(WorkerIdentity, i64)>> {
         let prefix = self.keys.live_prefix();
         let mut walk = Walk::over(prefix);
@@ -278,7 +279,8 @@ impl Cluster {
         }
     }
 
-    /// Finds the clusters by jumping from the first key of one to the first key after it.
+    /// Finds the clusters by a jump from the first key of a cluster to the first key after the
+    /// cluster.
     async fn clusters(&self, deadline: Instant) -> Result<Vec<FoundCluster>> {
         let mut clusters = BTreeMap::<String, FoundCluster>::new();
         for (prefix, is_ring) in [("/DHT/", true), ("/ServiceDiscovery/", false)] {
@@ -318,7 +320,7 @@ impl Cluster {
         Ok(clusters.into_values().collect())
     }
 
-    /// Reads the next keys of a walk, at most so many.
+    /// Reads the next keys of a walk, with a maximum number.
     async fn next(
         &self,
         walk: &mut Walk,
@@ -338,8 +340,8 @@ impl Cluster {
         Ok(answer)
     }
 
-    /// Reads keys from one up to another. A count that is not lower than `fewer_than` is the
-    /// endpoint's fault.
+    /// Reads keys of a range. A count that is not lower than `fewer_than` is the fault of the
+    /// endpoint.
     async fn get(
         &self,
         key: Vec<u8>,
@@ -366,7 +368,7 @@ impl Cluster {
             .await
     }
 
-    /// Grants a lease as a join would, and revokes it.
+    /// Grants a lease like a join does, and revokes it.
     async fn granted_ttl(&self, ttl: Duration, deadline: Instant) -> Result<Duration> {
         let call = Call::new(lease::granting(ttl), deadline);
         let id = self.lease_ids.next();
@@ -376,13 +378,13 @@ impl Cluster {
     }
 }
 
-/// A range that is read in pieces, all of them at the revision of the first.
+/// A range that is read in pieces, all at the revision of the first piece.
 struct Walk {
     end: Vec<u8>,
-    /// 0 before the first piece.
+    /// The revision of the first piece, or 0 before it.
     revision: i64,
-    /// How many keys there were in the last piece and after it. The next pieces have fewer, so a
-    /// walk ends.
+    /// The number of keys in the last piece and after it. The next pieces have fewer, so a walk
+    /// ends.
     fewer_than: i64,
 }
 
@@ -401,7 +403,7 @@ fn in_order(mut members: Vec<(usize, MemberReport)>) -> Vec<MemberReport> {
     members.into_iter().map(|(_, member)| member).collect()
 }
 
-/// Asks one endpoint, whatever the others say.
+/// Inspects one endpoint, independently of the others.
 async fn look_at(endpoint: Arc<Endpoint>, prefix: String, limit: Duration) -> MemberReport {
     let connection = &endpoint.connection;
     let url = connection.shown();
@@ -431,8 +433,8 @@ async fn read_and_status(
 ) {
     let start = Instant::now();
     let mut reading = pin!(read(endpoint, prefix, limit));
-    // Reading first: it authenticates, which etcd 3.6 wants for the status too. But a member
-    // without a majority does not read, and has a status.
+    // The read comes first, because it authenticates, which etcd 3.6 needs for the status too. A
+    // member without a majority cannot serve the read but has a status.
     let early = timeout(limit / 2, &mut reading).await;
     let status = member_status(endpoint, limit.saturating_sub(start.elapsed()));
     match early {
@@ -445,7 +447,7 @@ async fn member_status(
     endpoint: &Endpoint,
     limit: Duration,
 ) -> std::result::Result<MemberStatus, TryError> {
-    // Not `attempt`, which authenticates first: a member may be well although it refuses the user.
+    // `attempt` would authenticate first, but a member may work although it refuses the user.
     let answer = timeout(limit, async {
         let mut client = endpoint.connection.status_client().await?;
         client.status().await
@@ -484,7 +486,7 @@ async fn read(
             async move { client.get(prefix, Some(options)).await }
         })
     };
-    // The first one connects and authenticates.
+    // The first read connects and authenticates, so its time does not count.
     count(limit).await?;
     let start = Instant::now();
     let answer = count(deadline.saturating_duration_since(start)).await?;
@@ -494,8 +496,8 @@ async fn read(
     })
 }
 
-/// Compares the clocks. The answer took some time and has whole seconds, so this is the least
-/// difference.
+/// Compares the clocks. The result is the least possible difference, because the answer takes some
+/// time and the member's time has whole seconds.
 async fn clock_skew_ms(connection: &Connection) -> Option<i64> {
     let before = SystemTime::now();
     let theirs = date(connection).await?;
@@ -510,11 +512,11 @@ async fn clock_skew_ms(connection: &Connection) -> Option<i64> {
     }
 }
 
-/// The time that etcd's HTTP server, on the same port as its gRPC server, says with every answer.
+/// Returns the time in an answer of etcd's HTTP server, which shares the port of its gRPC server.
 async fn date(connection: &Connection) -> Option<SystemTime> {
     let transport = connection.transport_apart();
-    // With TLS etcd agrees on HTTP/2 for everything. Without, it tells its HTTP server's requests
-    // by HTTP/1.
+    // With TLS, etcd negotiates HTTP/2 for all requests. Without TLS, HTTP/1 selects its HTTP
+    // server.
     let http2_only = transport.has_tls();
     let connector = tower::service_fn(move |_: http::Uri| Box::pin(transport.clone().connect()));
     let client = HttpClient::builder(TokioExecutor::new())

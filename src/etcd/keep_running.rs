@@ -1,4 +1,4 @@
-//! Tasks that outlive a bug.
+//! Restarts tasks after a bug.
 
 use std::fmt::Display;
 
@@ -7,14 +7,13 @@ use tokio::task::JoinSet;
 use super::endpoints::retry_delays;
 use crate::log;
 
-/// Runs a task for as long as this future runs. A panic does not end the task for good: it is
-/// restarted after a pause.
+/// Runs a task while this future runs. If the task panics, it is restarted after a pause.
 pub(super) async fn keep_running<F>(what: impl Display, run: impl Fn() -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
     for delay in retry_delays() {
-        // Ends its task when it is dropped.
+        // The task ends when this is dropped.
         let mut task = JoinSet::new();
         task.spawn(run());
         if let Some(Err(error)) = task.join_next().await {

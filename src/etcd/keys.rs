@@ -1,4 +1,4 @@
-//! Where the workers of a cluster stand in etcd.
+//! The keys of a cluster's workers in etcd.
 
 use etcd_client::GetOptions;
 
@@ -6,7 +6,7 @@ use crate::worker::WorkerIdentity;
 
 /// The two key ranges of one cluster.
 ///
-/// Both prefixes end in `/`, so that the workers of a cluster `a` never show up in a cluster `a-2`.
+/// Both prefixes end in `/`, so that a cluster `a` never contains the workers of a cluster `a-2`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keys {
     ring_prefix: String,
@@ -21,12 +21,14 @@ impl Keys {
         }
     }
 
-    /// Under which every registered worker has its ring key, without a lease.
+    /// Returns the prefix of the ring keys. Every registered worker has a ring key, which has no
+    /// lease.
     pub(crate) fn ring_prefix(&self) -> &str {
         &self.ring_prefix
     }
 
-    /// Under which every live worker has its live key, on its lease.
+    /// Returns the prefix of the live keys. Every live worker has a live key, which has the
+    /// worker's lease.
     pub(crate) fn live_prefix(&self) -> &str {
         &self.live_prefix
     }
@@ -40,7 +42,7 @@ impl Keys {
     }
 }
 
-/// The end of the range of all keys that start with `prefix`, which must end in `/`.
+/// Returns the end of the range of all keys that start with `prefix`, which must end in `/`.
 pub(crate) fn range_end(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
     debug_assert_eq!(end.last(), Some(&b'/'));
@@ -50,7 +52,7 @@ pub(crate) fn range_end(prefix: &str) -> Vec<u8> {
     end
 }
 
-/// Options of a get that returns no values.
+/// Returns the options of a get without values.
 pub(crate) fn keys_only() -> Option<GetOptions> {
     Some(GetOptions::new().with_keys_only())
 }

@@ -1,5 +1,5 @@
-//! One HTTP/2 connection to an endpoint: opened when it is needed, replaced when it ends, and
-//! closed when nothing uses it.
+//! One HTTP/2 connection to an endpoint. It is opened when needed, replaced when it ends, and
+//! closed when unused.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -27,26 +27,26 @@ use super::login::Login;
 use super::transport::Transport;
 use crate::log;
 
-/// How long one attempt to connect may take, with the TLS handshake. Calls do not wait that long
-/// for it; a later one finds it done.
+/// The time limit for connecting, with the TLS handshake. Calls do not wait that long; a later call
+/// uses the finished connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// HTTP/2 pings notice a peer that is gone without a word. etcd closes connections that ping more
-/// often than every 5 s.
+/// HTTP/2 pings notice a peer that disappeared without closing the connection. etcd closes
+/// connections that ping more often than every 5 s.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// The answer may have to wait behind a listing on a slow line.
+/// The answer to a ping may wait behind a listing on a slow line.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that nothing has used for this long, or up to twice as long, is closed.
+/// A connection that was unused for this long, or up to twice as long, is closed.
 const IDLE: Duration = Duration::from_secs(15);
 
 type TonicBody = tonic::body::Body;
 type Sender = SendRequest<TonicBody>;
-/// `None` while the connection is being opened.
+/// The result of opening a connection; `None` while it is being opened.
 type Opening = Option<Result<Sender, Arc<io::Error>>>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The way to one endpoint, and who is expected there.
+/// The endpoint of a connection, and the etcd that is expected there.
 pub(super) struct Way {
-    /// Of every request: scheme, host and port.
+    /// The scheme, host and port of every request.
     pub(super) origin: Uri,
     pub(super) transport: Transport,
     pub(super) login: Arc<Login>,
@@ -55,7 +55,7 @@ pub(super) struct Way {
     pub(super) endpoint: u64,
 }
 
-/// A connection, and those that replace it.
+/// A connection and its replacements.
 pub(super) struct Lane {
     way: Arc<Way>,
     open: Mutex<Option<Arc<Open>>>,
@@ -70,11 +70,11 @@ struct Open {
     given_up: CancellationToken,
 }
 
-/// What uses a connection: each request holds one of these until its answer has ended.
+/// Counts the uses of a connection. Each request holds a use until its answer has ended.
 #[derive(Default)]
 struct Use {
     requests: AtomicU64,
-    /// An answer came from another etcd than was expected.
+    /// Whether an answer came from another etcd.
     is_elsewhere: AtomicBool,
 }
 
@@ -86,7 +86,7 @@ impl Lane {
         })
     }
 
-    /// A client on this connection, and on those that replace it.
+    /// Returns a client on this connection and its replacements.
     pub(super) async fn client(
         self: &Arc<Self>,
         has_token: bool,
@@ -105,13 +105,13 @@ impl Lane {
         client(send, needs_leader).await
     }
 
-    /// Cancelled when the connection that is used now is given up.
+    /// Returns a token that is cancelled when the present connection is given up.
     pub(super) fn given_up(self: &Arc<Self>) -> CancellationToken {
         self.open().given_up.clone()
     }
 
-    /// Lets the next request open another connection. Requests that wait on the present one go on
-    /// waiting.
+    /// Makes the next request open another connection. Requests that wait on the present connection
+    /// continue to wait.
     pub(super) fn give_up(&self) {
         if let Some(open) = self.open.lock().take() {
             open.given_up.cancel();
@@ -148,7 +148,7 @@ impl Lane {
             })?;
             match open.send(sender, request).await {
                 Ok(answer) => return Ok(answer),
-                // It was closed meanwhile, and the request was not sent.
+                // The connection was closed meanwhile, and the request was not sent.
                 Err((_, Some(back))) => request = back,
                 Err((error, None)) => return Err(error.into()),
             }
@@ -164,7 +164,7 @@ impl Drop for Lane {
 }
 
 impl Open {
-    /// Opens a connection in the background, whether or not its first user waits for it.
+    /// Opens a connection in the background, independently of its first user.
     fn start(lane: &Arc<Lane>) -> Arc<Self> {
         let (sender, receiver) = watch::channel(None);
         let open = Arc::new(Open {
@@ -211,7 +211,7 @@ impl Open {
     }
 }
 
-/// Opens a connection, and carries it until it ends or nothing uses it any more.
+/// Opens a connection and drives it until it ends or is unused.
 async fn carry(
     lane: Weak<Lane>,
     way: Arc<Way>,
@@ -249,7 +249,7 @@ async fn carry(
         }
     };
     let mut connection = pin!(connection);
-    // It is known which etcd the connection leads to before anything is written there.
+    // The cluster id is checked before the first write.
     let verified = tokio::select! {
         verified = verify(&way, &use_count, sender.clone()) => verified,
         ended = &mut connection => Err(match ended {
@@ -279,7 +279,7 @@ async fn carry(
             () = given_up.cancelled() => break,
             _ = ticks.tick() => {
                 let requests = use_count.requests.load(Ordering::Relaxed);
-                // This task, and the lane.
+                // The two counted uses are this task and the lane.
                 let is_idle = Arc::strong_count(&use_count) <= 2;
                 if is_idle && requests_before == Some(requests) {
                     break;
@@ -288,14 +288,14 @@ async fn carry(
             }
         }
     }
-    // What is still under way on it ends by itself, and then the connection does.
+    // Running requests finish, and then the connection ends.
     forget();
     drop(opened);
     let _ = connection.await;
 }
 
-/// Checks which etcd a new connection leads to, once one is known. Any other failure of this says
-/// nothing.
+/// Checks the cluster id on a new connection, once an id is known. Any other failure of this check
+/// is ignored.
 async fn verify(way: &Arc<Way>, use_count: &Arc<Use>, sender: Sender) -> io::Result<()> {
     if !way.cluster.is_known() {
         return Ok(());
@@ -333,12 +333,12 @@ where
     Fut: Future<Output = Result<Response<TonicBody>, BoxError>> + Send + 'static,
 {
     let service = BoxCloneSyncService::new(tower::service_fn(send));
-    // A member without a leader must say so instead of being silent.
+    // A member without a leader must answer with an error, not with silence.
     let options = ConnectOptions::new().with_require_leader(needs_leader);
     Client::from_channel(etcd_client::Channel::Custom(service), Some(options)).await
 }
 
-/// Sends a request. The request comes back with the error if nothing of it was sent.
+/// Sends a request. If no part of it was sent, the error contains the request.
 async fn send(
     way: &Arc<Way>,
     use_count: &Arc<Use>,
@@ -375,11 +375,11 @@ async fn send(
     Ok(answer)
 }
 
-/// The body of an answer. Its first message says which etcd it is from.
+/// The body of an answer. Its first message has the cluster id.
 struct Answer {
     incoming: Incoming,
     way: Arc<Way>,
-    /// The connection is in use until this is dropped.
+    /// Keeps the connection in use until this is dropped.
     use_count: Arc<Use>,
     is_checked: bool,
 }

@@ -1,4 +1,4 @@
-//! Granting and revoking leases, under ids of our own choice.
+//! Grants and revokes leases, with ids that this process chooses.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -11,15 +11,15 @@ use super::endpoints::{Call, Endpoints};
 use super::status;
 use crate::error::Result;
 
-/// How many bits of a lease id count. The rest is the tag.
+/// The number of low bits of a lease id that are a counter. The other bits are the tag.
 const COUNT_BITS: u32 = 24;
-/// No lease lives longer, whatever a server answers: etcd's own limit is 285 years.
+/// The longest time to live of a lease, whatever a server answers. etcd's own limit is 285 years.
 const LONGEST_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// The lease ids of one cluster in one process: a random tag in the high bits, a count in the low
-/// ones.
+/// The lease ids of one cluster in one process: a random tag in the high bits, and a counter in the
+/// low bits.
 ///
-/// The tag shows that a live key is on a lease of this process, also if the answer to its grant was
+/// The tag shows that a live key has a lease of this process, even if the answer to the grant was
 /// lost.
 #[derive(Debug)]
 pub(crate) struct LeaseIds {
@@ -35,20 +35,20 @@ impl LeaseIds {
         }
     }
 
-    /// Returns an id that was never used.
+    /// Returns an id that was never used before.
     pub(crate) fn next(&self) -> i64 {
         let count = self.count.fetch_add(1, Ordering::Relaxed) & ((1 << COUNT_BITS) - 1);
         self.tag << COUNT_BITS | count
     }
 
-    /// Whether the id is one of these.
+    /// Whether the id has the tag of this process.
     pub(crate) fn contain(&self, id: i64) -> bool {
         id >> COUNT_BITS == self.tag
     }
 }
 
-/// Grants the lease and returns its time to live, which etcd raises where it is too short. Repeats
-/// a try whose answer was lost, since the caller chose the id.
+/// Grants the lease and returns its time to live, which etcd raises if it is too short. It can
+/// repeat a try whose answer was lost, because the caller chose the id.
 pub(crate) async fn grant(
     endpoints: &Endpoints,
     call: &Call,
@@ -67,7 +67,7 @@ pub(crate) async fn grant(
     Box::pin(grant).await
 }
 
-/// In the words of Alluxio's etcd client.
+/// Returns the description of a grant, in the words of Alluxio's etcd client.
 pub(crate) fn granting(ttl: Duration) -> String {
     format!("Creating Lease with ttl:{}", seconds(ttl))
 }
@@ -99,8 +99,8 @@ fn granted(
     }
 }
 
-/// Revokes the lease and returns a revision at which its keys are gone: 0 if there was no such
-/// lease, since etcd does not say at which revision it says so.
+/// Revokes the lease and returns a revision at which its keys are gone. Returns 0 if the lease did
+/// not exist, because etcd's answer then has no such revision.
 pub(crate) async fn revoke(endpoints: &Endpoints, id: i64, deadline: Instant) -> Result<i64> {
     let call = Call::new(format!("Revoking Lease:{id}"), deadline);
     let revoke = endpoints.call(&call, |mut client| async move {

@@ -1,4 +1,4 @@
-//! The token of one endpoint: fetched once for all callers, and forgotten when etcd refuses it.
+//! The token of one endpoint. It is fetched once for all callers, and dropped when etcd refuses it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use tokio_util::sync::CancellationToken;
 use super::status::{self, Failure};
 use crate::config::Credentials;
 
-/// How long etcd may take to authenticate. Each time costs it 70 ms of computing, one after
-/// another: when many processes come at once, the last ones wait for long.
+/// The time limit of an authentication. Each one takes etcd 70 ms of computing, and they run one
+/// after another, so the last of many processes wait long.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long a refusal of the credentials, or of token after token, stands before etcd is asked
-/// again: at first, and after many refusals.
+/// How long a refusal of the credentials, or of several tokens, counts before the library asks etcd
+/// again: after the first refusal, and the maximum.
 const REFUSED_FOR: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 
 pub(super) struct Login {
     credentials: Option<Credentials>,
-    /// A lock of its own: a caller that has a token does not wait for one that is being fetched.
+    /// A separate lock, so that a caller with a token does not wait for the fetch of another one.
     token: parking_lot::Mutex<Option<Token>>,
     /// Makes concurrent callers authenticate once.
     fetching: Arc<Mutex<()>>,
@@ -31,14 +31,14 @@ pub(super) struct Login {
 struct Token {
     /// Identifies the token; never 0.
     id: u64,
-    /// What requests carry: nothing where etcd works without users.
+    /// The header that requests carry; `None` if etcd works without users.
     header: Option<HeaderValue>,
     fetched_at: Instant,
-    /// A request with it was served.
+    /// Whether etcd has served a request with this token.
     has_worked: bool,
 }
 
-/// etcd does not accept the credentials, or not the tokens that it gives for them.
+/// etcd refused the credentials, or refused the tokens that it gave for them.
 struct Refusal {
     status: tonic::Status,
     at: Instant,
@@ -55,7 +55,7 @@ impl Login {
         })
     }
 
-    /// Whether there are credentials to authenticate with.
+    /// Whether credentials are configured.
     pub(super) fn has_credentials(&self) -> bool {
         self.credentials.is_some()
     }
@@ -65,7 +65,7 @@ impl Login {
         Some(&credentials.username)
     }
 
-    /// What requests carry.
+    /// Returns the header that requests carry.
     pub(super) fn token(&self) -> Option<HeaderValue> {
         self.token.lock().as_ref()?.header.clone()
     }
@@ -74,11 +74,11 @@ impl Login {
         self.token.lock().as_ref().map(|token| token.id)
     }
 
-    /// Sees to it that there is a token, if there are credentials; returns which one, to be handed
-    /// to [`refused`](Self::refused) if etcd refuses it.
+    /// Fetches a token if credentials are configured and there is no token. Returns the id of the
+    /// token, for [`refused`](Self::refused).
     ///
-    /// The caller limits its time. The task it started goes on without it, for the next caller,
-    /// until the connection that the client uses is given up.
+    /// The caller limits its own time. The task that it started continues for the next caller,
+    /// until the connection of the client is given up.
     pub(super) async fn ready(
         self: &Arc<Self>,
         client: &Client,
@@ -91,7 +91,7 @@ impl Login {
             return Ok(token);
         }
         let fetching = self.fetching.clone().lock_owned().await;
-        // Fetched meanwhile.
+        // Another caller has fetched it meanwhile.
         if let Some(token) = self.token_id() {
             return Ok(token);
         }
@@ -107,8 +107,8 @@ impl Login {
         task.await.map_err(interrupted)?
     }
 
-    /// Credentials that were refused are not shown to etcd again at once: every caller gets the
-    /// same answer for a while.
+    /// Refused credentials are not sent again at once. For a while every caller gets the same
+    /// error.
     async fn fetch(
         &self,
         client: &Client,
@@ -163,7 +163,7 @@ impl Login {
         Err(etcd_client::Error::GRpcStatus(status))
     }
 
-    /// Not by the client's own means: it would keep a copy of the password.
+    /// The client's own authentication would keep a copy of the password.
     async fn authenticate(
         &self,
         client: &Client,
@@ -184,13 +184,13 @@ impl Login {
                 token.set_sensitive(true);
                 Ok(Some(token))
             }
-            // As etcd's own Go client: credentials do not hurt where etcd works without users.
+            // Like etcd's own Go client, this accepts credentials for an etcd without users.
             Err(error) if status::is_auth_not_enabled(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// A request with this token was served: etcd accepts the credentials.
+    /// Records that etcd served a request with this token, and so accepts the credentials.
     pub(super) fn worked(&self, token: u64) {
         let mut known = self.token.lock();
         if let Some(known) = known.as_mut().filter(|known| known.id == token)
@@ -200,11 +200,11 @@ impl Login {
         }
     }
 
-    /// Forgets the token, unless another caller already replaced it.
+    /// Drops the token, unless another caller has already replaced it.
     ///
-    /// The next token is fetched at once, also after one token that never worked: etcd's users may
-    /// just have been changed. After more of those etcd is left in peace for a while, as after a
-    /// refusal of the credentials.
+    /// The next token is fetched at once, even after one token that never worked, because etcd's
+    /// users may just have changed. After several tokens that never worked, the library pauses as
+    /// after a refusal of the credentials.
     pub(super) fn refused(&self, token: u64, status: &tonic::Status) {
         let refused = self.token.lock().take_if(|known| known.id == token);
         if refused.is_some_and(|token| !token.has_worked) {
@@ -212,7 +212,7 @@ impl Login {
         }
     }
 
-    /// Forgets the token, whichever it is, unless it is so new that it cannot have expired.
+    /// Drops the present token, unless it is too new to have expired.
     pub(super) fn forget(&self) {
         let [first, _] = REFUSED_FOR;
         self.token
@@ -220,7 +220,8 @@ impl Login {
             .take_if(|token| token.fetched_at.elapsed() >= first);
     }
 
-    /// Lets the refusal stand for longer than the one before it; the first one for this long.
+    /// Makes the refusal count for longer than the one before it. `first` is the time of the first
+    /// refusal.
     fn remember_refusal(&self, status: &tonic::Status, first: Duration) {
         let [shortest, longest] = REFUSED_FOR;
         let mut refusal = self.refusal.lock();

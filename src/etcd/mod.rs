@@ -1,4 +1,4 @@
-//! Membership in etcd: the clusters a process is connected to, and what its managers share of them.
+//! Membership in etcd: the clusters of a process, and the state that their managers share.
 
 mod answers;
 mod cluster_id;
@@ -46,18 +46,19 @@ use crate::config::EtcdConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
 
-/// How long a cluster is kept after its last manager was closed: Alluxio's client closes and
-/// reopens its manager on every refresh of its configuration.
+/// How long a cluster is kept after its last manager was closed. Alluxio's client closes and
+/// reopens its manager whenever it refreshes its configuration.
 const LINGER: Duration = Duration::from_secs(30);
 /// How much later than its deadline the end of a registration may answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The clusters whose registrations go on after their managers were closed, until the process ends.
+/// The clusters whose registrations continue after their managers were closed, until the process
+/// ends.
 static KEPT: Mutex<Vec<Arc<Cluster>>> = Mutex::new(Vec::new());
 
-/// The clusters a process is connected to. Managers opened on the same `Clusters` share
-/// connections, views and registrations where their configuration names the same etcd and the same
-/// cluster.
+/// The clusters that a process is connected to. Managers that are opened on the same `Clusters`
+/// share connections, views and registrations, if their configurations name the same etcd and the
+/// same cluster.
 #[derive(Default)]
 pub struct Clusters {
     etcds: Mutex<HashMap<EtcdKey, Weak<Endpoints>>>,
@@ -66,11 +67,11 @@ pub struct Clusters {
     process_ends: CancellationToken,
 }
 
-/// Identifies a way to reach an etcd, without keeping passwords.
+/// Identifies the access to an etcd, without passwords.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct EtcdKey {
     endpoints: Vec<String>,
-    /// A hash of credentials and TLS files, with a key of this process.
+    /// A hash of the credentials and the TLS files, with a key of this process.
     hash: u64,
 }
 
@@ -82,25 +83,26 @@ struct ClusterKey {
 }
 
 impl Clusters {
-    /// The process ends now: ends the registrations, also those whose join is under way, refuses
-    /// later joins, and keeps no cluster without a manager. Registrations of managers with
-    /// `alluxio.membership.native.leave.on.shutdown=false` stay in etcd until their lease ends.
+    /// Ends all registrations because the process ends, including those whose join is running.
+    /// Later joins are refused, and clusters without a manager are dropped. Registrations of
+    /// managers with `alluxio.membership.native.leave.on.shutdown=false` stay in etcd until their
+    /// lease ends.
     ///
     /// # Errors
     ///
-    /// A lease could not be revoked before the deadline: the text says how long its worker stays
-    /// listed.
+    /// Fails if a lease could not be revoked before the deadline. The text says how long its worker
+    /// stays listed.
     pub(crate) async fn process_ends(&self, deadline: Instant) -> Result<()> {
         self.end(deadline, |owner| owner.leaves_on_shutdown).await
     }
 
-    /// The same for every registration.
+    /// Ends all registrations, including those with `leave.on.shutdown=false`.
     pub(crate) async fn leave_all(&self, deadline: Instant) -> Result<()> {
         self.end(deadline, |_| true).await
     }
 
     async fn end(&self, deadline: Instant, leaves: impl Fn(&Owner) -> bool) -> Result<()> {
-        // First: a join that looks later is refused, and the owner of an earlier one is found
+        // Cancelled first: a later join is refused, and the owner of an earlier join is found
         // below.
         self.process_ends.cancel();
         let clusters: Vec<Arc<Cluster>> = {
@@ -121,19 +123,19 @@ impl Clusters {
         result
     }
 
-    /// Whether a manager or the background still holds a cluster, or its connections.
+    /// Whether a manager or a background task still holds a cluster or its connections.
     pub(crate) fn in_use(&self) -> bool {
         let has_clusters = has_live(&self.clusters);
         has_clusters || has_live(&self.etcds)
     }
 
-    /// The cluster of this configuration; connects to nothing yet.
+    /// Returns the cluster of this configuration, without connecting to it.
     ///
     /// # Errors
     ///
-    /// Those of the files that TLS needs.
+    /// Fails if a file for TLS is unusable.
     pub(crate) fn get(&self, config: &EtcdConfig) -> Result<Arc<Cluster>> {
-        // In whichever order they are named.
+        // The order of the endpoints does not matter.
         let mut endpoints = config.endpoints.clone();
         endpoints.sort();
         let etcd = EtcdKey {
@@ -159,8 +161,8 @@ impl Clusters {
     }
 }
 
-/// The live value of this key, or a new one. That is made without the lock, since it may have to
-/// read files. Dead ones are dropped on the way.
+/// Returns the existing value of this key, or a new one. A new value is created without the lock,
+/// because that may read files. Removes dropped values.
 fn get_or_insert<K: Eq + Hash, V>(
     map: &Mutex<HashMap<K, Weak<V>>>,
     key: K,
@@ -173,7 +175,7 @@ fn get_or_insert<K: Eq + Hash, V>(
     let made = Arc::new(make()?);
     let mut map = map.lock();
     map.retain(|_, value| value.strong_count() > 0);
-    // Another thread may have been faster.
+    // Another thread may have inserted one meanwhile.
     let known = map.get(&key).and_then(Weak::upgrade);
     Ok(known.unwrap_or_else(|| {
         map.insert(key, Arc::downgrade(&made));
@@ -193,9 +195,9 @@ pub(crate) struct Cluster {
     endpoints: Arc<Endpoints>,
     keys: Keys,
     has_ring: bool,
-    /// Started by the first listing.
+    /// The roster, which the first listing starts.
     roster: OnceLock<Roster>,
-    /// The workers that this process registers, and for which managers.
+    /// The workers that this process registers, and their owners.
     registrations: Mutex<HashMap<WorkerIdentity, Joined>>,
     lease_ids: Arc<LeaseIds>,
     process_ends: CancellationToken,
@@ -204,11 +206,11 @@ pub(crate) struct Cluster {
 /// A worker that this process registers.
 struct Joined {
     registration: Arc<Registration>,
-    /// It is ended when the last one goes.
+    /// The owners. The registration ends when the last owner is removed.
     owners: Vec<Owner>,
 }
 
-/// A call that joined, or is about to.
+/// A call that joined the worker, or is joining it.
 struct Owner {
     manager: ManagerId,
     call: u64,
@@ -223,7 +225,7 @@ struct Leaving {
     answer: oneshot::Receiver<Result<i64>>,
 }
 
-/// A join under way. If it fails, or its caller goes away, it owns nothing any more.
+/// A running join. If it fails, or its caller drops it, its owner is removed.
 struct Joining<'a> {
     cluster: &'a Cluster,
     identity: WorkerIdentity,
@@ -244,7 +246,7 @@ impl Drop for Joining<'_> {
         if self.has_joined {
             joined.owners[this].has_joined = true;
             let manager = joined.owners[this].manager;
-            // One is enough for each manager.
+            // Each manager keeps only one owner.
             joined.owners.retain(|owner| {
                 owner.call == self.call || owner.manager != manager || !owner.has_joined
             });
@@ -260,32 +262,32 @@ impl Drop for Joining<'_> {
 /// A registration of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistrationStatus {
-    /// The worker.
+    /// The identity of the worker.
     pub identity: WorkerIdentity,
-    /// Where the registration stands.
+    /// The state of the registration.
     pub state: RegistrationState,
-    /// The id of its lease; 0 while there is none.
+    /// The id of the lease, or 0 without a lease.
     pub lease: i64,
-    /// How long the lease lasts unless it is renewed.
+    /// The time until the lease ends unless it is renewed.
     pub lease_left: Duration,
-    /// How many leases it has had: more than one if it was lost in between.
+    /// The number of leases so far. More than one means that a lease was lost.
     pub leases: u64,
-    /// How often no renewal of its lease was answered for two thirds of the TTL.
+    /// How often two thirds of the TTL passed without an answer to a renewal.
     pub late_renewals: u64,
-    /// Another process has registered the same identity under this lease, 0 for none, and is listed
-    /// instead. This process does not fight for it, and is listed again when the other record is
-    /// gone.
+    /// The lease under which another process has registered the same identity, or 0 for a key
+    /// without a lease. That process is listed instead. This process does not overwrite its key,
+    /// and is listed again when that key is gone.
     pub displaced_by: Option<i64>,
 }
 
-/// What a join needs beside the worker.
+/// The parameters of a join, in addition to the worker.
 pub(crate) struct Join<'a> {
     pub(crate) manager: ManagerId,
     /// Cancelled when that manager is closed.
     pub(crate) closed: &'a CancellationToken,
     pub(crate) leaves_on_shutdown: bool,
     pub(crate) worker: &'a Worker,
-    /// Replace a record of this identity under another address, as on Kubernetes.
+    /// Whether to replace a record of this identity with another address, as on Kubernetes.
     pub(crate) overwrite: bool,
     pub(crate) ttl: Duration,
     pub(crate) host: Option<HostLiveness>,
@@ -297,8 +299,8 @@ impl Cluster {
             .get_or_init(|| Roster::start(self.endpoints.clone(), self.keys.clone(), self.has_ring))
     }
 
-    /// The roster, if anything has been listed; unlike [`roster`](Self::roster) also for threads
-    /// outside the runtime.
+    /// Returns the roster if it was started. Unlike [`roster`](Self::roster), this also works on
+    /// threads outside the runtime.
     pub(crate) fn started_roster(&self) -> Option<&Roster> {
         self.roster.get()
     }
@@ -330,8 +332,8 @@ impl Cluster {
                 .join(join.worker, join.overwrite, deadline)
                 .await
             {
-                // Another call's failed join ended it, or an earlier leave. That is no answer to
-                // this one.
+                // Another call's failed join, or an earlier leave, has ended it. That is no result
+                // of this call.
                 Err(error) if error.kind() == ErrorKind::Closed => {
                     let ended = timeout_at(deadline, registration.ended()).await;
                     ended.map_err(|_| busy(&identity))?;
@@ -354,12 +356,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes the call an owner of the worker's registration, which is started if there is none.
-    /// Fails if the manager is closed, if the process ends, or if the call was an owner before and
-    /// its registration was ended on purpose.
+    /// Makes the call an owner of the worker's registration, and starts the registration if there
+    /// is none. Fails if the manager is closed, if the process ends, or if the call was an owner
+    /// before and its registration was ended on purpose.
     fn own(&self, join: &Join<'_>, call: u64, was_owner: bool) -> Result<Arc<Registration>> {
         let identity = join.worker.identity;
-        // Checked under the lock: a leave that begins later finds this owner.
+        // Checked under the lock, so that a later leave finds this owner.
         let mut registrations = self.registrations.lock();
         if join.closed.is_cancelled() {
             return Err(ended());
@@ -410,12 +412,12 @@ impl Cluster {
         self.finish_leaving(leaving, deadline).await
     }
 
-    /// The same without waiting for the end.
+    /// Ends the same registrations without waiting.
     pub(crate) fn abandon(&self, manager: ManagerId, deadline: Instant) {
         drop(self.start_leave(manager, deadline));
     }
 
-    /// Ends the registration of this worker, whichever managers joined.
+    /// Ends the registration of this worker, whichever managers joined it.
     pub(crate) async fn stop_heartbeat(
         &self,
         identity: &WorkerIdentity,
@@ -429,8 +431,8 @@ impl Cluster {
         self.start_leaving(None, deadline, |owner| owner.manager == manager)
     }
 
-    /// Asks the registrations to end that lose their last owner. Once asked, they end whether or
-    /// not a caller waits.
+    /// Asks the registrations that lose their last owner to end. They then end even if no caller
+    /// waits.
     fn start_leaving(
         &self,
         only: Option<&WorkerIdentity>,
@@ -444,7 +446,8 @@ impl Cluster {
             }
             let had_owners = !joined.owners.is_empty();
             joined.owners.retain(|owner| !leaves(owner));
-            // Without owners it ends already: who stops one worker waits for that.
+            // A registration without owners is already ending. A call that stops one worker waits
+            // for that end.
             if joined.owners.is_empty() && (had_owners || only.is_some()) {
                 leaving.push(Leaving {
                     identity: *identity,
@@ -456,7 +459,8 @@ impl Cluster {
         leaving
     }
 
-    /// Waits for the ends, and until the view shows them. Returns the first error there was.
+    /// Waits until the registrations have ended, and until the view shows that. Returns the first
+    /// error.
     async fn finish_leaving(&self, leaving: Vec<Leaving>, deadline: Instant) -> Result<()> {
         let mut result = Ok(());
         for Leaving {
@@ -466,7 +470,7 @@ impl Cluster {
         } in leaving
         {
             let end = async {
-                // Without an answer another call ends it.
+                // Without an answer, another call has ended it.
                 let left = answer.await.unwrap_or(Ok(0));
                 registration.ended().await;
                 left
@@ -488,7 +492,7 @@ impl Cluster {
         result
     }
 
-    /// Lets the registrations of this manager, which is closed, go on until the process ends.
+    /// Keeps the registrations of this closed manager until the process ends.
     pub(crate) fn keep_until_exit(self: &Arc<Self>, manager: ManagerId) {
         let is_joined = |joined: &Joined| {
             let mut owners = joined.owners.iter();
@@ -503,7 +507,7 @@ impl Cluster {
         }
     }
 
-    /// Takes a lost worker off the ring.
+    /// Removes a lost worker from the ring.
     pub(crate) async fn decommission(
         &self,
         identity: &WorkerIdentity,
@@ -526,13 +530,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// How each endpoint has served so far, in the order of the configuration.
+    /// Returns the health of each endpoint, in the order of the configuration.
     pub(crate) fn endpoint_health(&self) -> Vec<EndpointHealth> {
         let endpoints = self.endpoints.all().into_iter();
         endpoints.map(|endpoint| endpoint.health()).collect()
     }
 
-    /// Every registration of this process, in the order of the identities.
+    /// Returns every registration of this process, in the order of the identities.
     pub(crate) fn registrations(&self) -> Vec<RegistrationStatus> {
         let registrations = self.registrations.lock();
         let mut statuses: Vec<RegistrationStatus> = registrations
@@ -544,7 +548,7 @@ impl Cluster {
         statuses
     }
 
-    /// Where this process's registration of the worker stands.
+    /// Returns the state of this process's registration of the worker.
     pub(crate) fn registration_state(
         &self,
         identity: &WorkerIdentity,
@@ -571,7 +575,7 @@ impl Joined {
     }
 }
 
-/// Runs a script of the fuzzers: messages of a watch and answers about it, whose views are compared
+/// Runs a script of the fuzzers, with messages of a watch and answers about it. Compares the views
 /// with a model.
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -610,7 +614,7 @@ mod tests {
 
         let mut properties = Properties::new();
         properties.set("alluxio.worker.membership.manager.type", "ETCD");
-        // No server listens there.
+        // No server listens at this port.
         properties.set("alluxio.etcd.endpoints", "http://127.0.0.1:1");
         let config = Config::from_properties(&properties).unwrap();
         let clusters = Clusters::default();

@@ -1,5 +1,4 @@
-//! The host of an endpoint: a literal address, or a name. The addresses of a name are looked up
-//! again from time to time.
+//! The host of an endpoint: a literal address or a name. Names are looked up regularly.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -15,11 +14,11 @@ use crate::aside;
 use crate::jitter::jittered;
 use crate::log;
 
-/// How old an answer of the name service may be before the name is looked up again.
+/// The age at which an answer of the name service is refreshed.
 const REFRESH: Duration = Duration::from_secs(30);
-/// How old it may be at least, also after a failure.
+/// The least age of an answer before another lookup, also after a failure.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
-/// How many threads of one cluster may wait for the name service at once.
+/// The maximum number of threads of one cluster that wait for the name service.
 pub(super) const LOOKUPS_AT_ONCE: usize = 4;
 
 /// A host and its port, shared by the endpoints at its addresses.
@@ -27,15 +26,15 @@ pub(super) struct Name {
     host: String,
     port: u16,
     is_literal: bool,
-    /// Of all names of one cluster, so that a name service that hangs for one cluster leaves the
-    /// others alone.
+    /// Shared by all names of one cluster, so that a name service that hangs for one cluster does
+    /// not affect others.
     permits: Arc<Semaphore>,
     found: watch::Sender<Found>,
-    /// Whether a connection to an IPv6 address of this name was the last to be opened.
+    /// Whether the last opened connection used an IPv6 address of this name.
     is_ipv6: Mutex<Option<bool>>,
 }
 
-/// What the name service said.
+/// The answer of the name service.
 #[derive(Default)]
 struct Found {
     addresses: Vec<SocketAddr>,
@@ -68,18 +67,18 @@ impl Name {
         }
     }
 
-    /// As it is in the URL, which is what a certificate must be for.
+    /// Returns the host as in the URL. A certificate must be valid for it.
     pub(super) fn host(&self) -> &str {
         &self.host
     }
 
-    /// The host is an address: nothing is looked up.
+    /// Whether the host is an address, which needs no lookup.
     pub(super) fn is_literal(&self) -> bool {
         self.is_literal
     }
 
-    /// The addresses that were found last, of the kind that a connection was opened to last. A name
-    /// often has addresses of a kind that the server does not listen on.
+    /// Returns the addresses of the last lookup, of the same family (IPv4 or IPv6) as the last
+    /// connection. A name often has addresses of a family that the server does not listen on.
     pub(super) fn usable_addresses(&self) -> Vec<SocketAddr> {
         let addresses = self.found.borrow().addresses.clone();
         let is_ipv6 = *self.is_ipv6.lock();
@@ -88,17 +87,17 @@ impl Name {
         if usable.is_empty() { addresses } else { usable }
     }
 
-    /// A connection to this address was opened.
+    /// Records that a connection to this address was opened.
     pub(super) fn connected(&self, address: &SocketAddr) {
         *self.is_ipv6.lock() = Some(address.is_ipv6());
     }
 
-    /// No address of the kind that was used works any more.
+    /// Records that no address of the family in use works any more.
     pub(super) fn forget_kind(&self) {
         self.is_ipv6.lock().take();
     }
 
-    /// Looks the name up in the background if its addresses are old, or older than this failure.
+    /// Starts a lookup in the background if the addresses are old, or older than this failure.
     pub(super) fn refresh(self: &Arc<Self>, failed_at: Option<Instant>) {
         let is_due = {
             let found = self.found.borrow();
@@ -113,8 +112,8 @@ impl Name {
         }
     }
 
-    /// The addresses that were found last, or else those that the name service answers now. The
-    /// caller limits the time.
+    /// Returns the addresses of the last lookup, or waits for the first lookup. The caller limits
+    /// the time.
     pub(super) async fn addresses(self: &Arc<Self>) -> io::Result<Vec<SocketAddr>> {
         let mut found = self.found.subscribe();
         if found.borrow().addresses.is_empty() {
@@ -128,7 +127,8 @@ impl Name {
         }
     }
 
-    /// One look-up at a time, on a thread of its own: the name service may not answer for long.
+    /// Starts a lookup on its own thread, because the name service may not answer for a long time.
+    /// At most one lookup runs at a time.
     fn look_up(self: &Arc<Self>) {
         if self.is_literal {
             return;

@@ -1,4 +1,4 @@
-//! The ring keys: which workers belong to the cluster, live or not.
+//! The ring keys, which list the workers of the cluster, live or not.
 
 use etcd_client::{Compare, CompareOp, DeleteOptions, Txn, TxnOp};
 use tokio::time::Instant;
@@ -10,8 +10,8 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::record::{self, StoredRecord};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 
-/// Fails unless the record under the worker's ring key differs from the worker's own in optional
-/// fields only.
+/// Fails unless the record under the worker's ring key equals the worker's record, apart from
+/// optional fields.
 pub(crate) fn check_same_worker(key: &str, existing: &[u8], worker: &Worker) -> Result<()> {
     let StoredRecord {
         identity,
@@ -49,7 +49,7 @@ pub(crate) fn check_same_worker(key: &str, existing: &[u8], worker: &Worker) -> 
     ))
 }
 
-/// Takes a lost worker off the ring, in one transaction: a worker that came back meanwhile keeps
+/// Removes a lost worker from the ring, in one transaction. A worker that came back meanwhile keeps
 /// its key. Returns a revision at which the key is gone.
 pub(crate) async fn remove(
     endpoints: &Endpoints,
@@ -71,7 +71,7 @@ pub(crate) async fn remove(
     }
 }
 
-/// The refusal to remove a live worker, in Alluxio's words.
+/// The error for removing a live worker, in Alluxio's words.
 pub(crate) fn running_worker(identity: &WorkerIdentity) -> Error {
     Error::new(
         ErrorKind::InvalidArgument,
@@ -79,7 +79,7 @@ pub(crate) fn running_worker(identity: &WorkerIdentity) -> Error {
     )
 }
 
-/// The refusal to remove a worker that is not on the ring, in Alluxio's words.
+/// The error for removing a worker that is not on the ring, in Alluxio's words.
 pub(crate) fn unknown_worker(identity: &WorkerIdentity) -> Error {
     Error::new(
         ErrorKind::InvalidArgument,

@@ -1,11 +1,11 @@
-//! What an error of etcd or of the connection to it means for the call that met it.
+//! Classifies errors of etcd and of connections to etcd.
 
 use tonic::Code;
 
-/// What to do about a failed call.
+/// How to react to a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// This endpoint does not answer or cannot serve; another one may.
+    /// This endpoint does not answer or cannot serve. Another endpoint may.
     Endpoint,
     /// The token is missing, expired or outdated: authenticate again.
     Token,
@@ -19,12 +19,12 @@ pub(crate) enum Failure {
     Busy,
     /// The record is larger than etcd stores.
     TooLarge,
-    /// etcd refused the request itself; every member would.
+    /// etcd refused the request itself, as every member would.
     Request,
 }
 
-/// Classifies by code and message: etcd uses one code for several things, and the transport shares
-/// codes with etcd.
+/// Classifies by code and message, because etcd uses one code for several errors, and the transport
+/// uses the same codes.
 pub(crate) fn classify(error: &etcd_client::Error) -> Failure {
     use etcd_client::Error as E;
     match error {
@@ -36,25 +36,26 @@ pub(crate) fn classify(error: &etcd_client::Error) -> Failure {
     }
 }
 
-/// The same for what etcd answered.
+/// Classifies a status that etcd answered.
 pub(crate) fn classify_status(status: &tonic::Status) -> Failure {
     classify_message(status.code(), status.message())
 }
 
 fn classify_message(code: Code, message: &str) -> Failure {
-    // Every member's server, and every gateway, refuses messages of more than its limit in these
-    // words. Ours are small but for records.
+    // Every member and every gateway uses these words to refuse a message above its size limit.
+    // Only the library's messages with records can be that large.
     if code == Code::ResourceExhausted && message.contains("larger than max") {
         return Failure::TooLarge;
     }
-    // Only etcd's own word is final. What something on the way says may not hold on another way.
+    // Only etcd's own errors are final. An error of a gateway may not occur on another endpoint.
     if !is_etcds(message) {
         return Failure::Endpoint;
     }
     if is_token_message(message) {
         return Failure::Token;
     }
-    // A learner that is not a member yet, a member of an older version, or one of another cluster.
+    // A learner that is not a member yet, a member of an older version, or a member of another
+    // cluster.
     let is_of_member = ["learner", "not capable", "cluster ID mismatch"];
     if is_of_member.iter().any(|text| message.contains(text)) {
         return Failure::Endpoint;
@@ -73,23 +74,23 @@ fn classify_message(code: Code, message: &str) -> Failure {
         | Code::OutOfRange
         | Code::ResourceExhausted
         | Code::Unimplemented => Failure::Request,
-        // A member without a leader, one that stops, or one that lost data.
+        // A member without a leader, a member that stops, or a member that lost its data.
         _ => Failure::Endpoint,
     }
 }
 
-/// Whether etcd itself says so: every error of its API begins like this.
+/// Whether the error comes from etcd itself. Every error of its API begins with this prefix.
 fn is_etcds(message: &str) -> bool {
-    // Old ones pass some errors of their user store on as they are.
+    // Older versions of etcd pass some errors of their user store on unchanged.
     message.starts_with("etcdserver:") || message.starts_with("auth: ")
 }
 
-/// Whether etcd itself said so, and not the connection or something on the way.
+/// Whether the error is an answer of etcd itself, not of the connection or a gateway.
 pub(crate) fn is_answer(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status) if is_etcds(status.message()))
 }
 
-/// Texts by which etcd refuses a token, in an error or in the cancel reason of a watch.
+/// Whether etcd refuses a token with this text, in an error or in the cancel reason of a watch.
 pub(crate) fn is_token_message(message: &str) -> bool {
     [
         "invalid auth token",
@@ -101,15 +102,15 @@ pub(crate) fn is_token_message(message: &str) -> bool {
     .any(|text| message.contains(text))
 }
 
-/// The error of an answer that contradicts itself or lacks something: the fault of the endpoint
-/// that gave it.
+/// The error for an answer that is incomplete or contradicts itself. It is the fault of the
+/// endpoint.
 pub(crate) fn wrong_answer(what: impl Into<String>) -> etcd_client::Error {
     etcd_client::Error::Internal(what.into())
 }
 
-/// What a cancelled watch means for the endpoint and its token, by the reason that etcd gave.
+/// Classifies the reason with which etcd cancelled a watch.
 pub(crate) fn classify_cancel(reason: &str) -> Failure {
-    // Behind the words "rpc error: code = ... desc = ".
+    // The text follows the words "rpc error: code = ... desc = ".
     if is_token_message(reason) {
         Failure::Token
     } else if reason.contains("etcdserver: permission denied") {
@@ -119,7 +120,7 @@ pub(crate) fn classify_cancel(reason: &str) -> Failure {
     }
 }
 
-/// Whether etcd says that the lease does not exist (any more).
+/// Whether etcd answers that the lease does not exist.
 pub(crate) fn is_lease_not_found(error: &etcd_client::Error) -> bool {
     match error {
         etcd_client::Error::GRpcStatus(status) => {
@@ -130,27 +131,28 @@ pub(crate) fn is_lease_not_found(error: &etcd_client::Error) -> bool {
     }
 }
 
-/// Whether etcd says that a lease of this id exists: then an earlier try of ours granted it.
+/// Whether etcd answers that a lease with this id exists, because an earlier try of this process
+/// granted it.
 pub(crate) fn is_lease_exists(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status)
         if status.code() == Code::FailedPrecondition && status.message().contains("lease already exists"))
 }
 
-/// Whether the revision asked for has been compacted away.
+/// Whether the requested revision has been compacted.
 pub(crate) fn is_compacted(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status)
         if status.code() == Code::OutOfRange && status.message().contains("compacted"))
 }
 
-/// Whether the answer to a small request has more bytes than we accept in one message, or than a
-/// gateway on the way does (4 MB with most of them). Fewer keys may pass. gRPC's libraries use
-/// several codes for it.
+/// Whether the answer to a small request exceeds the message limit of this process, or of a gateway
+/// (usually 4 MB). A request for fewer keys may succeed. The gRPC libraries use several codes for
+/// this.
 pub(crate) fn is_answer_too_large(error: &etcd_client::Error) -> bool {
     let etcd_client::Error::GRpcStatus(status) = error else {
         return false;
     };
     let message = status.message();
-    // The first is this process's own.
+    // The first text is this process's own.
     [
         "message length too large",
         "larger than max",
@@ -160,18 +162,18 @@ pub(crate) fn is_answer_too_large(error: &etcd_client::Error) -> bool {
     .any(|known| message.contains(known))
 }
 
-/// Whether etcd says that it works without users.
+/// Whether etcd answers that it works without users.
 pub(crate) fn is_auth_not_enabled(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status)
         if status.message().contains("authentication is not enabled"))
 }
 
-/// The error in words for people: what etcd or the transport said, without wrapping.
+/// Returns the text of etcd or of the transport, without wrapping errors.
 pub(crate) fn describe(error: &etcd_client::Error) -> String {
     match error {
         etcd_client::Error::GRpcStatus(status) => {
             let mut text = match status.message() {
-                // HTTP/2, but no gRPC.
+                // The server speaks HTTP/2 but not gRPC.
                 message if message.contains("grpc-status header missing") => {
                     format!("it does not answer as etcd does: {message}")
                 }

@@ -1,5 +1,5 @@
-//! The way to one endpoint: TCP, then TLS if it is switched on. Remembers what is wrong with it,
-//! which the errors of HTTP/2 do not tell.
+//! The connection to one endpoint: TCP, and TLS if enabled. It remembers problems of the
+//! connection, which the errors of HTTP/2 do not contain.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,13 +22,13 @@ use super::tls::{CertificateInfo, Tls, TlsSession};
 use crate::config::names::ETCD_TLS_ENABLED;
 use crate::log;
 
-/// How long connecting by TCP may take. The addresses of a name have equal parts of it: where the
-/// first of two is dead, the second is asked while a request still waits.
+/// The time limit for connecting by TCP. The addresses of a name share this time equally. If the
+/// first of two addresses is dead, the second one is tried while a request still waits.
 const TCP_TIMEOUT: Duration = Duration::from_secs(3);
 const SHORTEST_TCP_TIMEOUT: Duration = Duration::from_millis(200);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Makes the connections to one endpoint.
+/// Opens the connections to one endpoint.
 #[derive(Clone)]
 pub(super) struct Transport {
     route: Arc<Route>,
@@ -36,10 +36,10 @@ pub(super) struct Transport {
     known: Arc<Mutex<Known>>,
 }
 
-/// Where the connections lead to.
+/// The destination of the connections.
 struct Route {
     name: Arc<Name>,
-    /// Settled by the first connection where it is not from the start.
+    /// The address. If it is not given, the first connection determines it.
     address: OnceLock<SocketAddr>,
 }
 
@@ -87,7 +87,7 @@ async fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> 
     Ok(tcp)
 }
 
-/// What the last connection told.
+/// What the last connection showed.
 #[derive(Default)]
 struct Known {
     trouble: Option<String>,
@@ -95,8 +95,8 @@ struct Known {
 }
 
 impl Transport {
-    /// To this address of the name; without one, to the first of its addresses that can be
-    /// connected to.
+    /// Connects to this address of the name. Without an address, it connects to the first address
+    /// that accepts a connection.
     pub(super) fn new(name: Arc<Name>, address: Option<SocketAddr>, tls: Option<Arc<Tls>>) -> Self {
         Transport {
             route: Arc::new(Route {
@@ -108,7 +108,7 @@ impl Transport {
         }
     }
 
-    /// The same way, with a memory of its own.
+    /// Returns a transport to the same endpoint, with its own memory.
     pub(super) fn apart(&self) -> Self {
         Transport {
             known: Arc::default(),
@@ -116,33 +116,34 @@ impl Transport {
         }
     }
 
-    /// Whether TLS is switched on.
+    /// Whether TLS is enabled.
     pub(super) fn has_tls(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// What is wrong with the way to the endpoint, if it is known; not that no server listens
-    /// there.
+    /// Returns the known problem of the connection. A missing server at the port is no such
+    /// problem.
     pub(super) fn trouble(&self) -> Option<String> {
         self.known.lock().trouble.clone()
     }
 
-    /// What was agreed on with the endpoint when it was last connected to.
+    /// Returns the TLS session of the last connection.
     pub(super) fn session(&self) -> Option<TlsSession> {
         self.known.lock().session.clone()
     }
 
-    /// The address of the endpoint, if it is known.
+    /// Returns the address of the endpoint, if it is known.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.route.address.get().copied()
     }
 
-    /// Makes this the address of the endpoint, unless it has one; returns which it has.
+    /// Sets the address of the endpoint, unless it already has one, and returns the address in use.
     pub(super) fn settle(&self, address: SocketAddr) -> SocketAddr {
         *self.route.address.get_or_init(|| address)
     }
 
-    /// Connects, if the address is not known: then it is. The caller limits the time.
+    /// Connects if the address is not known, which determines the address. The caller limits the
+    /// time.
     pub(super) async fn find_address(&self) {
         if self.address().is_none()
             && let Err(error) = self.route.connect().await
@@ -154,13 +155,14 @@ impl Transport {
         }
     }
 
-    /// The authorities of the configured file that the endpoint's certificate may come from.
+    /// Returns the authorities of the configured file that may have issued the endpoint's
+    /// certificate.
     pub(super) fn authorities(&self) -> Vec<CertificateInfo> {
         let tls = self.tls.as_ref();
         tls.map_or_else(Vec::new, |tls| tls.authorities())
     }
 
-    /// The caller limits the time.
+    /// Connects. The caller limits the time.
     pub(super) async fn connect(self) -> io::Result<TokioIo<Stream>> {
         let host = self.route.name.host().to_owned();
         let tcp = match self.route.connect().await {
@@ -177,7 +179,7 @@ impl Transport {
             }
             Some(tls) => {
                 let before = self.trouble();
-                // What an earlier handshake ended with says more.
+                // The end of an earlier handshake is a more precise reason.
                 if before.is_none() {
                     self.set_trouble(Some("the TLS handshake does not end".into()));
                 }
@@ -185,7 +187,7 @@ impl Transport {
                     Ok((stream, session)) => {
                         let mut known = self.known.lock();
                         known.session = Some(session);
-                        // Not over before etcd says something.
+                        // The problem remains until etcd sends something.
                         known.trouble = before;
                         drop(known);
                         Line::Tls(Box::new(stream))
@@ -209,7 +211,7 @@ impl Transport {
         self.known.lock().trouble = trouble;
     }
 
-    /// The connection ended before the first byte came.
+    /// The connection ended before the first byte arrived.
     fn ended_early(&self, error: Option<&io::Error>) {
         let trouble = match &self.tls {
             Some(tls) => tls.explain_early_end(error, self.session().as_ref()),
@@ -226,8 +228,8 @@ enum Line {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// An open connection. Looks at how it begins: a server says only then whether it accepts the
-/// client's certificate.
+/// An open connection. It inspects the first bytes, because a server only then shows whether it
+/// accepts the client's certificate.
 pub(super) struct Stream {
     line: Line,
     transport: Transport,
@@ -235,8 +237,8 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// A server that refuses a client may have closed the connection before the client has written
-    /// everything. What it said is still to be read.
+    /// A server that refuses a client may close the connection before the client has written
+    /// everything. The server's message can still be read.
     fn after_write<T>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -255,7 +257,7 @@ impl Stream {
     }
 }
 
-/// For HTTP clients, which want to know what kind of connection it is: nothing special.
+/// HTTP clients ask for the kind of the connection. This connection has nothing special.
 impl Connection for Stream {
     fn connected(&self) -> Connected {
         Connected::new()
@@ -277,7 +279,7 @@ impl AsyncRead for Stream {
             match &read {
                 Ok(()) if buf.filled().len() > filled => {
                     self.has_answered = true;
-                    // A server of HTTP/2 begins with a frame, and those of HTTP/1 with these words.
+                    // An HTTP/2 server begins with a frame, and an HTTP/1 server with these words.
                     let is_http1 = buf.filled()[filled..].starts_with(b"HTTP/1");
                     self.transport.set_trouble(is_http1.then(|| {
                         "it answers in HTTP/1, not HTTP/2: this is no etcd, or a proxy without HTTP/2"

@@ -1,4 +1,4 @@
-//! Which keys and encryptions are supported, and what the others are called.
+//! The supported keys and encryptions, and the names of the others.
 
 use pkcs8::PrivateKeyInfo;
 use pkcs8::pkcs5::pbes2::{DES_EDE3_CBC_OID, PBES2_OID};
@@ -10,10 +10,10 @@ use x509_cert::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoOwned};
 
 const SUPPORTED_KEYS: &str =
     "RSA of 2048 to 8192 bits, EC on P-256, P-384 and P-521, and Ed25519 are supported";
-/// The length of triple DES's initialisation vector.
+/// The length of the initialisation vector of triple DES.
 const DES_BLOCK: usize = 8;
 
-/// What OpenSSL and others use, and the database of names does not know.
+/// Algorithms that OpenSSL and others use, but that are missing in the database of names.
 const NAMES: [(&str, &str); 5] = [
     ("1.3.132.0.10", "secp256k1"),
     ("1.3.36.3.3.2.8.1.1.7", "brainpoolP256r1"),
@@ -25,7 +25,7 @@ const NAMES: [(&str, &str); 5] = [
     ("1.2.392.200011.61.1.1.1.4", "camellia256-cbc"),
 ];
 
-/// The usual name of an algorithm or a curve, or its number.
+/// Returns the usual name of an algorithm or a curve, or its number.
 pub(super) fn name(oid: &ObjectIdentifier) -> String {
     let number = oid.to_string();
     let own = NAMES.iter().find(|(known, _)| *known == number);
@@ -35,8 +35,7 @@ pub(super) fn name(oid: &ObjectIdentifier) -> String {
     }
 }
 
-/// Why no connection can rest on this public key; `None` if it can, or if nothing is known about
-/// it.
+/// Returns why this public key is unusable, or `None` if it is usable or unknown.
 pub(super) fn public_key_problem(key: &SubjectPublicKeyInfoOwned) -> Option<String> {
     let algorithm = &key.algorithm;
     if algorithm.oid == rfc5912::RSA_ENCRYPTION {
@@ -50,7 +49,7 @@ pub(super) fn public_key_problem(key: &SubjectPublicKeyInfoOwned) -> Option<Stri
     }
 }
 
-/// Why this private key cannot sign; `None` if the key is of a supported kind.
+/// Returns why this private key cannot sign, or `None` if its kind is supported.
 pub(super) fn private_key_problem(key: &PrivateKeyDer<'_>) -> Option<String> {
     match key {
         PrivateKeyDer::Pkcs1(key) => rsa_problem(first_number(key.secret_pkcs1_der(), 1).ok()?),
@@ -96,8 +95,8 @@ fn curve_problem(curve: &ObjectIdentifier) -> Option<String> {
     }
 }
 
-/// A number of a sequence of numbers: an RSA key begins with its modulus, behind the version if it
-/// is private.
+/// Returns a number of a sequence of numbers. An RSA key begins with its modulus, after the version
+/// if it is private.
 fn first_number(sequence: &[u8], skipped: usize) -> der::Result<UintRef<'_>> {
     AnyRef::from_der(sequence)?.sequence(|numbers| {
         for _ in 0..skipped {
@@ -125,7 +124,7 @@ fn skip_rest<'a>(reader: &mut impl Reader<'a>) -> der::Result<()> {
     reader.read_slice(reader.remaining_len()).map(|_| ())
 }
 
-/// How a PKCS#8 key is encrypted, such as PBES2, with the parameters.
+/// Returns the encryption of a PKCS#8 key, such as PBES2, with its parameters.
 fn encryption(encrypted_key: &[u8]) -> der::Result<AlgorithmIdentifierRef<'_>> {
     AnyRef::from_der(encrypted_key)?.sequence(|fields| {
         let scheme = AlgorithmIdentifierRef::decode(fields)?;
@@ -134,14 +133,14 @@ fn encryption(encrypted_key: &[u8]) -> der::Result<AlgorithmIdentifierRef<'_>> {
     })
 }
 
-/// The encryption of a PKCS#8 key, unless it is PBES2.
+/// Returns the encryption of a PKCS#8 key, unless it is PBES2.
 pub(super) fn encryption_before_pbes2(encrypted_key: &[u8]) -> Option<ObjectIdentifier> {
     let scheme = encryption(encrypted_key).ok()?;
     (scheme.oid != PBES2_OID).then_some(scheme.oid)
 }
 
-/// Whether the key is encrypted with triple DES and its initialisation vector is too short, for
-/// which pkcs5 panics.
+/// Whether the key is encrypted with triple DES and has an initialisation vector that is too short.
+/// pkcs5 panics at such a key.
 pub(super) fn has_short_vector(encrypted_key: &[u8]) -> bool {
     let cipher = encryption(encrypted_key).and_then(|scheme| {
         let parameters = scheme

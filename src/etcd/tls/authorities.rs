@@ -1,4 +1,4 @@
-//! The authorities that etcd's certificate may come from, and the check of what etcd shows.
+//! The authorities that may issue etcd's certificate, and the check of etcd's certificate.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,13 +27,13 @@ use crate::config::names::ETCD_TLS_CA_CERT;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log;
 
-/// Authorities, of the configured file or of the system.
+/// The authorities of the configured file or of the system.
 #[derive(Debug)]
 pub(super) struct Authorities {
-    /// `None` for those of the system.
+    /// The file; `None` for the system's authorities.
     file: Option<PathBuf>,
     certificates: Vec<CertificateDer<'static>>,
-    /// What they are trusted as, in the same order.
+    /// The trust anchors, in the same order.
     roots: RootCertStore,
 }
 
@@ -83,7 +83,8 @@ impl Authorities {
         })
     }
 
-    /// Each authority of the configured file that can be shown; those of the system are too many.
+    /// Returns each authority of the configured file that can be displayed. The system has too
+    /// many.
     pub(super) fn infos(&self) -> Vec<CertificateInfo> {
         let certificates = self.certificates.iter().filter(|_| self.file.is_some());
         certificates
@@ -91,7 +92,7 @@ impl Authorities {
             .collect()
     }
 
-    /// Where to put an authority that is to be trusted.
+    /// Returns where to add an authority, for messages.
     fn place(&self) -> String {
         match &self.file {
             Some(file) => format!("{}, the file of {ETCD_TLS_CA_CERT}", file.display()),
@@ -99,7 +100,7 @@ impl Authorities {
         }
     }
 
-    /// Checks what rustls does not: that the authority is valid now, and that each certificate on
+    /// Checks two things that rustls does not: the authority is valid now, and each certificate on
     /// the path may sign. Returns the authority.
     fn check_path(
         &self,
@@ -116,7 +117,8 @@ impl Authorities {
                 )));
             }
         }
-        // By address: a renewed authority differs from the old one in its dates only.
+        // Compared by address, because a renewed authority differs from the old one only in its
+        // dates.
         let index = (self.roots.roots.iter())
             .position(|root| ptr::addr_eq(root, path.anchor()))
             .ok_or_else(|| Refusal("its authority is none that is trusted".to_owned()))?;
@@ -135,7 +137,8 @@ impl Authorities {
         }
     }
 
-    /// A key that is too weak or of an unsupported kind among those that may have signed `shown`.
+    /// Returns a weak or unsupported key among those that may have signed the presented
+    /// certificates.
     fn unsupported_key(&self, shown: &[CertificateDer<'_>]) -> Option<Refusal> {
         let shown: Vec<Certificate> = shown
             .iter()
@@ -154,7 +157,7 @@ impl Authorities {
     }
 }
 
-/// Reads a certificate that a decision depends on.
+/// Decodes a certificate that a decision depends on.
 fn read(certificate: &CertificateDer<'_>) -> std::result::Result<Certificate, Refusal> {
     Certificate::read(certificate).map_err(|error| {
         Refusal(format!(
@@ -163,7 +166,7 @@ fn read(certificate: &CertificateDer<'_>) -> std::result::Result<Certificate, Re
     })
 }
 
-/// Why etcd's certificate is refused, and what to do about it.
+/// Why etcd's certificate is refused, and how to correct it.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal(String);
 
@@ -181,13 +184,13 @@ impl From<Refusal> for rustls::Error {
     }
 }
 
-/// Checks the certificate of one connection to etcd, as Go and OpenSSL check it.
+/// Verifies the certificate of one connection to etcd, like Go and OpenSSL.
 #[derive(Debug)]
 pub(super) struct Verifier {
     authorities: Arc<Authorities>,
     checks_name: bool,
     algorithms: WebPkiSupportedAlgorithms,
-    /// The authority that the certificate comes from.
+    /// The authority that issued the certificate.
     authority: OnceLock<CertificateInfo>,
 }
 
@@ -205,13 +208,14 @@ impl Verifier {
         }
     }
 
-    /// The authority that the certificate comes from; `None` if the certificate itself is trusted.
+    /// Returns the authority that issued the certificate, or `None` if the certificate itself is
+    /// trusted.
     pub(super) fn authority(&self) -> Option<CertificateInfo> {
         self.authority.get().cloned()
     }
 
-    /// Checks a certificate that is itself among the trusted ones, such as the one that `etcd
-    /// --auto-tls` makes.
+    /// Checks a certificate that is itself trusted, such as the certificate that `etcd --auto-tls`
+    /// creates.
     fn check_itself(
         &self,
         shown: &CertificateDer<'_>,
@@ -245,7 +249,7 @@ impl Verifier {
             }
             Err(problem) => {
                 refusal.lock().get_or_insert(problem);
-                // Another path may be good.
+                // Another path may be valid.
                 Err(webpki::Error::UnknownIssuer)
             }
         };
@@ -268,7 +272,7 @@ impl Verifier {
         if let Some(refusal) = refusal.into_inner() {
             return Err(refusal.into());
         }
-        // For rustls' own words.
+        // Called for rustls' own error text.
         let error = verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(shown)?,
             &self.authorities.roots,
@@ -301,7 +305,7 @@ fn is_about_signatures(error: &rustls::Error) -> bool {
     )
 }
 
-/// rustls calls a wrong signature of the handshake what it calls one of an authority.
+/// rustls reports a wrong signature of the handshake like a wrong signature of an authority.
 fn of_handshake<T>(
     verified: std::result::Result<T, rustls::Error>,
 ) -> std::result::Result<T, rustls::Error> {
@@ -420,8 +424,8 @@ mod tests {
         certificate.der().clone()
     }
 
-    /// Shows certificates to a verifier that trusts others. Returns the authority, or the text of
-    /// the error.
+    /// Presents certificates to a verifier that trusts others. Returns the authority, or the text
+    /// of the error.
     fn show(
         shown: &[CertificateDer<'static>],
         trusted: &[&str],
@@ -516,7 +520,7 @@ mod tests {
             &[&root.pem()],
             &["CN=intermediate", "key usage", "keyCertSign"],
         );
-        // Trusted for itself, but not for what is signed with its key.
+        // The certificate itself is trusted, but not other certificates signed with its key.
         let server = authority(params("server"));
         refused(
             &[of_etcd(&server)],

@@ -1,4 +1,4 @@
-//! What is read in certificates beside what rustls checks.
+//! Reads parts of certificates that rustls does not check.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,17 +10,17 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 use x509_cert::name::Name;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
-/// A certificate, as far as operators want to know it.
+/// The parts of a certificate that operators need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateInfo {
-    /// The name of the certificate's holder, such as `CN=etcd-0,O=Example`.
+    /// The holder of the certificate, such as `CN=etcd-0,O=Example`.
     pub subject: String,
     /// The last second in which the certificate is valid.
     pub expires: SystemTime,
 }
 
-/// A certificate that was read. Numbers longer than RFC 5280 allows, which some authorities give,
-/// are accepted.
+/// A decoded certificate. It may have a number longer than RFC 5280 allows, which some authorities
+/// use.
 pub(super) struct Certificate(CertificateInner<Raw>);
 
 impl Certificate {
@@ -35,7 +35,7 @@ impl Certificate {
         }
     }
 
-    /// Why the certificate does not count at this time.
+    /// Returns why the certificate is not valid at this time.
     pub(super) fn why_not_now(&self, now: UnixTime) -> Option<String> {
         let validity = &self.0.tbs_certificate.validity;
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
@@ -63,8 +63,8 @@ impl Certificate {
         &self.0.tbs_certificate.issuer
     }
 
-    /// Whether a server may show this certificate; one that does not say what it is for may be
-    /// shown by any.
+    /// Whether a server may use this certificate. A certificate without a stated usage may be used
+    /// by any.
     pub(super) fn is_for_servers(&self) -> bool {
         match self.0.tbs_certificate.get::<ExtendedKeyUsage>() {
             Ok(None) => true,
@@ -75,8 +75,8 @@ impl Certificate {
         }
     }
 
-    /// Why this certificate cannot be the one of an authority, by the rules of Go and OpenSSL.
-    /// Certificates of version 1 do not say what they are for.
+    /// Returns why this certificate cannot be an authority, by the rules of Go and OpenSSL.
+    /// Certificates of version 1 do not state a usage.
     pub(super) fn why_not_an_authority(&self) -> Option<&'static str> {
         let certificate = &self.0.tbs_certificate;
         if certificate.version != Version::V3 {
@@ -97,7 +97,8 @@ impl Certificate {
     }
 }
 
-/// `None` for a certificate in an unusual form, good for TLS but not to be shown.
+/// Returns `None` for a certificate in an unusual form, which TLS accepts but this module cannot
+/// decode.
 pub(super) fn certificate_info(certificate: &CertificateDer<'_>) -> Option<CertificateInfo> {
     Certificate::read(certificate).ok().map(|it| it.info())
 }

@@ -1,4 +1,4 @@
-//! Reading the files that the configuration names.
+//! Reads the files that the configuration names.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// All certificates of a file, at least one.
+/// Returns all certificates of a file, at least one.
 pub(super) fn certificates(property: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let pem = read(property, file)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)

@@ -1,4 +1,4 @@
-//! The certificate that etcd is shown, and its private key.
+//! The client certificate that etcd receives, and its private key.
 
 use std::fmt;
 use std::path::Path;
@@ -27,20 +27,20 @@ use crate::config::names::{
 use crate::config::{ClientCertificate, Secret};
 use crate::error::Result;
 
-/// How often the two files are read before it is an error that they do not belong together.
+/// How often the two files are read before a mismatch is an error.
 const READINGS: usize = 5;
 
-/// The certificate of this process, with its key.
+/// The client certificate and its key.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     certified: Arc<CertifiedKey>,
-    /// `None` for a certificate in an unusual form, good for TLS but not to be shown.
+    /// The parts to display; `None` for a certificate in an unusual form, which TLS accepts.
     pub(super) info: Option<CertificateInfo>,
 }
 
 impl Identity {
-    /// Reads both files, and again if they do not belong together: they may be exchanged between
-    /// the two readings, as Kubernetes exchanges secrets.
+    /// Reads both files, and reads them again if they do not belong together. They may be replaced
+    /// between the two reads, as Kubernetes replaces secrets.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Identity {
         ))
     }
 
-    /// `None` if the key does not belong to the certificate.
+    /// Returns `None` if the key does not belong to the certificate.
     fn read_once(client: &ClientCertificate) -> Result<Option<Self>> {
         let chain = certificates(ETCD_TLS_CLIENT_CERT, &client.certificate_file)?;
         let key = private_key(&client.key_file, client.key_password.as_ref())?;
@@ -70,7 +70,7 @@ impl Identity {
                 .unwrap_or_else(|| format!("it is damaged ({error})"));
             unusable(ETCD_TLS_CLIENT_KEY, &client.key_file, problem)
         })?;
-        // Not `CertifiedKey::keys_match`, which asks more of a certificate than etcd does.
+        // `CertifiedKey::keys_match` would require more of a certificate than etcd does.
         let of_certificate = (chain.first().map(public_key).transpose())
             .map_err(|error| unusable(ETCD_TLS_CLIENT_CERT, &client.certificate_file, error))?;
         if of_certificate.as_deref() != key.public_key().as_deref() {
@@ -83,7 +83,7 @@ impl Identity {
     }
 }
 
-/// rustls and the crate for certificates each read some that the other does not.
+/// rustls and the certificate crate each accept certificates that the other refuses.
 fn public_key(certificate: &CertificateDer<'_>) -> std::result::Result<Vec<u8>, rustls::Error> {
     let key = Certificate::read(certificate).and_then(|it| it.public_key().to_der());
     key.or_else(|_| {
@@ -92,7 +92,7 @@ fn public_key(certificate: &CertificateDer<'_>) -> std::result::Result<Vec<u8>, 
     })
 }
 
-/// What one connection shows to an etcd that asks for a certificate.
+/// Presents the client certificate on one connection, if etcd asks for one.
 #[derive(Debug)]
 pub(super) struct Client {
     identity: Option<Identity>,
@@ -133,7 +133,7 @@ const PKCS8: &str = "PRIVATE KEY";
 const PKCS1: &str = "RSA PRIVATE KEY";
 const SEC1: &str = "EC PRIVATE KEY";
 
-/// The first private key of the file, in one of these formats.
+/// Returns the first private key of the file, in one of these formats.
 fn private_key(
     file: &Path,
     password: Option<&Secret>,
@@ -201,7 +201,7 @@ fn decrypt(der: &[u8], password: &Secret) -> std::result::Result<pkcs8::SecretDo
     encrypted
         .decrypt(password.expose())
         .map_err(|error| match error {
-            // With a wrong password, what comes out is no key.
+            // With a wrong password, the decrypted bytes are no key.
             pkcs8::Error::EncryptedPrivateKey(
                 pkcs5::Error::DecryptFailed | pkcs5::Error::EncryptFailed,
             )
@@ -212,7 +212,7 @@ fn decrypt(der: &[u8], password: &Secret) -> std::result::Result<pkcs8::SecretDo
         })
 }
 
-/// Not by rustls' own means: they leave a copy of what they decode in memory.
+/// rustls' own decoder leaves a copy of the key in memory.
 fn decode(base64: &str) -> std::result::Result<Zeroizing<Vec<u8>>, base64ct::Error> {
     let mut compact = Zeroizing::new(String::with_capacity(base64.len()));
     compact.extend(base64.split_ascii_whitespace());
@@ -251,7 +251,8 @@ mod tests {
             file
         }
 
-        /// The error of this client certificate, key and password; `None` if there is none.
+        /// Returns the error of this client certificate, key and password, or `None` without an
+        /// error.
         fn error(&self, certificate: &str, key: &str, password: Option<&str>) -> Option<Error> {
             let client = ClientCertificate {
                 certificate_file: self.write("certificate.pem", certificate),
@@ -360,7 +361,7 @@ mod tests {
         }
     }
 
-    /// A file of `tests/certificates`.
+    /// Returns a file of `tests/certificates`.
     fn made_by_openssl(name: &str) -> String {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
         fs::read_to_string(folder.join(name)).unwrap()
@@ -454,7 +455,8 @@ mod tests {
         }
     }
 
-    /// As Kubernetes exchanges them: each file is behind one symbolic link to a folder.
+    /// Kubernetes replaces files like this: each file is reached through one symbolic link to a
+    /// folder.
     #[test]
     fn a_certificate_and_key_that_are_exchanged_together_belong_together() {
         const READINGS: usize = 300;
@@ -476,7 +478,8 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 for version in ["1", "0"].iter().cycle() {
-                    // An exchange for a few readings, so that many fall between the two files.
+                    // The files are replaced every few reads, so that many replacements happen
+                    // between the reads of the two files.
                     let before = read.load(Ordering::Relaxed);
                     while read.load(Ordering::Relaxed) < (before + 3).min(READINGS) {
                         thread::yield_now();

@@ -1,4 +1,4 @@
-//! TLS to etcd: the files it is made of, and its errors in words that say what to correct.
+//! TLS to etcd: its files, and errors that say what to correct.
 
 mod algorithms;
 mod authorities;
@@ -35,21 +35,19 @@ pub use self::certificate::CertificateInfo;
 
 const NO_TLS: &str =
     "does not speak TLS, make etcd listen on https, or set alluxio.etcd.tls.enabled to false";
-/// How long a new connection waits until the files are read. It is then made with what was read
-/// before.
+/// How long a new connection waits for the files. After that, it uses the content of the last read.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What was agreed on with an endpoint when it was connected to.
+/// The TLS session of a connection to an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSession {
-    /// Such as `TLS 1.3`.
+    /// The version, such as `TLS 1.3`.
     pub version: &'static str,
-    /// etcd's certificate; `None` if it is in an unusual form, good for TLS but not to be shown.
+    /// etcd's certificate; `None` for a certificate in an unusual form, which TLS accepts.
     pub server: Option<CertificateInfo>,
-    /// The authority that etcd's certificate comes from; `None` if the certificate itself is among
-    /// the trusted ones.
+    /// The authority that issued etcd's certificate; `None` if the certificate itself is trusted.
     pub authority: Option<CertificateInfo>,
-    /// The certificate that etcd is shown if it asks for one, if there is one that can be shown.
+    /// The client certificate that etcd receives if it asks for one, if it can be displayed.
     pub client: Option<CertificateInfo>,
     /// Whether etcd asked for a certificate.
     pub asks_for_certificate: bool,
@@ -59,25 +57,25 @@ pub struct TlsSession {
 #[derive(Debug)]
 pub(crate) struct HandshakeError {
     pub(crate) error: io::Error,
-    /// The reason, in words for an operator.
+    /// The reason, for an operator.
     pub(crate) explanation: String,
 }
 
-/// TLS as the configuration wants it. Made once per etcd. The files are read again for each
-/// connection, so that they can be exchanged under way.
+/// The TLS configuration of one etcd. The files are read again for each connection, so that they
+/// can be replaced at any time.
 pub(crate) struct Tls {
     config: TlsConfig,
-    /// The authorities of the system; `None` if the configuration names others. There are many, and
-    /// they rarely change.
+    /// The system's authorities; `None` if the configuration names others. They are read once,
+    /// because they are many and rarely change.
     system: Option<Arc<Authorities>>,
-    /// One thread at a time reads the files: on a dead mount it may hang.
+    /// Only one thread at a time reads the files, because a dead mount may block it.
     reading: Arc<Semaphore>,
     files: Mutex<Files>,
 }
 
 struct Files {
     last_good: Loaded,
-    /// Why the files can no longer be used, since it was last logged.
+    /// The last logged reason why the files are unusable.
     complaint: Option<String>,
 }
 
@@ -107,8 +105,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `Io` or `InvalidConfig` for a file that cannot be used, with its name and its
-    /// property.
+    /// `NotFound`, `Io` or `InvalidConfig` for an unusable file, with its name and its property.
     pub(crate) fn new(config: &TlsConfig) -> Result<Self> {
         let loaded = Loaded::read(config, None)?;
         let system = config.ca_file.is_none().then(|| loaded.authorities.clone());
@@ -123,19 +120,19 @@ impl Tls {
         })
     }
 
-    /// The authorities of the configured file, as they were last read; none if those of the system
-    /// are trusted.
+    /// Returns the authorities of the configured file, as last read. Empty if the system's
+    /// authorities are trusted.
     pub(crate) fn authorities(&self) -> Vec<CertificateInfo> {
         self.files.lock().last_good.authorities.infos()
     }
 
-    /// Makes the handshake. The caller limits the time.
+    /// Performs the handshake. The caller limits the time.
     pub(crate) async fn connect(
         self: &Arc<Self>,
         tcp: TcpStream,
         host: &str,
     ) -> std::result::Result<(TlsStream<TcpStream>, TlsSession), HandshakeError> {
-        // As URLs have it, IPv6 addresses are in brackets.
+        // In URLs, IPv6 addresses are in brackets.
         let name = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(name.to_owned()).map_err(|error| HandshakeError {
             error: io::Error::other(error),
@@ -160,12 +157,13 @@ impl Tls {
                 .with_custom_certificate_verifier(verifier.clone())
                 .with_client_cert_resolver(client.clone());
             config.alpn_protocols = vec![b"h2".to_vec()];
-            // A resumed session would not look at certificates again.
+            // A resumed session would skip the check of the certificates.
             config.resumption = Resumption::disabled();
             let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
             connector.connect(name, tcp).await
         };
-        // Boxed: a handshake is large, and whatever awaits a connection would be as large.
+        // Boxed, because a handshake is large, and every future that awaits a connection would be
+        // as large.
         let stream = Box::pin(connected).await.map_err(|error| HandshakeError {
             explanation: match tls_error(&error) {
                 Some(error) => self.explain(error, client.was_asked(), info.as_ref()),
@@ -193,7 +191,7 @@ impl Tls {
         Ok((stream, session))
     }
 
-    /// What the files hold now, or held when they could last be read.
+    /// Returns the present content of the files, or the last usable content.
     async fn current(self: &Arc<Self>) -> Loaded {
         let tls = self.clone();
         let reading = async move {
@@ -219,8 +217,8 @@ impl Tls {
         }
     }
 
-    /// Reads the files. Files that cannot be used, perhaps because they are just being exchanged,
-    /// do not harm the connections that the old ones still make.
+    /// Reads the files. If they are unusable, perhaps because they are being replaced, the old
+    /// content stays in use.
     fn reload(&self) -> Loaded {
         match Loaded::read(&self.config, self.system.as_ref()) {
             Ok(loaded) => {
@@ -233,12 +231,12 @@ impl Tls {
         }
     }
 
-    /// Logs once why the files cannot be used, and returns what was read before.
+    /// Logs once why the files are unusable, and returns the last usable content.
     fn keep(&self, complaint: String) -> Loaded {
         let mut files = self.files.lock();
         let before = files.complaint.replace(complaint.clone());
         let last_good = files.last_good.clone();
-        // The logger may be code of the caller's.
+        // The logger may be the caller's code.
         drop(files);
         if before.as_ref() != Some(&complaint) {
             log::warn!("{complaint}; new connections use what was read before");
@@ -246,8 +244,8 @@ impl Tls {
         last_good
     }
 
-    /// Why the connection ended before etcd said anything on it. In TLS 1.3 that is how it refuses
-    /// a client.
+    /// Explains why the connection ended before etcd sent anything. TLS 1.3 servers refuse a client
+    /// like that.
     pub(crate) fn explain_early_end(
         &self,
         error: Option<&io::Error>,
@@ -257,7 +255,7 @@ impl Tls {
         let shown = session.and_then(|session| session.client.as_ref());
         match error.and_then(tls_error) {
             Some(error) => self.explain(error, was_asked, shown),
-            // Some servers, and proxies above all, refuse a client so.
+            // Some servers, and many proxies, refuse a client like this.
             None => format!(
                 "it closed the connection after the TLS handshake; {}",
                 self.advice(was_asked, shown)
@@ -337,7 +335,7 @@ impl Tls {
         format!("{reason}; {advice}")
     }
 
-    /// What may be wrong with the certificate of this process, if etcd asked for one.
+    /// Returns possible problems of the client certificate, if etcd asked for one.
     fn advice(&self, was_asked: bool, shown: Option<&CertificateInfo>) -> String {
         if !was_asked {
             return "etcd's log says why".to_owned();
@@ -420,8 +418,7 @@ mod tests {
         assert!(tls.files.lock().complaint.is_none());
     }
 
-    /// A file on a mount that hangs is read by one thread at most, and the connections go on with
-    /// what was read before.
+    /// At most one thread reads a file on a mount that hangs, and connections use the last content.
     #[tokio::test(start_paused = true)]
     async fn files_that_hang_keep_one_thread_and_no_connection() {
         let folder = tempfile::tempdir().unwrap();
@@ -437,7 +434,7 @@ mod tests {
         let complaint = tls.files.lock().complaint.clone().unwrap();
         assert!(complaint.contains("ca.pem"), "{complaint}");
         drop(hangs);
-        // The clock would run ahead of the thread that reads.
+        // A paused clock would run ahead of the thread that reads.
         tokio::time::resume();
         let read = tls.current().await;
         assert!(!Arc::ptr_eq(&last_read.authorities, &read.authorities));

@@ -1,4 +1,4 @@
-//! Keeps one worker registered: its ring key, its live key and the lease below it.
+//! Keeps one worker registered: its ring key, its live key and its lease.
 
 mod own_keys;
 mod registrar;
@@ -29,44 +29,44 @@ use crate::log_limit::LogLimit;
 use crate::record;
 use crate::worker::{Worker, WorkerIdentity};
 
-/// How long the keys of a registration that is being repaired may take to write.
+/// The time limit for writing the keys in a repair of a registration.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long ending a registration without an owner may take.
+/// The time limit for ending a registration without an owner.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many lines about one registration are logged in each [`LOG_WINDOW`].
+/// The number of lines about one registration that are logged in each [`LOG_WINDOW`].
 const LOG_LINES: u32 = 6;
 const LOG_WINDOW: Duration = Duration::from_secs(30);
-/// How much later than its deadline an operation may answer: the answer says more than that the
-/// time is over.
+/// How much later than its deadline an operation may answer. The answer is more precise than a
+/// timeout.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The registration of one worker, kept by a task of its own until [`leave`](Self::leave) or until
-/// this is dropped.
+/// The registration of one worker. Its task runs until [`leave`](Self::leave) or until this is
+/// dropped.
 pub(crate) struct Registration {
     commands: mpsc::UnboundedSender<Command>,
     standing: watch::Receiver<Standing>,
     endpoints: Arc<Endpoints>,
 }
 
-/// Where a registration stands.
+/// The state of a registration, with its lease and counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) state: RegistrationState,
-    /// The id of its lease; 0 for none.
+    /// The id of the lease, or 0 without a lease.
     pub(crate) lease: i64,
     pub(crate) lease_ends_at: Option<BootTime>,
-    /// How many leases there have been.
+    /// The number of leases so far.
     pub(crate) leases: u64,
-    /// How often no renewal was answered for two thirds of the TTL.
+    /// How often two thirds of the TTL passed without an answer to a renewal.
     pub(crate) late_renewals: u64,
-    /// The lease of another process that holds the live key instead, 0 for a key without a lease.
+    /// The lease of another process that holds the live key, or 0 for a key without a lease.
     pub(crate) displaced_by: Option<i64>,
 }
 
-/// What a worker that joins asks for.
+/// The parameters of a join.
 struct JoinRequest {
     worker: Worker,
-    /// Replace a ring record of this identity under another address.
+    /// Whether to replace a ring record of this identity with another address.
     overwrite: bool,
     deadline: Instant,
     reply: oneshot::Sender<Result<KeyRevisions>>,
@@ -80,41 +80,41 @@ enum Command {
     },
 }
 
-/// Signs of life of the program that a worker belongs to.
+/// The sender of the signs of life of a worker's program.
 #[derive(Debug)]
 pub struct HostPulse(watch::Sender<BootTime>);
 
-/// What a registration knows of its program's life. See [`HostPulse`].
+/// The receiver of the signs of life of a worker's program. See [`HostPulse`].
 #[derive(Debug, Clone)]
 pub struct HostLiveness(watch::Receiver<BootTime>);
 
 impl HostPulse {
-    /// Returns a pulse, and what to give to [`JoinOptions`](crate::membership::JoinOptions). A
-    /// registration with it is renewed only while [`beat`](Self::beat) is called more often than
-    /// every third of the TTL.
+    /// Returns a pulse, and the liveness to set in [`JoinOptions`](crate::membership::JoinOptions).
+    /// A registration with this liveness is renewed only while [`beat`](Self::beat) is called more
+    /// often than every third of the TTL.
     pub fn new() -> (HostPulse, HostLiveness) {
         let (sender, receiver) = watch::channel(BootTime::now());
         (HostPulse(sender), HostLiveness(receiver))
     }
 
-    /// How many registrations and other holders of a [`HostLiveness`] there are.
+    /// Returns the number of registrations and other holders of a [`HostLiveness`].
     pub(crate) fn listeners(&self) -> usize {
         self.0.receiver_count()
     }
 
-    /// Gives a sign of life.
+    /// Sends a sign of life.
     pub fn beat(&self) {
         self.0.send_replace(BootTime::now());
     }
 }
 
 impl Registration {
-    /// Starts the task; nothing is registered before [`join`](Self::join).
+    /// Starts the task. It registers nothing before [`join`](Self::join).
     pub(crate) fn start(registrar: Registrar, host: Option<HostLiveness>) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
         let endpoints = registrar.endpoints.clone();
         let (task, standing) = Task::new(registrar, host.as_ref());
-        // Boxed, as are others below: threads' stacks may be small.
+        // Boxed like other futures below, because the stacks of threads may be small.
         tokio::spawn(Box::pin(task.run(receiver, host)));
         Registration {
             commands,
@@ -123,8 +123,8 @@ impl Registration {
         }
     }
 
-    /// Writes both keys and keeps them. The live key is taken over from any other process; the ring
-    /// key, unless `overwrite` says so, is not.
+    /// Writes both keys and keeps them. The live key is taken over from any other process. The ring
+    /// key is taken over only with `overwrite`.
     pub(crate) async fn join(
         &self,
         worker: &Worker,
@@ -156,12 +156,13 @@ impl Registration {
         }
     }
 
-    /// Asks the task to revoke the lease, so that everyone sees the worker as lost at once, and
-    /// then to end. The answer is a revision at which the live key is gone: 0 if it is another
-    /// process's, or unknown. Without an answer the registration has ended, or is about to.
+    /// Asks the task to revoke the lease, so that the worker is lost at once, and then to end. The
+    /// answer is a revision at which the live key is gone. It is 0 if the key belongs to another
+    /// process, or if the revision is unknown. Without an answer, the registration has ended or is
+    /// about to end.
     pub(crate) fn leave(&self, deadline: Instant) -> oneshot::Receiver<Result<i64>> {
         let (reply, answer) = oneshot::channel();
-        // It fails if the registration is ending.
+        // Sending fails if the registration is ending.
         let _ = self.commands.send(Command::Leave { deadline, reply });
         answer
     }
@@ -171,15 +172,15 @@ impl Registration {
         drop(self.leave(Instant::now() + ORPHAN_TIMEOUT));
     }
 
-    /// Where the registration stands; `None` once it ends.
+    /// Returns the state of the registration, or `None` once it ends.
     pub(crate) fn standing(&self) -> Option<Standing> {
         let standing = *self.standing.borrow();
         let is_over = self.is_ending() || standing.state == RegistrationState::Left;
         (!is_over).then_some(standing)
     }
 
-    /// Whether the task takes no more joins: it leaves, or has left. A failed first join does that
-    /// too.
+    /// Whether the task accepts no more joins, because it is leaving or has left. A failed first
+    /// join also ends the task.
     pub(crate) fn is_ending(&self) -> bool {
         self.commands.is_closed()
     }
@@ -196,7 +197,7 @@ impl Registration {
     }
 }
 
-/// The limit of the lines about one registration.
+/// Returns the limit of log lines about one registration.
 pub(crate) fn log_limit() -> LogLimit {
     LogLimit::new(LOG_LINES, LOG_WINDOW)
 }
@@ -208,7 +209,8 @@ pub(crate) fn ended() -> Error {
     )
 }
 
-/// The error of an operation that ran out of time while an earlier one of the same worker goes on.
+/// The error of an operation that timed out because an earlier operation of the same worker is
+/// running.
 pub(crate) fn busy(identity: &WorkerIdentity) -> Error {
     Error::with_cause(
         ErrorKind::Unavailable,
@@ -222,10 +224,10 @@ pub(crate) fn busy(identity: &WorkerIdentity) -> Error {
     )
 }
 
-/// What a piece of work ended with.
+/// The result of a piece of work.
 struct Done {
     event: Event,
-    /// For a join: what its caller is waiting for.
+    /// For a join: the answer to its caller.
     joined: Option<Joined>,
 }
 
@@ -250,21 +252,21 @@ struct Task {
     session: Session,
     /// The record under both keys.
     value: Vec<u8>,
-    /// What that record says about the place of the worker.
+    /// The address of the worker in that record.
     address: String,
     renewals: Renewals,
     work: JoinSet<Done>,
-    /// What work reports before it ends.
+    /// Events that work reports before it ends.
     reports: mpsc::UnboundedReceiver<Event>,
     reporter: mpsc::UnboundedSender<Event>,
-    /// The join or repair under way: one at a time, since two could leave the key on the lease that
-    /// is not renewed.
+    /// The running join or repair. Only one runs at a time, because two could leave the key on the
+    /// lease that is not renewed.
     registering: Option<Registering>,
-    /// The last lease that etcd was asked for by a join or repair.
+    /// The last lease that a join or repair requested from etcd.
     asked_for: Arc<Mutex<Option<Lease>>>,
     own_keys: Option<OwnKeys>,
     joins: VecDeque<JoinRequest>,
-    /// What made the last registration necessary.
+    /// Why the last registration was necessary.
     lost: &'static str,
     standing: watch::Sender<Standing>,
 }
@@ -307,8 +309,8 @@ impl Task {
 
     async fn run(self, mut commands: mpsc::UnboundedReceiver<Command>, host: Option<HostLiveness>) {
         Box::pin(self.serve(&mut commands, host)).await;
-        // A command that was just being sent would stay in the channel, and its sender would wait
-        // for an answer in vain.
+        // A command that is being sent at this moment would stay in the channel, and its sender
+        // would never get an answer.
         commands.close();
         while commands.recv().await.is_some() {}
     }
@@ -327,13 +329,14 @@ impl Task {
             let deadlines = self.joins.iter().map(|request| request.deadline);
             let turn = deadlines.fold(turn, Instant::min);
             tokio::select! {
-                // What work reports comes before how it ended.
+                // The reports of work are handled before its result.
                 biased;
                 Some(event) = self.reports.recv() => self.session.handle(event, BootTime::now()),
                 Some(done) = self.work.join_next_with_id() => match done {
                     Ok((id, done)) => {
                         if let Some(refused) = self.finished(id, done) {
-                            // First, so that the next join finds that this registration ends.
+                            // Closed first, so that the next join notices that this registration
+                            // ends.
                             commands.close();
                             return Box::pin(self.end_refused(refused)).await;
                         }
@@ -344,7 +347,7 @@ impl Task {
                     Some(Command::Join(request)) => self.joins.push_back(request),
                     Some(Command::Leave { deadline, reply }) => {
                         commands.close();
-                        // The caller may have gone away; the log has said how it went.
+                        // The caller may have given up. The result is in the log.
                         let left = Box::pin(self.leave(deadline, Level::Warn)).await;
                         let _ = reply.send(left);
                         return;
@@ -364,7 +367,7 @@ impl Task {
         }
     }
 
-    /// Does what is due, and shows how things stand.
+    /// Performs the actions that are due, and publishes the state.
     fn act(&mut self, now: BootTime) {
         for action in self.session.poll(now) {
             self.carry_out(action, now);
@@ -490,15 +493,14 @@ impl Task {
                     "The lease of {identity} is renewed again"
                 );
             }
-            // Who wrote the keys, or revoked the lease, logs that.
+            // The writer of the keys, or the caller of a leave, has logged these states.
             RegistrationState::Joining
             | RegistrationState::Registered
             | RegistrationState::Left => {}
         }
     }
 
-    /// Logs once that another process has the live key, however often it is found there, and once
-    /// that it has not.
+    /// Logs once when another process has the live key, and once when it no longer has it.
     fn report_displacement(&self) {
         let Registrar {
             identity,
@@ -525,13 +527,14 @@ impl Task {
     }
 
     fn start_next_join(&mut self, now: BootTime) {
-        // If the caller no longer waits, the worker is not registered.
+        // If the caller has given up, the worker is not registered.
         self.joins.retain(|request| !request.reply.is_closed());
         if self.joins.is_empty() {
             return;
         }
-        // A join writes all that a repair would, and need not wait for it: a repair that is cut
-        // short has written nothing over what others wrote, and its late requests will not either.
+        // A join writes everything that a repair would write, so it does not wait for the repair.
+        // An aborted repair has not overwritten the keys of others, and its late requests will not
+        // either.
         if let Some(repair) = self.registering.take_if(|registering| !registering.is_join) {
             repair.task.abort();
             self.interrupted(now);
@@ -552,7 +555,7 @@ impl Task {
         }
     }
 
-    /// The join or repair under way ends without an outcome.
+    /// The running join or repair ends without a result.
     fn interrupted(&mut self, now: BootTime) {
         let lease = self.session.lease().or(*self.asked_for.lock());
         self.session.handle(Event::RegisterFailed { lease }, now);
@@ -615,13 +618,13 @@ impl Task {
         });
     }
 
-    /// Returns the first join, if that is what failed: nothing is registered then.
+    /// Returns the first join if it failed. In that case nothing is registered.
     fn finished(&mut self, id: Id, Done { event, joined }: Done) -> Option<Joined> {
         let now = BootTime::now();
         let of_registering = |registering: &mut Registering| registering.task.id() == id;
         if self.registering.take_if(of_registering).is_none() && event.ends_registering() {
-            // A repair that ended just before it was cut short for a join, which finds what it
-            // wrote.
+            // This repair ended just before it was aborted for a join. The join finds the keys that
+            // the repair wrote.
             return None;
         }
         if let Some(joined) = &joined
@@ -646,18 +649,18 @@ impl Task {
         if joined.outcome.is_err() && self.value.is_empty() {
             return Some(joined);
         }
-        // First, so that a caller that has joined finds itself registered.
+        // Called first, so that a caller that has joined sees the worker as registered.
         self.act(now);
         let _ = joined.reply.send(joined.outcome);
         None
     }
 
-    /// Ends this registration, which never was one, and answers the join that failed.
+    /// Ends this registration, whose first join failed, and answers that join.
     async fn end_refused(&mut self, refused: Joined) {
         let deadline = Instant::now() + ORPHAN_TIMEOUT;
         let is_answer = |error: &Error| !error.kind().is_retryable();
         if refused.outcome.as_ref().is_err_and(is_answer) {
-            // etcd has just answered: its lease is gone before the caller can look.
+            // etcd has just answered. Its lease is revoked before the caller can see it.
             let _ = Box::pin(self.leave(deadline, Level::Debug)).await;
             let _ = refused.reply.send(refused.outcome);
         } else {
@@ -666,7 +669,7 @@ impl Task {
         }
     }
 
-    /// The keys were written: watch them from now on.
+    /// Handles that the keys were written: watches them from now on.
     fn in_place(&mut self, lease: Lease, is_ours: bool) {
         let identity = self.registrar.identity;
         // A first join that is ended at once has stored no record.
@@ -690,9 +693,10 @@ impl Task {
 
     fn own_key_changed(&mut self, event: Event) {
         let event = match event {
-            // While this process writes the key itself, the new lease is its own.
+            // While this process writes the key itself, the new lease may be its own.
             Event::LiveKeyForeign { .. } if self.session.is_registering() => return,
-            // Written by a request of ours that came late. It would go with that lease.
+            // A late request of this process wrote the key. It would be lost together with that
+            // lease.
             Event::LiveKeyForeign { holder } if self.registrar.lease_ids.contain(holder) => {
                 Event::LiveKeyMissing
             }
@@ -706,13 +710,13 @@ impl Task {
         self.session.handle(event, BootTime::now());
     }
 
-    /// Ends everything and revokes the lease. If that fails and nothing was registered, only the
-    /// log says so, at `level`.
+    /// Ends everything and revokes the lease. If the revocation fails and nothing was registered,
+    /// this only logs at `level`.
     async fn leave(&mut self, deadline: Instant, level: Level) -> Result<i64> {
         self.own_keys = None;
         self.joins.clear();
-        // A join or repair under way may be about to use a new lease: let it end, so that no lease
-        // is granted after all is over. Half of the time is for the revocation.
+        // A running join or repair may be about to use a new lease. Waits for its end, so that no
+        // lease is granted later. Half of the time is reserved for the revocation.
         let now = Instant::now();
         let mut left = deadline.saturating_duration_since(now);
         if !self.session.has_joined() {
@@ -722,7 +726,7 @@ impl Task {
         while self.registering.is_some() {
             match timeout_at(patience, self.work.join_next_with_id()).await {
                 Ok(Some(Ok((id, mut done)))) => {
-                    // Its caller is not told of a registration that ends at once.
+                    // The caller of this join gets an error, because the registration ends at once.
                     if let Some(joined) = &mut done.joined
                         && joined.outcome.is_ok()
                     {
@@ -752,7 +756,7 @@ impl Task {
         let left = other.and_then(|other| Ok(other.max(left?)));
         let left = self.say_how_it_left(left, held, level);
         self.show(RegistrationState::Left);
-        // At the later of both the key is gone. Another process's key stays.
+        // The key is gone at the later of both revisions. Another process's key stays.
         match self.session.displaced_by() {
             Some(_) => left.map(|_| 0),
             None => left,
@@ -794,7 +798,7 @@ impl Task {
     }
 }
 
-/// Never resolves while there is no watch.
+/// Never resolves without a watch.
 async fn next_own_key_event(own_keys: &mut Option<OwnKeys>) -> Option<Event> {
     match own_keys {
         Some(own_keys) => own_keys.next().await,
@@ -802,7 +806,7 @@ async fn next_own_key_event(own_keys: &mut Option<OwnKeys>) -> Option<Event> {
     }
 }
 
-/// Never resolves for a program that promised no signs of life, or will give none any more.
+/// Never resolves for a program that promised no signs of life, or whose sender was dropped.
 async fn next_beat(host: &mut Option<watch::Receiver<BootTime>>) -> Option<BootTime> {
     match host {
         Some(host) => match host.changed().await {
@@ -820,7 +824,7 @@ mod tests {
     use crate::etcd::keys::Keys;
     use crate::etcd::lease::LeaseIds;
 
-    /// A task of a worker that has no etcd. Nothing runs the task.
+    /// Returns the task of a worker without an etcd. Nothing runs the task.
     fn idle_task() -> Task {
         let mut properties = Properties::new();
         properties.set("alluxio.worker.membership.manager.type", "ETCD");

@@ -1,4 +1,4 @@
-//! Watches a worker's own two keys, so that a deleted or overwritten key is noticed at once.
+//! Watches the two keys of a worker, so that a deleted or overwritten key is noticed at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use crate::etcd::keep_running::keep_running;
 use crate::etcd::status::{self, Failure};
 use crate::log;
 
-/// How long reading the keys and opening their watches may take at most.
+/// The longest time for reading the keys and opening their watches.
 const LONGEST_OPENING: Duration = Duration::from_secs(30);
 
-/// The watch of a worker's own keys, until this is dropped.
+/// The watch of a worker's own keys. Dropping this stops it.
 pub(super) struct OwnKeys {
     events: mpsc::Receiver<Event>,
-    /// Ends its task when it is dropped.
+    /// The task ends when this is dropped.
     _task: JoinSet<()>,
 }
 
 impl OwnKeys {
-    /// Watches the keys, the live one on this lease, and reads them every `recheck` anyway.
+    /// Watches the keys, with the live key on this lease. Also reads the keys every `recheck`.
     pub(super) fn watch(registrar: Arc<Registrar>, lease: i64, recheck: Duration) -> Self {
         let (sender, events) = mpsc::channel(8);
         let mut task = JoinSet::new();
@@ -47,8 +47,8 @@ impl OwnKeys {
     }
 }
 
-/// Reads both keys, then watches them; starts over when the watch breaks and every `recheck`
-/// anyway, since etcd has lost watch events before.
+/// Reads both keys, then watches them. Restarts when the watch breaks, and every `recheck`, because
+/// etcd has lost watch events before.
 async fn watch_own_keys(
     registrar: Arc<Registrar>,
     lease: i64,
@@ -56,11 +56,11 @@ async fn watch_own_keys(
     events: mpsc::Sender<Event>,
 ) {
     let mut delays = retry_delays();
-    // Longer after each failure, for networks that are slow but work.
+    // The limit grows after each failure, for networks that are slow but work.
     let mut limit = TRY_TIMEOUT * 2;
     loop {
         match check_and_watch(&registrar, lease, recheck, limit, &events).await {
-            // The watch worked for a while: the next failure is a new one.
+            // The watch worked for a while, so the next failure counts as a new one.
             Ok(()) => delays = retry_delays(),
             Err(reason) => {
                 log::debug!("Watching the keys of {}: {reason}", registrar.identity);
@@ -82,7 +82,8 @@ async fn check_and_watch(
     let ring_key = registrar.keys.ring_key(&registrar.identity);
     let has_ring = registrar.has_ring;
     let until = Instant::now() + recheck;
-    // Only what is needed: a user who may not read the ring is to see the live key.
+    // Only the required keys, so that a user without permission for the ring can watch the live
+    // key.
     let keys = [Some(&live_key), has_ring.then_some(&ring_key)];
     let gets = keys.into_iter().flatten();
     let read = Txn::new().and_then(
@@ -156,7 +157,7 @@ async fn check_and_watch(
     }
 }
 
-/// A closed channel means that the watch is about to be ended.
+/// A closed channel means that the watch is about to end.
 async fn report(events: &mpsc::Sender<Event>, event: Event) {
     let _ = events.send(event).await;
 }

@@ -1,4 +1,4 @@
-//! Writes the keys of one worker and the lease below them.
+//! Writes the keys and the lease of one worker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,22 +21,23 @@ use crate::log;
 use crate::log_limit::LogLimit;
 use crate::worker::{Worker, WorkerIdentity};
 
-/// A lease that runs out before its key is written this often is too short for the way to etcd.
+/// If this number of leases end before their key is written, the lease is too short for this
+/// connection to etcd.
 const MAX_LEASES_PER_JOIN: usize = 3;
 
-/// Where and how one worker is registered.
+/// The etcd, the keys and the worker of one registration.
 pub(crate) struct Registrar {
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) keys: Keys,
     pub(crate) identity: WorkerIdentity,
-    /// Whether there is a ring key: not for SERVICE_REGISTRY.
+    /// Whether the worker has a ring key. SERVICE_REGISTRY has none.
     pub(crate) has_ring: bool,
     pub(crate) ttl: Duration,
     pub(crate) lease_ids: Arc<LeaseIds>,
     pub(crate) log_limit: LogLimit,
 }
 
-/// At which revisions a worker's keys were last written.
+/// The revisions at which a worker's keys were last written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyRevisions {
     /// 0 for SERVICE_REGISTRY.
@@ -44,22 +45,23 @@ pub(crate) struct KeyRevisions {
     pub(crate) live: i64,
 }
 
-/// An error, and the lease that exists or may exist on the server all the same.
+/// An error, and the lease that exists, or may exist, on the server.
 pub(super) type Unfinished = (Option<Lease>, Error);
 
-/// One join or repair. Its task may have to end the lease of a join or repair that is cut short.
+/// One join or repair. The task of the registration may have to end the lease of a join or repair
+/// that was aborted.
 pub(super) struct Attempt {
     pub(super) registrar: Arc<Registrar>,
-    /// Where to report [`Event::Granted`].
+    /// The channel for [`Event::Granted`].
     pub(super) events: mpsc::UnboundedSender<Event>,
-    /// The last lease that etcd was asked for. It may exist, whatever was answered.
+    /// The last lease that was requested from etcd. It may exist, whatever the answer was.
     pub(super) asked_for: Arc<Mutex<Option<Lease>>>,
     pub(super) deadline: Instant,
 }
 
 impl Attempt {
-    /// Writes both keys, as a worker that starts does: in one transaction, so that it appears
-    /// whole.
+    /// Writes both keys when a worker starts. One transaction writes them, so that the worker
+    /// appears completely.
     pub(super) async fn join(
         &self,
         worker: &Worker,
@@ -67,11 +69,11 @@ impl Attempt {
         overwrite: bool,
         mut lease: Option<Lease>,
     ) -> std::result::Result<(Lease, KeyRevisions), Unfinished> {
-        // The latest lease that was gone when the keys were to be written.
+        // The last lease that had ended before the keys were written.
         let mut gone = None;
         let mut leases = 0;
         loop {
-            // When the time is over, the lease before is why.
+            // After a timeout, the lease that ended earlier is the reason.
             let explained = |(lease, error): Unfinished| match gone {
                 Some(gone) if error.kind().is_retryable() => (lease, self.lease_gone(gone)),
                 _ => (lease, error),
@@ -92,7 +94,7 @@ impl Attempt {
             if let Err(error) = &written
                 && error.kind() == ErrorKind::InvalidArgument
             {
-                // Too large for one request: each key may fit by itself.
+                // Both keys are too large for one request, but each key may fit alone.
                 written = self
                     .write_both(worker, value, overwrite, current, false)
                     .await;
@@ -109,12 +111,13 @@ impl Attempt {
         }
     }
 
-    /// Writes the live key, also over another process's, and the ring key unless it is another
-    /// worker's: `together`, or the ring key first. `None`: the lease does not exist.
+    /// Writes the live key, even over another process's key, and the ring key unless it belongs to
+    /// another worker. `together` writes both in one transaction; without it the ring key is
+    /// written first. Returns `None` if the lease does not exist.
     ///
-    /// On Kubernetes (`overwrite`) the record of an earlier pod is replaced, since a pod comes back
-    /// under another address. Elsewhere a record that differs in more than optional fields belongs
-    /// to another worker.
+    /// On Kubernetes (`overwrite`) the record of an earlier pod is replaced, because a pod comes
+    /// back with another address. Elsewhere a record that differs in more than optional fields
+    /// belongs to another worker.
     async fn write_both(
         &self,
         worker: &Worker,
@@ -143,7 +146,7 @@ impl Attempt {
         }
         let is_missing = || Compare::version(ring_key.as_str(), CompareOp::Equal, 0);
         let mut condition = is_missing();
-        // The revision of a ring key that is right already.
+        // The revision of a ring key that needs no change.
         let mut in_place = None;
         let mut delays = retry_delays();
         for tries in 0u32.. {
@@ -173,7 +176,7 @@ impl Attempt {
                     false => self.write_live(live, ring).await,
                 };
             }
-            // What was read, and nothing newer, is left alone or replaced.
+            // Only the record that was read is kept or replaced, not a newer one.
             (condition, in_place) = match answer.op_responses().into_iter().find_map(first_key) {
                 None => (is_missing(), None),
                 Some(existing) => {
@@ -191,7 +194,7 @@ impl Attempt {
         Ok(None)
     }
 
-    /// Writes the live key alone, after the ring key at that revision.
+    /// Writes only the live key, after the ring key at that revision.
     async fn write_live(&self, live: TxnOp, ring: i64) -> Result<Option<KeyRevisions>> {
         let call = self.live_call();
         let answer = self.commit(&call, Txn::new().and_then([live])).await?;
@@ -201,7 +204,7 @@ impl Attempt {
         }))
     }
 
-    /// Says why a lease was gone when a key was to be written on it.
+    /// Returns why a lease was gone when a key was to be written.
     fn lease_gone(&self, lease: Lease) -> Error {
         let identity = self.registrar.identity;
         let cause = if lease.sent_at.elapsed() >= lease.ttl {
@@ -222,7 +225,7 @@ impl Attempt {
         Error::new(ErrorKind::Unavailable, text)
     }
 
-    /// Writes the keys that are missing, and no other.
+    /// Writes only the missing keys.
     pub(super) async fn repair(&self, value: &[u8], lease: Option<Lease>) -> Event {
         let failed = |(lease, error): Unfinished| {
             let identity = self.registrar.identity;
@@ -246,7 +249,7 @@ impl Attempt {
         match self.write_missing(value, lease).await {
             Ok(Some(holder)) if holder == lease.id => Event::Registered { lease },
             Ok(Some(holder)) => Event::Displaced { lease, holder },
-            // There has to be a pause before the next try, which will hardly do better.
+            // The next try would fail in the same way, so it needs a pause.
             Ok(None) if is_new && lease.sent_at.elapsed() >= lease.ttl => {
                 failed((None, self.lease_gone(lease)))
             }
@@ -255,8 +258,7 @@ impl Attempt {
         }
     }
 
-    /// Returns the lease that the live key is on then, or `None` if the lease to be used does not
-    /// exist.
+    /// Returns the lease of the live key after that, or `None` if the given lease does not exist.
     async fn write_missing(&self, value: &[u8], lease: Lease) -> Result<Option<i64>> {
         if self.registrar.has_ring {
             let key = self.ring_key();
@@ -268,7 +270,7 @@ impl Attempt {
         }
         let key = self.registrar.keys.live_key(&self.registrar.identity);
         let call = self.live_call();
-        // A key that does not exist, and afterwards one on an earlier lease of this process.
+        // At first the key must not exist. Later it may also have an earlier lease of this process.
         let mut may_replace = Compare::version(key.as_str(), CompareOp::Equal, 0);
         let mut delays = retry_delays();
         for tries in 0u32.. {
@@ -292,7 +294,7 @@ impl Attempt {
                     Compare::lease(key.as_str(), CompareOp::Equal, holder)
                 }
                 Some(holder) => return Ok(Some(holder)),
-                // It went away in between.
+                // The key was deleted in between.
                 None => Compare::version(key.as_str(), CompareOp::Equal, 0),
             };
         }
@@ -332,7 +334,7 @@ impl Attempt {
         Call::new(lease::granting(self.registrar.ttl), self.deadline)
     }
 
-    /// `None`: the lease does not exist.
+    /// Returns `None` if the lease does not exist.
     async fn commit(&self, call: &Call, txn: Txn) -> Result<Option<TxnResponse>> {
         let commit = self.registrar.endpoints.call(call, |mut client| {
             let txn = txn.clone();
@@ -347,7 +349,7 @@ impl Attempt {
         Box::pin(commit).await
     }
 
-    /// Grants a lease under an id that this process chose, so that a try whose answer was lost can
+    /// Grants a lease with an id that this process chose, so that a try whose answer was lost can
     /// be repeated.
     async fn grant(&self, call: &Call) -> std::result::Result<Lease, Unfinished> {
         let asked_for = Lease {
@@ -360,7 +362,7 @@ impl Attempt {
         match lease::grant(&self.registrar.endpoints, call, id, ttl).await {
             Ok(ttl) => {
                 let lease = Lease { ttl, ..asked_for };
-                // The receiver is gone when the registration ends, which ends this lease too.
+                // The receiver is gone when the registration ends, which also ends this lease.
                 let _ = self.events.send(Event::Granted { lease });
                 Ok(lease)
             }
@@ -371,17 +373,17 @@ impl Attempt {
 }
 
 impl Registrar {
-    /// Revokes the lease. Returns a revision at which the live key is gone; 0 if it is there, on
-    /// another lease.
+    /// Revokes the lease. Returns a revision at which the live key is gone, or 0 if the live key
+    /// exists on another lease.
     pub(super) async fn revoke(&self, lease: i64, deadline: Instant) -> Result<i64> {
         match lease::revoke(&self.endpoints, lease, deadline).await? {
-            // It had ended before.
+            // The lease had ended before.
             0 => Ok(self.live_key_gone_at(deadline).await),
             revision => Ok(revision),
         }
     }
 
-    /// A revision at which the live key does not exist; 0 if it exists or etcd does not tell.
+    /// Returns a revision at which the live key does not exist, or 0 if it exists or is unknown.
     async fn live_key_gone_at(&self, deadline: Instant) -> i64 {
         let key = self.keys.live_key(&self.identity);
         let call = Call::new(format!("Getting for path:{key}"), deadline);
@@ -396,7 +398,7 @@ impl Registrar {
     }
 }
 
-/// Says what a revocation that failed means for the readers of the cluster.
+/// Describes what a failed revocation means for the readers of the cluster.
 pub(super) fn stays_listed(
     error: &Error,
     identity: WorkerIdentity,

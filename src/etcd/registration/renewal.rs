@@ -1,4 +1,4 @@
-//! One renewal of a lease: a message on a stream that is kept from one renewal to the next.
+//! One renewal of a lease: a message on a stream, which is kept for the next renewal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::boottime::BootTime;
 use crate::etcd::endpoints::{Endpoint, Endpoints, Purpose};
 use crate::etcd::status::{self, Failure};
 
-/// An open stream on which the last renewal was answered.
+/// An open stream that answered the last renewal.
 struct RenewalStream {
     endpoint: Arc<Endpoint>,
     lease: i64,
@@ -25,9 +25,9 @@ struct RenewalStream {
 #[derive(Clone)]
 pub(super) struct Renewals {
     endpoints: Arc<Endpoints>,
-    /// The stream of the last answered renewal, while no renewal is using it.
+    /// The stream of the last answered renewal, while it is unused.
     idle: Arc<Mutex<Option<Box<RenewalStream>>>>,
-    /// Where to report [`Event::RenewalSilent`].
+    /// The channel for [`Event::RenewalSilent`].
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Renewals {
 enum Problem {
     /// The lease does not exist.
     Gone,
-    /// No answer about the lease.
+    /// No answer about the lease, with the reason.
     Failed(String),
 }
 
@@ -48,11 +48,12 @@ impl Renewals {
         }
     }
 
-    /// Sends one renewal and waits for its answer until `limit`. Reports after `patience` that none
-    /// came yet.
+    /// Sends one renewal and waits for its answer until `limit`. Reports if there is no answer
+    /// after `patience`.
     ///
-    /// An endpoint that is silent for `patience` is quarantined, so that the next renewal goes
-    /// elsewhere. A stream that did not answer is never used again: it may stay silent for good.
+    /// An endpoint that is silent for `patience` is quarantined, so that the next renewal uses
+    /// another endpoint. A stream without an answer is never used again, because it may stay
+    /// silent.
     pub(super) async fn renew(self, lease: Lease, patience: Duration, limit: Duration) -> Event {
         let sent_at = BootTime::now();
         let lease = lease.id;
@@ -78,7 +79,7 @@ impl Renewals {
                 endpoint.connection.give_up(Purpose::Renewals);
                 let reason = format!("no answer to a renewal within {} ms", patience.as_millis());
                 endpoint.quarantine(Purpose::Renewals, &endpoint.no_answer(reason));
-                // The receiver is gone when the registration ends, and this with it.
+                // The receiver is gone when the registration ends, which also ends this renewal.
                 let _ = self.events.send(Event::RenewalSilent { lease });
                 exchange.await
             }
@@ -126,7 +127,7 @@ fn another_lease() -> etcd_client::Error {
 }
 
 impl RenewalStream {
-    /// Returns the stream once it has answered.
+    /// Returns the stream after it has answered.
     async fn send(mut self: Box<Self>) -> Result<Box<Self>, Problem> {
         let answer = async {
             self.keeper.keep_alive().await?;

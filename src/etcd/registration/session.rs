@@ -1,9 +1,9 @@
-//! When to renew, when to register again, and what state the registration is in: decisions only, no
-//! I/O, no clock.
+//! Decides when to renew, when to register again, and which state the registration has. It has no
+//! I/O and no clock.
 //!
-//! The task of the registration reports [`Event`]s and carries out [`Action`]s. A lease counts as
-//! alive until its TTL after the moment a renewal was *sent*, since etcd counts from a later
-//! moment.
+//! The task of the registration reports [`Event`]s and performs [`Action`]s. A lease counts as
+//! alive until its TTL after the moment at which a renewal was *sent*, because etcd counts from a
+//! later moment.
 
 #[cfg(test)]
 mod simulation;
@@ -15,23 +15,23 @@ use rand::{RngExt, SeedableRng};
 
 use crate::boottime::BootTime;
 
-/// Where a registration stands.
+/// The state of a registration.
 ///
-/// The numbers are part of the C and Java interfaces: they are never changed and never used again.
+/// The numbers are part of the C and Java interfaces: they never change and are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub enum RegistrationState {
-    /// The first registration is under way.
+    /// The first registration is running.
     Joining = 1,
     /// The keys are written and the lease is renewed in time.
     Registered = 2,
     /// No renewal was answered for two thirds of the TTL.
     Suspect = 3,
-    /// The lease has run out, or may have: others may list the worker as lost.
+    /// The lease has ended, or may have ended. Other processes may list the worker as lost.
     Lost = 4,
-    /// A key is missing, or the lease is gone: the worker is being registered again.
+    /// A key is missing, or the lease is gone. The library registers the worker again.
     Rejoining = 5,
-    /// Ended on purpose.
+    /// The registration ended on purpose.
     Left = 6,
 }
 
@@ -39,46 +39,46 @@ pub enum RegistrationState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lease {
     pub(crate) id: i64,
-    /// What etcd granted, which may be more than was asked for.
+    /// The time to live that etcd granted, which may be more than requested.
     pub(crate) ttl: Duration,
-    /// When its grant was sent.
+    /// When the request for it was sent.
     pub(crate) sent_at: BootTime,
 }
 
-/// What happened.
+/// An event that the task reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A renewal sent at `sent_at` was answered.
+    /// A renewal that was sent at `sent_at` was answered.
     Renewed { lease: i64, sent_at: BootTime },
-    /// A renewal was not answered within its patience, and its endpoint is quarantined. It may
-    /// still be answered.
+    /// A renewal was not answered within its patience, and its endpoint is quarantined. An answer
+    /// may still arrive.
     RenewalSilent { lease: i64 },
     /// A renewal ended without an answer about the lease.
     RenewalFailed { lease: i64, reason: String },
     /// A renewal found that the lease does not exist.
     LeaseGone { lease: i64 },
-    /// The lease of a join or repair under way was granted: it needs renewals from now on.
+    /// The lease of a running join or repair was granted. It needs renewals from now on.
     Granted { lease: Lease },
-    /// All keys that this worker may write are in place, on this lease.
+    /// All keys that this worker may write exist, on this lease.
     Registered { lease: Lease },
-    /// The same, but the live key is `holder`'s.
+    /// All keys that this worker may write exist, but the live key is on the lease `holder`.
     Displaced { lease: Lease, holder: i64 },
     /// Registering found that the lease does not exist.
     RegisterFoundLeaseGone { lease: i64 },
-    /// Registering failed; `lease` is the one that exists or may exist.
+    /// Registering failed. `lease` exists or may exist.
     RegisterFailed { lease: Option<Lease> },
-    /// The own live key is gone, or on a lease that was given up.
+    /// The worker's live key is gone, or has a lease that was given up.
     LiveKeyMissing,
-    /// The live key is on a lease of another process, or on none (0).
+    /// The live key has a lease of another process, or no lease (0).
     LiveKeyForeign { holder: i64 },
-    /// The own ring key is gone.
+    /// The worker's ring key is gone.
     RingKeyMissing,
-    /// The program this worker belongs to gave a sign of life.
+    /// The worker's program gave a sign of life.
     HostAlive { at: BootTime },
 }
 
 impl Event {
-    /// Whether a join or repair ends with this.
+    /// Whether this event ends a join or repair.
     pub(crate) fn ends_registering(&self) -> bool {
         matches!(
             self,
@@ -90,51 +90,51 @@ impl Event {
     }
 }
 
-/// Why a registration is suspect or lost.
+/// The reason why a registration is suspect or lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Blame {
-    /// etcd answered no renewal for this long. The text says how the last one failed.
+    /// etcd answered no renewal for this long. The text is the error of the last one.
     Etcd(Duration, Option<String>),
-    /// The program gave no sign of life for this long, so that nothing was renewed.
+    /// The program gave no sign of life for this long, so the lease was not renewed.
     Host(Duration),
-    /// The process, or its machine, did not run for this long.
+    /// The process or its machine did not run for this long.
     Stopped(Duration),
 }
 
-/// What to do now.
+/// An action for the task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Send a renewal; give up on its endpoint after `patience`, which is to be reported, and on
-    /// itself after `limit`.
+    /// Send a renewal. After `patience`, give up on its endpoint and report that. After `limit`,
+    /// give up the renewal.
     Renew {
         lease: Lease,
         patience: Duration,
         limit: Duration,
     },
-    /// Write the keys that are missing, under this lease or, if there is none, a new one.
+    /// Write the missing keys on this lease, or on a new lease.
     Register { lease: Option<Lease> },
-    /// The state has changed.
+    /// Publish the new state.
     Report(RegistrationState),
 }
 
-/// At most this many renewals wait for an answer at once, each on a stream of its own: as many as
-/// are sent, one after the other's patience, while the first may still be answered.
+/// The maximum number of renewals that wait for an answer, each on its own stream. It allows a
+/// renewal after each patience while the first one may still be answered.
 const MAX_RENEWALS: usize = 5;
-/// How long an answer is waited for. After a TTL it would be of no use.
+/// How long to wait for an answer. After a TTL the answer would be useless.
 const LONGEST_RENEWAL: Duration = Duration::from_secs(16);
-/// Workers that lost their leases at the same moment come back spread over this time, or a fifth of
-/// the TTL if less.
+/// Workers that lost their leases at the same moment are registered again at random times within
+/// this duration, or within a fifth of the TTL if that is less.
 const REJOIN_SPREAD: Duration = Duration::from_secs(1);
-/// Keys that were deleted together are written again spread over this time.
+/// Keys that were deleted together are written again at random times within this duration.
 const RESTORE_SPREAD: Duration = Duration::from_millis(300);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(2);
-/// A registration that lasts for less is no success: the pause before the next one grows.
+/// A registration that lasts for less counts as failed, and the pause before the next one grows.
 const STEADY: Duration = Duration::from_secs(10);
 /// The longest pause between registrations that do not last.
 const LONGEST_RESTORE: Duration = Duration::from_secs(5);
-/// Time between two turns of the task at most.
+/// The longest time between two turns of the task.
 const TICK: Duration = Duration::from_secs(1);
 /// A longer time between two turns shows that the process did not run.
 const LONGEST_TURN: Duration = Duration::from_millis(1500);
@@ -143,37 +143,37 @@ const LONGEST_TURN: Duration = Duration::from_millis(1500);
 pub(crate) struct Session {
     state: RegistrationState,
     lease: Option<Lease>,
-    /// The last lease that turned out to be gone: an answer that was under way meanwhile may still
-    /// name it.
+    /// The last lease that was found to be gone. A late answer may still name it.
     gone: Option<i64>,
-    /// When the lease was last known to be renewed: the time that request was sent.
+    /// When the last answered renewal was sent.
     renewed_at: BootTime,
     renewals_in_flight: usize,
-    /// Tries since the last answer.
+    /// The number of renewals since the last answer.
     renewal_tries: u32,
-    /// Why the last of these failed.
+    /// Why the last of these renewals failed.
     renewal_failure: Option<String>,
     renew_at: BootTime,
-    /// Whether the keys have ever been in place.
+    /// Whether the keys have ever been written.
     joined: bool,
-    /// Who holds the live key instead.
+    /// The lease of the other process that holds the live key.
     displaced_by: Option<i64>,
     register_needed: bool,
     register_in_flight: bool,
-    /// Registrations since one lasted.
+    /// The number of registrations since the last one that lasted.
     register_tries: u32,
     register_at: BootTime,
     registered_at: BootTime,
-    /// When the program last gave a sign of life, if it has promised to.
+    /// When the program last gave a sign of life, if it promised to.
     host_alive_at: Option<BootTime>,
     polled_at: BootTime,
-    /// How long the process did not run, since the last answer of etcd.
+    /// How long the process has not run since the last answer of etcd.
     stopped: Duration,
     rng: StdRng,
 }
 
 impl Session {
-    /// A session without a lease. `host_alive_at`: renew only while [`Event::HostAlive`] comes in.
+    /// Creates a session without a lease. With `host_alive_at` it renews only while
+    /// [`Event::HostAlive`] arrives.
     pub(crate) fn new(now: BootTime, host_alive_at: Option<BootTime>, seed: u64) -> Self {
         Session {
             state: RegistrationState::Joining,
@@ -198,32 +198,33 @@ impl Session {
         }
     }
 
-    /// Whether a registration or join is under way.
+    /// Whether a registration or join is running.
     pub(crate) fn is_registering(&self) -> bool {
         self.register_in_flight
     }
 
-    /// Whether the keys have ever been in place.
+    /// Whether the keys have ever been written.
     pub(crate) fn has_joined(&self) -> bool {
         self.joined
     }
 
-    /// The lease the keys are on, or will be.
+    /// Returns the lease of the keys.
     pub(crate) fn lease(&self) -> Option<Lease> {
         self.lease
     }
 
-    /// The lease that the live key is on instead, 0 for none; `None` if the key is ours.
+    /// Returns the lease of the other process that holds the live key, or 0 for a key without a
+    /// lease. Returns `None` if the key belongs to this process.
     pub(crate) fn displaced_by(&self) -> Option<i64> {
         self.displaced_by
     }
 
-    /// When the lease ends unless it is renewed.
+    /// Returns when the lease ends unless it is renewed.
     pub(crate) fn lease_ends_at(&self) -> Option<BootTime> {
         self.lease.map(|lease| self.lost_at(lease))
     }
 
-    /// Takes note of what happened.
+    /// Handles an event.
     pub(crate) fn handle(&mut self, event: Event, now: BootTime) {
         match event {
             Event::Renewed { lease, sent_at } => {
@@ -236,7 +237,7 @@ impl Session {
                     self.renew_at = sent_at + self.vary(current.ttl / 3);
                 }
             }
-            // Unless another renewal has been answered meanwhile.
+            // Another renewal may have been answered meanwhile.
             Event::RenewalSilent { lease } => {
                 if self.renewal_tries > 0 && self.lease.is_some_and(|current| current.id == lease) {
                     self.renew_at = now;
@@ -264,8 +265,8 @@ impl Session {
             }
             Event::RegisterFailed { lease } => {
                 self.register_in_flight = false;
-                // It may exist on the server: the next try uses it again instead of leaving it
-                // behind.
+                // The lease may exist on the server. The next try uses it again instead of
+                // abandoning it.
                 self.hold(lease, now);
                 self.register_at = now + self.retry_delay(self.register_tries, LONGEST_RETRY);
             }
@@ -275,13 +276,13 @@ impl Session {
         }
     }
 
-    /// A join by the caller is under way outside of [`poll`](Self::poll): nothing else is to be
-    /// registered meanwhile.
+    /// Records that the caller started a join outside of [`poll`](Self::poll). No other
+    /// registration may start meanwhile.
     pub(crate) fn join_started(&mut self) {
         self.register_in_flight = true;
     }
 
-    /// What is to be done at `now`.
+    /// Returns the actions that are due at `now`.
     pub(crate) fn poll(&mut self, now: BootTime) -> Vec<Action> {
         let since = now - self.polled_at;
         self.polled_at = now;
@@ -296,8 +297,8 @@ impl Session {
             self.renewal_tries = self.renewal_tries.saturating_add(1);
             let patience = self.patience(lease);
             let limit = lease.ttl.min(LONGEST_RENEWAL);
-            // Sooner once this one has failed, or its endpoint is quarantined: by a clock the next
-            // might go there too.
+            // The next renewal is sent earlier if this one fails, or when its endpoint is
+            // quarantined. A fixed time could send it to the same endpoint.
             self.renew_at = now + limit;
             actions.push(Action::Renew {
                 lease,
@@ -318,7 +319,7 @@ impl Session {
         actions
     }
 
-    /// When [`poll`](Self::poll) may have something to do without any event.
+    /// Returns when [`poll`](Self::poll) may have an action without an event.
     pub(crate) fn wake_at(&self, now: BootTime) -> BootTime {
         let mut wake = now + TICK;
         if let Some(lease) = self.lease {
@@ -343,14 +344,14 @@ impl Session {
         self.registered_at = now;
         self.displaced_by = displaced_by;
         if self.gone == Some(lease.id) {
-            // The keys went with it.
+            // The keys were deleted together with the lease.
             return;
         }
         self.hold(Some(lease), now);
         self.register_needed = false;
     }
 
-    /// Goes on with this lease. Keys that were on another one have to be written again.
+    /// Continues with this lease. Keys on another lease have to be written again.
     fn hold(&mut self, lease: Option<Lease>, now: BootTime) {
         let before = self.lease.map(|lease| lease.id);
         match lease {
@@ -414,26 +415,26 @@ impl Session {
         self.may_register() && now >= self.register_at && self.host_is_near(now)
     }
 
-    /// The first registration is the caller's: what to write is known after that.
+    /// Only the caller may start the first registration. The record is known after that.
     fn may_register(&self) -> bool {
         self.joined && self.register_needed && !self.register_in_flight
     }
 
-    /// Without a lease to measure by, a program that was silent for this long is not registered
-    /// again until it speaks.
+    /// Without a lease to measure by, a program that was silent for this long is registered again
+    /// only after its next sign of life.
     fn host_is_near(&self, now: BootTime) -> bool {
         self.host_alive_at.is_none_or(|at| now < at + LONGEST_RETRY)
     }
 
-    /// A program that has stopped running must lose its lease about a TTL later, as it would if it
-    /// renewed by itself; renewing at most 0.4 TTL after its last sign of life leaves the lease
-    /// alive through any pause of up to a TTL.
+    /// A program that has stopped running must lose its lease about a TTL later, as if it renewed
+    /// the lease itself. The last renewal is sent at most 0.4 TTL after the last sign of life. This
+    /// keeps the lease alive during a pause of up to a TTL.
     fn host_is_alive(&self, ttl: Duration, now: BootTime) -> bool {
         self.host_alive_at
             .is_none_or(|at| now < at + ttl.mul_f64(0.4))
     }
 
-    /// Why the lease was not renewed in time.
+    /// Returns why the lease was not renewed in time.
     pub(crate) fn blame(&self, now: BootTime) -> Blame {
         let is_alive = |lease: Lease| self.host_is_alive(lease.ttl, now);
         match self.host_alive_at {
@@ -462,8 +463,8 @@ impl Session {
         self.renewed_at + lease.ttl
     }
 
-    /// How long to wait for an answer before the next try: longer after the first, for networks
-    /// that are slow but work.
+    /// Returns how long to wait for an answer before the next try. It grows after the first try,
+    /// for networks that are slow but work.
     fn patience(&mut self, lease: Lease) -> Duration {
         let first = (lease.ttl / 6).min(LONGEST_PATIENCE);
         self.vary(if self.renewal_tries > 1 {
@@ -482,7 +483,7 @@ impl Session {
         spread.mul_f64(self.rng.random_range(0.0..1.0))
     }
 
-    /// Up to 10 % more or less, so that many workers do not act in step.
+    /// Varies by up to 10 %, so that many workers do not act in step.
     fn vary(&mut self, duration: Duration) -> Duration {
         duration.mul_f64(self.rng.random_range(0.9..=1.1))
     }
@@ -551,7 +552,7 @@ mod tests {
         assert_eq!(renewal(&mut session, at), None);
         session.handle(Event::RenewalSilent { lease: 1 }, at);
         assert!(renewal(&mut session, at).is_some());
-        // The first is answered after all: that the second is silent does not matter any more.
+        // The first renewal is answered, so the silence of the second one no longer matters.
         session.handle(
             Event::Renewed {
                 lease: 1,
@@ -689,7 +690,7 @@ mod tests {
         assert!(actions.contains(&Action::Register { lease: second }));
     }
 
-    /// As after SIGSTOP or a suspension: no turn for longer than the lease.
+    /// As after SIGSTOP or a suspension: the task has no turn for longer than the lease.
     #[test]
     fn etcd_is_not_blamed_for_a_process_that_was_stopped() {
         let now = BootTime::now();
@@ -712,7 +713,7 @@ mod tests {
             at,
         );
         assert_eq!(state_at(&mut session, at), RegistrationState::Registered);
-        // Turns go on, and no answer comes.
+        // The task has turns, but no answer arrives.
         let mut later = at;
         while later < at + TTL {
             later += TICK / 2;
@@ -728,7 +729,7 @@ mod tests {
         let began = now;
         let mut registrations = 0;
         while now < began + Duration::from_secs(60) {
-            // The key is gone as soon as it is written.
+            // The key is deleted as soon as it is written.
             session.handle(Event::LiveKeyMissing, now);
             let current = session.lease().expect("it is renewed");
             for action in session.poll(now) {
@@ -760,7 +761,7 @@ mod tests {
         let actions = session.poll(now);
         assert!(actions.contains(&Action::Register { lease: Some(first) }));
         session.handle(Event::LeaseGone { lease: 1 }, now);
-        // Written just before the lease went.
+        // The keys were written just before the lease ended.
         session.handle(Event::Registered { lease: first }, now);
         assert_eq!(session.lease(), None);
         let later = now + REJOIN_SPREAD;
@@ -792,7 +793,7 @@ mod tests {
         assert_eq!(session.displaced_by(), None);
     }
 
-    /// 50 workers do something about this by then, and not all of them at once.
+    /// All 50 workers react by then, but not all of them at once.
     fn apart(event: &Event, latest: Duration) {
         let now = BootTime::now();
         let times: Vec<Duration> = (0..50)

@@ -1,41 +1,41 @@
-//! The session's decisions against an etcd and a network that are made up, on a clock that jumps
-//! from event to event.
+//! Runs the session's decisions against a simulated etcd and network, on a clock that jumps from
+//! event to event.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 use crate::etcd::histories;
 
-/// A worker, a network and an etcd, all made up, on a clock that jumps from event to event.
+/// A simulated worker, network and etcd, on a clock that jumps from event to event.
 struct World {
     rng: StdRng,
     ttl: Duration,
     now: BootTime,
     session: Session,
-    /// What is under way: answers on their way back.
+    /// The answers that have not arrived yet.
     answers: BTreeMap<(BootTime, u64), Answer>,
     sequence: u64,
     server: Server,
-    /// Until when the network swallows everything.
+    /// The network drops everything until this time.
     cut_until: BootTime,
-    /// Until when answers take long, up to more than a TTL.
+    /// Answers take long until this time, up to more than a TTL.
     slow_until: BootTime,
-    /// Until when the program is stopped: it neither acts nor gives signs of life.
+    /// The program is stopped until this time. It does nothing and gives no signs of life.
     frozen_until: BootTime,
-    /// Until when the host alone is stopped: it gives no signs of life.
+    /// The host is stopped until this time and gives no signs of life.
     silent_until: BootTime,
     beat_at: BootTime,
     renewals_in_flight: usize,
     registering: bool,
-    /// The lease that the worker was last told its keys are on, until it is told otherwise.
+    /// The lease that the worker last learned its keys have.
     confirmed: Option<i64>,
-    /// The last lease that the worker was told is gone.
+    /// The last lease that the worker learned is gone.
     gone: Option<i64>,
-    /// Until when keys are gone as soon as they are written.
+    /// Until this time keys are deleted as soon as they are written.
     spoilt_until: BootTime,
-    /// When the last registrations were begun.
+    /// When the last registrations started.
     registrations: VecDeque<BootTime>,
-    /// When something last went wrong that the worker is not told of at once.
+    /// The last fault of which the worker learns later.
     last_fault: BootTime,
 }
 
@@ -43,9 +43,9 @@ struct World {
 struct Server {
     /// When each lease ends.
     leases: BTreeMap<i64, BootTime>,
-    /// The leases that ran out.
+    /// The leases that ended.
     ended: BTreeSet<i64>,
-    /// What the live key is on.
+    /// The lease of the live key.
     live: Option<i64>,
     ring: bool,
     last_lease: i64,
@@ -82,11 +82,11 @@ enum Answer {
     RegisterFoundLeaseGone {
         lease: i64,
     },
-    /// The watch of the own keys reports how they are.
+    /// The watch of the own keys reports their state.
     Look,
 }
 
-/// Leases from here on are other processes'.
+/// Leases from this number on belong to other processes.
 const FOREIGN: i64 = 1_000_000_000;
 
 impl World {
@@ -118,7 +118,7 @@ impl World {
         world
     }
 
-    /// How often the host gives a sign of life.
+    /// Returns how often the host gives a sign of life.
     fn beat(&self) -> Duration {
         (self.ttl / 25).min(Duration::from_secs(1))
     }
@@ -168,7 +168,7 @@ impl World {
         self.last_fault = self.last_fault.max(until);
     }
 
-    /// The watch of the own keys answers, now or once the network is back.
+    /// The watch of the own keys answers, now or when the network works again.
     fn look(&mut self) {
         let delay = self.round_trip() + (self.cut_until - self.now);
         self.answer(delay, Answer::Look);
@@ -177,7 +177,7 @@ impl World {
     fn register(&mut self, lease: Option<Lease>) {
         let mut delay = self.round_trip();
         if self.now < self.cut_until {
-            // The answer is lost, what was asked for may have been done.
+            // The answer is lost, but etcd may have carried out the request.
             let lease = lease.or_else(|| self.chance(2).then(|| self.grant()));
             if let Some(lease) = lease
                 && self.chance(2)
@@ -223,7 +223,7 @@ impl World {
         }
     }
 
-    /// Writes the keys, except over another process's. Returns the holder of the live key after
+    /// Writes the keys, except over another process's key. Returns the holder of the live key after
     /// that.
     fn write(&mut self, lease: i64) -> i64 {
         self.server.ring = true;
@@ -318,7 +318,7 @@ impl World {
             }
             Answer::RegisterFailed { lease } => {
                 self.registering = false;
-                // The caller of a first join tries again.
+                // The caller of a failed first join tries again.
                 if self.confirmed.is_none() && self.session.state == RegistrationState::Joining {
                     self.session.handle(Event::RegisterFailed { lease }, now);
                     self.session.join_started();
@@ -371,11 +371,11 @@ impl World {
         );
     }
 
-    /// Something bad, now and then.
+    /// Causes a fault now and then.
     fn misfortune(&mut self) {
         let length = self.up_to(self.ttl * 5 / 2);
         let until = self.now + length;
-        // One in eight TTLs or so.
+        // About once in eight TTLs.
         let steps = self.ttl.div_duration_f64(self.beat());
         match self.rng.random_range(0..80 * steps as u32) {
             0 => {
@@ -412,7 +412,7 @@ impl World {
                 self.look();
             }
             7 => {
-                // A new leader gives every lease its full time again, and a second more.
+                // A new leader gives every lease its full time again, and another second.
                 let ends = self.now + self.ttl + Duration::from_secs(1);
                 self.server.leases.values_mut().for_each(|end| *end = ends);
                 if self.server.live >= Some(FOREIGN) {
@@ -445,7 +445,7 @@ impl World {
         }
         self.now = next.max(self.now + Duration::from_nanos(1));
         if self.now < self.frozen_until {
-            // Nothing runs; the server's clock goes on.
+            // Nothing runs, but the server's clock continues.
             self.now = self.frozen_until;
         }
         self.expire();
@@ -469,7 +469,7 @@ impl World {
 
     fn check(&mut self) {
         let now = self.now;
-        // No wait of zero length follows a poll: that would be a busy loop.
+        // A wait of zero length after a poll would be a busy loop.
         assert!(self.session.wake_at(now) > now, "spins");
         let lease = self.session.lease().map(|lease| lease.id);
         let alive = [RegistrationState::Registered, RegistrationState::Suspect];
@@ -478,7 +478,7 @@ impl World {
             let has_ended = lease.is_some_and(|lease| self.server.ended.contains(&lease));
             assert!(!has_ended, "taken for alive after its end");
         }
-        // Whatever happened: soon after the last fault the worker is registered.
+        // Whatever happened, the worker is registered soon after the last fault.
         let since = now - self.last_fault;
         if since > Duration::from_secs(7) {
             assert_eq!(self.server.live, lease, "not listed {since:?} later");

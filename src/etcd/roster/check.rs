@@ -1,4 +1,4 @@
-//! Compares the tables with etcd, again and again, at a cost that does not depend on the number of
+//! Compares the tables with etcd repeatedly, at a cost that does not depend on the number of
 //! workers.
 
 use std::sync::atomic::Ordering;
@@ -22,7 +22,7 @@ use crate::jitter::jittered;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
 impl Shared {
-    /// Compares with etcd again and again; ends when a listing is needed.
+    /// Compares with etcd repeatedly. Returns when a listing is needed.
     pub(super) async fn keep_checking(&self) -> Relist {
         let mut last = None;
         let mut limit = TRY_TIMEOUT * 2;
@@ -42,7 +42,7 @@ impl Shared {
             match self.check(deadline).await {
                 Ok(None) => limit = TRY_TIMEOUT * 2,
                 Ok(Some(why)) => return why,
-                // This process was stopped meanwhile; that says nothing about etcd.
+                // This process was stopped meanwhile, so the timeout says nothing about etcd.
                 Err(_) if Instant::now() > deadline + TRY_TIMEOUT => self.check.notify_one(),
                 Err(error) => {
                     self.counters.lock().checks_failed += 1;
@@ -64,8 +64,8 @@ impl Shared {
         }
     }
 
-    /// Asks etcd whether the tables show everything. Costs one read of one key while nothing in
-    /// etcd changes, and a small answer more if something did.
+    /// Asks etcd whether the tables are complete. Costs one read of one key while nothing in etcd
+    /// changes, and one more small answer after a change.
     pub(super) async fn verify(&self, deadline: Instant) -> Result<Verdict> {
         let call = getting_children(&self.keys, deadline);
         let probe = self.state.lock().probe(BootTime::now());
@@ -101,7 +101,7 @@ impl Shared {
         Ok(verdict)
     }
 
-    /// Whether the watch, asked for its progress, answers the probe.
+    /// Whether the watch reports, on request, progress up to the probe.
     async fn progresses(&self, probe: &FreshnessProbe, deadline: Instant) -> bool {
         if !self.tells_progress.load(Ordering::Acquire) {
             return false;
@@ -111,7 +111,7 @@ impl Shared {
         self.settles(probe, patience).await
     }
 
-    /// Has etcd prove what the watch delivered, if that is due.
+    /// Lets etcd prove the changes from the watch, if the proof is due.
     async fn prove(&self, deadline: Instant) -> Result<Option<Relist>> {
         let proofs = self.state.lock().proofs(BootTime::now());
         if proofs.claims.is_empty() {
@@ -132,7 +132,7 @@ impl Shared {
         Ok(self.change(|state| state.proven(&proofs, &judgements)))
     }
 
-    /// Has etcd judge these claims in one transaction. Returns the revision of its answer.
+    /// Lets etcd judge these claims in one transaction. Returns the revision of its answer.
     async fn ask(&self, call: &Call, claims: &[Claim]) -> Result<(i64, Vec<Judgement>)> {
         if claims.is_empty() {
             return Ok((0, Vec::new()));

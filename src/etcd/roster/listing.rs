@@ -1,4 +1,4 @@
-//! Reads everything once: both key ranges at one revision, in pages that suit the line.
+//! Lists both key ranges at one revision, in pages whose size fits the network.
 
 use std::time::Duration;
 
@@ -17,19 +17,19 @@ use crate::etcd::endpoints::{Call, Endpoints, Purpose, TRY_TIMEOUT};
 use crate::etcd::keys::{Keys, range_end};
 use crate::etcd::status;
 
-/// Keys of each range in the first page: about 500 kB of ordinary records for both.
+/// The number of keys of each range in the first page: about 500 kB of ordinary records for both.
 const FIRST_PAGE: i64 = 1_000;
 const SMALLEST_PAGE: i64 = 100;
-/// About 16 MB of ordinary records of both. etcd walks the whole range for each page, so that few
-/// large pages cost it less than many small ones.
+/// About 16 MB of ordinary records of both ranges. etcd walks the whole range for each page, so a
+/// few large pages cost etcd less than many small ones.
 const LARGEST_PAGE: i64 = 20_000;
-/// What a page should take: a slow line carries a listing in small pages, while large ones would
-/// time out.
+/// The target duration of a page. A slow network carries a listing in small pages, while large
+/// pages would time out.
 const PAGE_TIME: Duration = Duration::from_millis(400);
-/// How often a listing is begun, if etcd is compacted between two pages each time.
+/// How often a listing is started, if etcd is compacted between two pages each time.
 const ROUNDS: usize = 3;
 
-/// Lists both ranges, or the live keys alone. Each page may take up to `page_limit`.
+/// Lists both ranges, or only the live keys. Each page may take up to `page_limit`.
 pub(super) async fn list(
     endpoints: &Endpoints,
     keys: &Keys,
@@ -63,12 +63,12 @@ pub(super) async fn list(
     ))
 }
 
-/// Asks for the pages of a listing, one after another.
+/// Requests the pages of a listing, one after another.
 struct Pages<'a> {
     endpoints: &'a Endpoints,
     keys: &'a Keys,
     limit: Duration,
-    /// Keys in the next page.
+    /// The number of keys in the next page.
     size: i64,
     largest: i64,
 }
@@ -77,24 +77,25 @@ struct Pages<'a> {
 #[derive(Clone)]
 struct Rest {
     prefix: String,
-    /// The first key to ask for.
+    /// The first key to request.
     start: Vec<u8>,
-    /// How many keys there are from there on, once etcd has said it.
+    /// The number of keys from there on, once etcd has reported it.
     count: Option<i64>,
 }
 
 /// etcd's answer to the request for a page.
 enum Page {
-    /// The next keys of each range that has some, with the revision and the term of the answer.
+    /// The next keys of each range that has more, with the revision and the term of the answer.
     Keys(Vec<PbRangeResponse>, i64, u64),
     Compacted,
-    /// The page has more bytes than one message may have.
+    /// The page exceeds the size limit of a message.
     TooLarge,
 }
 
 impl Rest {
-    /// Whether this can be a page of so many keys at most: keys of the range, in their order, as
-    /// many as the page's own count says. The count also bounds how many pages there are.
+    /// Checks that this can be a page with this maximum number of keys: its keys belong to the
+    /// range and are in order, and their number fits the page's own count. The count also limits
+    /// the number of pages.
     fn check(
         &self,
         page: &PbRangeResponse,
@@ -103,7 +104,7 @@ impl Rest {
     ) -> std::result::Result<(), String> {
         let len = i64::try_from(page.kvs.len()).unwrap_or(i64::MAX);
         let count = self.count.unwrap_or(page.count);
-        // Something on the way may ignore the limit, but then the page has all keys.
+        // A gateway may ignore the limit, but then the page has all keys.
         let expected = if len == count { count } else { count.min(size) };
         if page.count != count || len != expected || page.more != (count > len) {
             return Err(format!(
@@ -133,7 +134,7 @@ impl Rest {
         Ok(())
     }
 
-    /// What is left after this page; nothing after the last one.
+    /// Returns the rest after this page, or nothing after the last page.
     fn after(&self, page: &PbRangeResponse) -> Option<Rest> {
         let last = page.kvs.last().filter(|_| page.more)?;
         let len = i64::try_from(page.kvs.len()).unwrap_or(i64::MAX);
@@ -146,7 +147,7 @@ impl Rest {
 }
 
 impl Pages<'_> {
-    /// `None`: etcd was compacted between two pages.
+    /// Returns `None` if etcd was compacted between two pages.
     async fn list(&mut self, has_ring: bool) -> Result<Option<Listed>> {
         let asked_at = BootTime::now();
         let rest = |prefix: &str| {
@@ -178,7 +179,7 @@ impl Pages<'_> {
                     *pairs = page.kvs;
                 }
             }
-            // Beside the reading of the next page.
+            // Decodes while the next page is read.
             let decoding = Decoding::start(tables, pairs)?;
             if left.iter().all(Option::is_none) {
                 return Ok(Some(Listed {
@@ -196,9 +197,8 @@ impl Pages<'_> {
         }
     }
 
-    /// Asks for the next page of the ranges, as they were at a revision; 0 for now. Asks for
-    /// smaller and smaller pages while the message is too large. `None`: the revision was
-    /// compacted.
+    /// Requests the next page of the ranges, at a revision, or now with 0. Requests smaller pages
+    /// while the message is too large. Returns `None` if the revision was compacted.
     async fn page(
         &mut self,
         left: &[Option<Rest>; 2],
@@ -208,7 +208,7 @@ impl Pages<'_> {
             let (size, asked_at) = (self.size, Instant::now());
             let call = Call {
                 try_timeout: TRY_TIMEOUT * 2,
-                // Those after the first may be large: watches do not wait behind them.
+                // Pages after the first may be large, and watches must not wait behind them.
                 purpose: match revision {
                     0 => Purpose::Requests,
                     _ => Purpose::Listings,
@@ -265,10 +265,10 @@ async fn ask(
     Ok(Page::Keys(pages, revision, term))
 }
 
-/// A page on its way into the tables.
+/// The decoding of a page into the tables.
 enum Decoding {
     Done(Tables),
-    /// On a thread of its own, where it never delays the renewals of this process.
+    /// On its own thread, so that it does not delay the renewals of this process.
     Beside(Aside<Tables>),
 }
 
@@ -294,8 +294,8 @@ impl Decoding {
     }
 }
 
-/// How many keys the next page should have after one of this size took this long: at most eight
-/// times as many.
+/// Returns the number of keys for the next page, after a page of this size took this long. It grows
+/// at most eight times.
 fn next_size(size: i64, took: Duration) -> i64 {
     let factor = (PAGE_TIME.as_secs_f64() / took.as_secs_f64()).clamp(0.25, 8.0);
     ((size as f64 * factor) as i64).clamp(SMALLEST_PAGE, LARGEST_PAGE)

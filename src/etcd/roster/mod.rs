@@ -1,8 +1,8 @@
-//! One cluster's workers, always in memory: listed once, watched from then on, checked against etcd
-//! all the time.
+//! The workers of one cluster in memory. They are listed once, then watched, and compared with etcd
+//! regularly.
 //!
-//! [`state`] decides; the other modules ask etcd: `listing` for everything, `watch` for changes,
-//! `check` for proofs.
+//! [`state`] decides. The other modules send requests to etcd: `listing` lists everything, `watch`
+//! receives changes, `check` proves that the tables are complete.
 
 mod check;
 mod counters;
@@ -41,23 +41,23 @@ use crate::log_limit::LogLimit;
 use crate::view::{ClusterView, SkippedRecord};
 use crate::worker::WorkerIdentity;
 
-/// Largest answer to accept. etcd stores values of up to 1.5 MB, so that a page can be larger than
-/// gRPC's own 4 MB.
+/// The largest accepted answer. etcd stores values of up to 1.5 MB, so a page can exceed gRPC's
+/// default of 4 MB.
 const MAX_MESSAGE: usize = 64 << 20;
-/// The view has never been etcd's.
+/// The view was never confirmed by etcd.
 const NEVER: i64 = i64::MIN;
-/// Time for each page of the first try of a listing; each failed one doubles it, for networks that
-/// are slow but work.
+/// The time limit of each page in the first try of a listing. It doubles after each failed try, for
+/// networks that are slow but work.
 const FIRST_PAGE_LIMIT: Duration = Duration::from_secs(4);
 const LONGEST_PAGE_LIMIT: Duration = Duration::from_secs(30);
-/// How many bad records are logged in a [`QUIET`] time.
+/// The number of bad records that are logged in each [`QUIET`] time.
 const SKIPPED_LINES: u32 = 3;
-/// How long a line is only counted after it was logged.
+/// How long lines are only counted after one was logged.
 const QUIET: Duration = Duration::from_secs(60);
-/// A table that was not listed again for this long is followed well.
+/// Without a repeated listing for this long, the watch works well.
 const CALM: Duration = Duration::from_secs(60);
 
-/// The roster of one cluster; ends its tasks when dropped.
+/// The roster of one cluster. Dropping this ends its tasks.
 pub(crate) struct Roster {
     shared: Arc<Shared>,
     task: tokio::task::AbortHandle,
@@ -69,34 +69,33 @@ struct Shared {
     state: Mutex<State>,
     /// Why etcd could not be asked, since it last could.
     last_error: Mutex<Option<Error>>,
-    /// The version of the view, to be read without the lock of the state; 0 before the first
-    /// listing.
+    /// The version of the view, readable without the lock of the state; 0 before the first listing.
     version: AtomicU64,
-    /// The view of a version, once a caller asked for it, to be read without the lock of the state.
+    /// The view of a version, after a caller asked for it, readable without the lock of the state.
     view: ArcSwapOption<ClusterView>,
-    /// When the view was last known to be etcd's, in milliseconds after `started`, or `NEVER`.
-    /// Negative: before it.
+    /// When etcd last confirmed the view, in milliseconds after `started`, or `NEVER`. A negative
+    /// time is before `started`.
     fresh_at: AtomicI64,
     started: BootTime,
-    /// Changes with everything that may end a caller's wait: the state, an error.
+    /// Notified of everything that may end a caller's wait: a change of the state, or an error.
     changed: tokio::sync::watch::Sender<()>,
-    /// Asks for a check at once.
+    /// Requests a check at once.
     check: Notify,
-    /// Asks the watch for its progress, where the server's word can be trusted.
+    /// Requests the progress of the watch, if the server reports it correctly.
     ask_progress: Notify,
     tells_progress: AtomicBool,
-    /// How many watches in a row ended soon after they began.
+    /// The number of watches in a row that ended soon after they began.
     short_watches: AtomicU64,
     counters: Mutex<ViewCounters>,
     /// The bad records that were logged.
     logged: Mutex<HashSet<SkippedRecord>>,
     log_limit: LogLimit,
-    /// Of the lines about bad records.
+    /// The limit of the lines about bad records.
     skipped_limit: LogLimit,
 }
 
 impl Roster {
-    /// Starts listing and watching. `has_ring`: false for SERVICE_REGISTRY.
+    /// Starts listing and watching. `has_ring` is false for SERVICE_REGISTRY.
     pub(crate) fn start(endpoints: Arc<Endpoints>, keys: Keys, has_ring: bool) -> Self {
         let shared = Arc::new(Shared {
             endpoints,
@@ -138,19 +137,19 @@ impl Roster {
         (age <= max_staleness).then(|| self.version())
     }
 
-    /// Returns how long the view may have differed from etcd's; `None` before the first listing.
+    /// Returns how long the view may have differed from etcd; `None` before the first listing.
     pub(crate) fn age(&self) -> Option<Duration> {
         let at = self.shared.fresh_at.load(Ordering::Acquire);
         let now = milliseconds(self.shared.started.elapsed());
         (at != NEVER).then(|| Duration::from_millis(u64::try_from(now - at).unwrap_or(0)))
     }
 
-    /// The view in memory, however old; `None` before the first listing.
+    /// Returns the view in memory, whatever its age; `None` before the first listing.
     pub(crate) fn view(&self) -> Option<Arc<ClusterView>> {
         self.shared.view()
     }
 
-    /// The view in memory if it is fresh enough; else waits for etcd.
+    /// Returns the view in memory if it is fresh enough, or waits for etcd.
     pub(crate) async fn cached(
         &self,
         max_staleness: Duration,
@@ -163,7 +162,7 @@ impl Roster {
             {
                 return Ok(view);
             }
-            // A view that grew old because etcd is away is refused at once. One that grew old
+            // A view that is old because etcd is unreachable is refused at once. A view that is old
             // because this process was stopped is checked first.
             if let Some(error) = self.error(self.age().is_some()) {
                 return Err(error);
@@ -175,16 +174,17 @@ impl Roster {
         }
     }
 
-    /// The view of a moment after this call: proven by etcd to show everything written before.
+    /// Returns a view that is at least as new as this call. etcd proves that it shows everything
+    /// written before.
     pub(crate) async fn linearizable(&self, deadline: Instant) -> Result<Arc<ClusterView>> {
         let probe = self.shared.state.lock().probe(BootTime::now());
-        // There must be a view to compare with. If it was listed just now, that is all.
+        // A comparison needs a view. If the view was listed just now, it is new enough.
         self.cached(Duration::MAX, deadline).await?;
         self.shared.catch_up_with(&probe, deadline).await?;
         self.view().ok_or_else(|| self.shared.no_answer())
     }
 
-    /// Waits for a view of a greater version.
+    /// Waits for a view with a greater version.
     pub(crate) async fn newer_than(
         &self,
         version: u64,
@@ -200,7 +200,7 @@ impl Roster {
         }
     }
 
-    /// Waits until the worker's record written at `revision`, or a newer one, is in the view.
+    /// Waits until the view has the worker's record of `revision`, or a newer record.
     pub(crate) async fn saw(
         &self,
         range: KeyRange,
@@ -214,7 +214,7 @@ impl Roster {
         .await;
     }
 
-    /// Waits until a record of the worker written up to `revision` is gone from the view.
+    /// Waits until the view has no record of the worker from before or at `revision`.
     pub(crate) async fn saw_gone(
         &self,
         range: KeyRange,
@@ -228,9 +228,9 @@ impl Roster {
         .await;
     }
 
-    /// Waits until the watch delivers this process's own write, so that the next view which the
-    /// process reads shows it. The wait is bounded: the write itself has succeeded, whatever
-    /// becomes of the watch.
+    /// Waits until the watch delivers this process's own write, so that the next view that the
+    /// process reads shows it. The wait is limited, because the write itself has succeeded, whether
+    /// or not the watch works.
     async fn saw_key(
         &self,
         range: KeyRange,
@@ -255,7 +255,7 @@ impl Roster {
                 if Instant::now() >= deadline {
                     return;
                 }
-                // Perhaps the watch is dead.
+                // The watch may be dead.
                 self.shared.check.notify_one();
             }
         }
@@ -265,13 +265,13 @@ impl Roster {
         *self.shared.counters.lock()
     }
 
-    /// Why etcd cannot be asked at present.
+    /// Returns why etcd cannot be asked at present.
     pub(crate) fn last_error(&self) -> Option<Error> {
         self.error(true)
     }
 
-    /// Why etcd could not be asked: always for errors that waiting does not mend, else only if
-    /// `also_passing`.
+    /// Returns why etcd could not be asked. Returns errors that waiting cannot solve, and other
+    /// errors only if `also_passing`.
     fn error(&self, also_passing: bool) -> Option<Error> {
         let error = self.shared.last_error.lock().clone()?;
         (also_passing || !error.kind().is_retryable()).then_some(error)
@@ -335,7 +335,7 @@ impl Shared {
         view
     }
 
-    /// Logs each bad record once, and only counts those beyond a few a minute.
+    /// Logs each bad record once, and only counts them above a limit per minute.
     fn log_skipped(&self, view: &ClusterView) {
         let before = {
             let mut logged = self.logged.lock();
@@ -344,7 +344,7 @@ impl Shared {
             }
             std::mem::replace(&mut *logged, view.skipped().iter().cloned().collect())
         };
-        // Without the lock: the logger belongs to the caller, and may do anything.
+        // Called without the lock, because the logger is the caller's code and may do anything.
         let mut withheld = 0;
         for skipped in view.skipped().iter().filter(|it| !before.contains(*it)) {
             match self.skipped_limit.admit("skipped") {
@@ -362,8 +362,8 @@ impl Shared {
         }
     }
 
-    /// Changes the state, publishes what callers read without its lock, and wakes every caller that
-    /// waits.
+    /// Changes the state, publishes the parts that callers read without its lock, and wakes every
+    /// waiting caller.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state);
@@ -400,13 +400,13 @@ impl Shared {
         self.changed.send_replace(());
     }
 
-    /// etcd answered.
+    /// Records that etcd answered.
     fn worked(&self) {
         self.last_error.lock().take();
     }
 
-    /// Reads both ranges, in pages that may take this long each, and replaces the tables. `why`
-    /// says why they were listed before and are listed again.
+    /// Lists both ranges, in pages with this time limit, and replaces the tables. `why` is the
+    /// reason for another listing.
     async fn list(&self, page_limit: Duration, why: Option<Relist>) -> Result<()> {
         let has_ring = self.state.lock().has_ring();
         let listed = listing::list(&self.endpoints, &self.keys, has_ring, page_limit).await?;
@@ -440,9 +440,9 @@ impl Shared {
     fn log_relist(&self, why: Relist) {
         let prefix = self.keys.live_prefix();
         match why {
-            // Logged once the listing has shown it.
+            // Logged after the listing has confirmed it.
             Relist::OtherHistory => {}
-            // These happen to a sound etcd.
+            // These also occur with a healthy etcd.
             Relist::Compacted | Relist::Forgotten => log::debug!("Listing {prefix} again: {why}"),
             Relist::WentBack
             | Relist::Differs
@@ -461,7 +461,7 @@ impl Shared {
         }
     }
 
-    /// Waits until the view is etcd's of the time of this probe, or of a later time.
+    /// Waits until etcd has confirmed the view for the time of this probe, or a later time.
     async fn catch_up_with(&self, probe: &FreshnessProbe, deadline: Instant) -> Result<()> {
         while !self.state.lock().is_settled(probe) {
             match self.verify(deadline).await? {
@@ -480,7 +480,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits until the view is etcd's of the time of the probe; false if it is not until then.
+    /// Waits until etcd has confirmed the view for the time of the probe. Returns false at the time
+    /// limit.
     async fn settles(&self, probe: &FreshnessProbe, until: Instant) -> bool {
         let mut changed = self.changed.subscribe();
         loop {
@@ -502,8 +503,8 @@ impl Shared {
     }
 }
 
-/// Pauses before one listing and the next: none at first, at most 5 s, each a random part of its
-/// limit, without end.
+/// Returns the pauses between listings, without end. The first is zero, and they grow to at most 5
+/// s. Each is a random part of its limit.
 fn relist_delays() -> impl Iterator<Item = Duration> {
     let delays = backon::ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(200))

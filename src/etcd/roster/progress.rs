@@ -1,7 +1,7 @@
-//! Whether a server's word for the progress of its watches can be trusted.
+//! Decides whether a server reports the progress of its watches correctly.
 //!
-//! Asked for it, a server answers once everything up to a revision has been sent on all watches of
-//! the stream. Older servers answer at once, without looking at the watches (etcd issues 15220 and
+//! On request, a server reports that it has sent everything up to a revision on all watches of the
+//! stream. Older servers answer at once, without looking at the watches (etcd issues 15220 and
 //! 17507), or lose the deletion of a key when they are compacted at its revision (18089 and 19179).
 
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use etcd_client::Client;
 
 use crate::etcd::endpoints::{Endpoint, Purpose, TRY_TIMEOUT};
 
-/// The watch id of an answer about all watches of a stream.
+/// The watch id of a report about all watches of a stream.
 pub(super) const OF_ALL_WATCHES: i64 = -1;
-/// How long the answer may take; etcd is asked in another way then.
+/// How long the report may take. After that, the roster asks in another way.
 pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Returns the id of the member behind this endpoint if its word can be trusted.
+/// Returns the id of the member behind this endpoint if it reports progress correctly.
 pub(super) async fn trusted_member(endpoint: &Arc<Endpoint>) -> Option<u64> {
     let status = endpoint.attempt(
         Purpose::Requests,
@@ -28,7 +28,7 @@ pub(super) async fn trusted_member(endpoint: &Arc<Endpoint>) -> Option<u64> {
     can_be_trusted(status.version()).then_some(member)
 }
 
-/// Whether a server of this version has the corrections of all these bugs.
+/// Whether this version of etcd has the corrections of all these bugs.
 pub(in crate::etcd) fn can_be_trusted(version: &str) -> bool {
     let (numbers, is_final) = match version.split_once('-') {
         Some((numbers, _)) => (numbers, false),

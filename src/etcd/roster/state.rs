@@ -1,9 +1,9 @@
-//! What a roster makes of what etcd says: decisions only, no I/O, no clock.
+//! The decisions of a roster. It has no I/O and no clock.
 //!
 //! A [`Follower`] per key range holds a table and the revision up to which the table is complete.
-//! The driver of the [`State`] lists both ranges first, then keeps a watch of both open, asks etcd
-//! again and again for its current revision (a [`FreshnessProbe`]), and lets etcd judge [`Claim`]s
-//! about the tables.
+//! The driver of the [`State`] first lists both ranges. Then it keeps a watch of both open,
+//! repeatedly asks etcd for its current revision (a [`FreshnessProbe`]), and lets etcd judge
+//! [`Claim`]s about the tables.
 
 #[cfg(any(test, fuzzing))]
 pub(in crate::etcd) mod script;
@@ -18,75 +18,75 @@ use super::tables::{Change, Effect, KeyRange, Stamp, Table, Tables};
 use crate::boottime::BootTime;
 use crate::view::{ClusterView, Confirmed, RangeRevisions};
 
-/// How often etcd is asked whether the view is still etcd's.
+/// How often the view is compared with etcd.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// How often etcd is asked while changes are missing.
+/// How often the view is compared with etcd while changes are missing.
 const CHECK_INTERVAL_BEHIND: Duration = Duration::from_millis(200);
-/// How long changes that etcd has and the watch has not delivered may be on their way.
+/// How long the watch may take to deliver a change that etcd has.
 const LATE_EVENTS: Duration = Duration::from_secs(3);
-/// How long a table may rest on the word of a watch alone. What cannot be proven until then is
-/// listed.
+/// How long a table may rest only on the watch. Changes that cannot be proven until then cause a
+/// listing.
 const LONGEST_DOUBT: Duration = Duration::from_secs(30);
-/// When the proof is tried for the first time; spread, so that not all processes try together.
+/// When a proof is tried first. The time is spread, so that processes do not try together.
 pub(super) const PROOF_AFTER: Duration = Duration::from_secs(20);
-/// Keys that etcd may return as part of one proof.
+/// The maximum number of keys that etcd may return for one proof.
 const PROOF_KEYS: i64 = 5_000;
-/// Changes of one message that came in parts. etcd sends at most 1,000 revisions in one message,
-/// and a transaction has 128 operations unless etcd is told otherwise.
+/// The maximum number of changes of a message that arrives in fragments. etcd sends at most 1,000
+/// revisions in one message, and by default a transaction has at most 128 operations.
 const LARGEST_MESSAGE: usize = 1 << 20;
 
-/// What is known of etcd, and the view that is shown of it.
+/// The knowledge about etcd, and the view that callers see.
 pub(super) struct State {
     ring: Option<Follower>,
     live: Follower,
     phase: Phase,
-    /// Grows with each listing and each watch: answers to what was asked before are void.
+    /// Grows with each listing and each watch. Answers to earlier requests are void.
     generation: u64,
-    /// The highest revision and term that etcd was seen at.
+    /// The highest revision and term that etcd has reported.
     seen: Seen,
-    /// The first and the last of the probes that found changes which the tables do not have yet.
+    /// The first and the last of the probes that found changes which the tables lack.
     behind: Option<[Behind; 2]>,
     shown: Shown,
-    /// The view was etcd's at this time, or later.
+    /// etcd confirmed the view for this time.
     fresh_at: Option<BootTime>,
     /// How long after a change its proof is tried.
     proof_after: Duration,
 }
 
-/// Where the watch of both ranges stands.
+/// The phase of the watch of both ranges.
 enum Phase {
     /// Nothing was listed yet.
     Empty,
-    /// The watch is not open, or etcd has yet to confirm that its history is the one of the tables.
-    /// etcd can lose its history only in a restart, which ends every watch; its revision may have
-    /// grown beyond the old one by the time etcd is asked. Nothing that a watch delivers in this
-    /// phase is shown.
+    /// The watch is not open, or etcd has not yet confirmed that its history is the history of the
+    /// tables. etcd can lose its history only in a restart, and a restart ends every watch. When
+    /// etcd is asked after that, its revision may have grown beyond the old one. Changes from the
+    /// watch are not shown in this phase.
     Resuming { past: Vec<Claim>, watch: Opening },
-    /// The watch continues the history of the tables, and what it delivers is shown at once.
+    /// The watch continues the history of the tables, and its changes are shown at once.
     Following,
 }
 
 enum Opening {
-    /// So many of the watch's ranges are not open yet.
+    /// This number of the watch's ranges is not open yet.
     Awaits(usize),
     OpenSince(BootTime),
 }
 
-/// One key range as its watch delivers it.
+/// One key range and the changes from its watch.
 struct Follower {
     range: KeyRange,
     table: Table,
-    /// The table is the range at this revision.
+    /// The table equals the range at this revision.
     complete: i64,
-    /// The present watch says that it delivered everything up to this revision.
+    /// The present watch reported that it delivered everything up to this revision.
     delivered: i64,
     /// The changes of a message that is not complete yet.
     parts: Vec<Change>,
-    /// What the changes since the view was last shown add up to.
+    /// The combined effect of the changes since the view was last shown.
     unshown: Effect,
     /// The table was proven, or listed, at this revision.
     proven: i64,
-    /// Since when the table has rested on the word of the watch alone.
+    /// Since when the table rests only on the watch.
     doubt_since: Option<BootTime>,
 }
 
@@ -96,7 +96,7 @@ struct Seen {
     term: u64,
 }
 
-/// etcd was at this revision when it was asked, and the tables were not.
+/// etcd had this revision when it was asked, and the tables did not.
 #[derive(Debug, Clone, Copy)]
 struct Behind {
     revision: i64,
@@ -110,16 +110,16 @@ struct Shown {
     version: u64,
     tables: Tables,
     revisions: RangeRevisions,
-    /// The view of these tables, once a caller asked for it.
+    /// The view of these tables, after a caller asked for it.
     view: Option<Arc<ClusterView>>,
 }
 
-/// What etcd listed.
+/// The result of a listing.
 pub(super) struct Listed {
     pub(super) tables: Tables,
     pub(super) revision: i64,
     pub(super) term: u64,
-    /// When etcd was asked for the first page.
+    /// When the first page was requested.
     pub(super) asked_at: BootTime,
 }
 
@@ -133,38 +133,38 @@ pub(super) struct Message {
 pub(super) enum Kind {
     /// The watch of one range is open.
     Created,
-    /// Changes of one range, in the order of their revisions. The last one is the end of its
-    /// revision unless the message is a fragment: then the next message continues it.
+    /// Changes of one range, in the order of their revisions. The last change ends its revision,
+    /// unless the message is a fragment. In that case the next message continues it.
     Changes {
         range: KeyRange,
         changes: Vec<Change>,
         is_fragment: bool,
     },
-    /// Everything up to the header's revision has been sent, by a server that is trusted to say so.
+    /// A correct server reports that it has sent everything up to the header's revision.
     Progress,
-    /// Nothing of interest.
+    /// A message without relevant content.
     Other,
 }
 
 /// What to do after a message.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Reaction {
-    /// Ask etcd now.
+    /// Whether to compare with etcd now.
     pub(super) check: bool,
-    /// List everything again.
+    /// Whether to list everything again, and why.
     pub(super) relist: Option<Relist>,
-    /// A worker got one of its two keys: wait a moment for the other before [`State::show`] is
-    /// called.
+    /// Whether a worker got one of its two keys. In that case, wait briefly for the other key
+    /// before [`State::show`] is called.
     pub(super) is_half: bool,
 }
 
 /// A linearizable read of one key. Its answer has etcd's current revision.
 pub(super) struct FreshnessProbe {
     pub(super) asked_at: BootTime,
-    /// What etcd has to confirm; empty while there is nothing to confirm.
+    /// The claims that etcd has to confirm. Empty if none is open.
     pub(super) past: Vec<Claim>,
     generation: u64,
-    /// What was known when etcd was asked: an older answer may overtake a newer one.
+    /// The known revision and term when etcd was asked. An older answer may overtake a newer one.
     seen: Seen,
 }
 
@@ -181,32 +181,31 @@ pub(super) struct ProbeReply {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Done(Verdict),
-    /// Something was written somewhere. The watch may be asked for its progress, or etcd to judge
-    /// the [`claims`](State::claims).
+    /// Something was written. Ask the watch for its progress, or let etcd judge the
+    /// [`claims`](State::claims).
     Compare,
 }
 
-/// What a comparison with etcd found.
+/// The result of a comparison with etcd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The view is etcd's.
+    /// The view equals etcd's state.
     Fresh,
     /// etcd has changes that the watch has not delivered yet.
     Behind,
     Relist(Relist),
 }
 
-/// That a range has exactly the keys of a table. etcd judges it by two things, and sends no key
-/// that has long been known: the number of all keys in the range, and the keys that were written
-/// after `since`.
+/// The claim that a range has exactly the keys of a table. etcd judges it by the number of all keys
+/// in the range, and by the keys that were written after `since`. It does not send older keys.
 #[derive(Clone)]
 pub(super) struct Claim {
     pub(super) range: KeyRange,
-    /// The revision at which etcd is asked; `None` for the present.
+    /// The revision at which etcd judges; `None` for the present.
     pub(super) at: Option<i64>,
-    /// etcd is asked for keys that were written after this revision,
+    /// etcd returns the keys that were written after this revision.
     pub(super) since: i64,
-    /// and for so many of them.
+    /// The maximum number of these keys.
     pub(super) limit: i64,
     table: Table,
     /// The revision of the table.
@@ -216,45 +215,45 @@ pub(super) struct Claim {
     newest: Option<(Vec<u8>, Stamp)>,
 }
 
-/// Claims that prove what the watch delivered.
+/// Claims that prove the changes from the watch.
 pub(super) struct Proofs {
     pub(super) claims: Vec<Claim>,
     asked_at: BootTime,
     generation: u64,
 }
 
-/// How etcd judges a claim, from the best to the worst.
+/// etcd's judgement of a claim, from the best to the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Judgement {
     Holds,
-    /// etcd was not asked, has forgotten that time, or has too much to say.
+    /// etcd was not asked, has compacted that revision, or has too many keys to return.
     Unknown,
     /// The range has other keys than the table.
     Differs,
-    /// The range does not even have the key that was written last.
+    /// The range does not have the key that was written last.
     OtherHistory,
 }
 
-/// Why everything is listed again.
+/// The reason for listing everything again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Relist {
-    /// An answer had a revision, or a term, from before one that etcd was seen at.
+    /// An answer had an older revision or term than etcd had reported before.
     WentBack,
-    /// The change that was delivered last is not in etcd's history.
+    /// The last delivered change is not in etcd's history.
     OtherHistory,
-    /// When etcd was asked after a break of the watch, a range had other keys than the table.
+    /// After the watch broke, a range had other keys than the table.
     Differs,
-    /// etcd no longer knows the time when the watch broke.
+    /// etcd has compacted the revision at which the watch broke.
     Forgotten,
-    /// The watch delivered a change that cannot follow the ones before.
+    /// The watch delivered a change that cannot follow the earlier changes.
     Misfit,
-    /// A proof showed that the watch had not delivered a change.
+    /// A proof showed that the watch had lost a change.
     LostChange,
     /// No proof was possible.
     Unproven,
-    /// The watch does not deliver what etcd has.
+    /// The watch does not deliver changes that etcd has.
     NoChanges,
-    /// etcd compacted what the watch had yet to deliver.
+    /// etcd compacted changes that the watch had not delivered yet.
     Compacted,
 }
 
@@ -277,15 +276,15 @@ impl fmt::Display for Relist {
 }
 
 impl FreshnessProbe {
-    /// Whether an answer of this revision is older than what was known when etcd was asked.
+    /// Whether an answer of this revision is older than the knowledge when etcd was asked.
     pub(super) fn is_of_the_past(&self, revision: i64) -> bool {
         revision < self.seen.revision
     }
 }
 
 impl Claim {
-    /// `count` is the number of all keys in the range, `later` are the keys that were written after
-    /// `since`, all of them unless there are `more`.
+    /// Judges the claim. `count` is the number of all keys in the range. `later` are the keys that
+    /// were written after `since`; `more` says whether some of them are missing.
     pub(super) fn judge(&self, count: i64, later: &[(&[u8], Stamp)], more: bool) -> Judgement {
         let is_known = |(key, stamp): &(&[u8], Stamp)| self.table.stamp(key) == Some(*stamp);
         if more {
@@ -303,7 +302,7 @@ impl Claim {
         }
     }
 
-    /// The same claim about the present, for an etcd that has forgotten the past.
+    /// Returns the claim for the present, for an etcd that has compacted the earlier revision.
     pub(super) fn of_the_present(&self) -> Claim {
         Claim {
             at: None,
@@ -326,7 +325,7 @@ impl Follower {
         }
     }
 
-    /// Applies a message. One that does not fit is answered by a listing and changes nothing.
+    /// Applies a message. A message that does not fit changes nothing and causes a listing.
     fn deliver(
         &mut self,
         changes: Vec<Change>,
@@ -342,9 +341,9 @@ impl Follower {
             let is_late = change.modified <= self.delivered || change.modified < last;
             let is_known = change.modified <= self.complete;
             let fits = match (is_late, is_known) {
-                // Sent twice, or too late.
+                // The change was sent twice, or too late.
                 (true, _) => table.shows(&change),
-                // A claim was faster.
+                // A claim had already completed the table.
                 (false, true) => true,
                 (false, false) => table.fits(&change),
             };
@@ -363,7 +362,7 @@ impl Follower {
         None
     }
 
-    /// The watch says that nothing up to this revision is missing.
+    /// Records that the watch reported to be complete up to this revision.
     fn complete_by_word(&mut self, revision: i64, now: BootTime) {
         if revision > self.complete {
             self.complete = revision;
@@ -371,9 +370,9 @@ impl Follower {
         }
     }
 
-    /// etcd judged that the range at `revision` was the table of this claim.
+    /// Records that etcd confirmed this claim at `revision`.
     fn complete_by_claim(&mut self, claim: &Claim, revision: i64) {
-        // Otherwise the table has changed meanwhile.
+        // If not, the table has changed meanwhile.
         if self.complete == claim.complete {
             self.complete = self.complete.max(revision);
         }
@@ -391,11 +390,11 @@ impl Follower {
         }
     }
 
-    /// What etcd has to confirm if its history is still the one of the table.
+    /// Returns the claim that etcd confirms if its history is still the history of the table.
     ///
-    /// A key that has been there since before etcd was backed up proves nothing, since the backup
-    /// has it too: the last change does. Only if an etcd that was restored wrote the same key
-    /// again, at the same revision and without a lease, are the two histories not told apart.
+    /// A key from before a backup proves nothing, because the backup has it too. The last change
+    /// proves it. Two histories cannot be distinguished only if a restored etcd wrote the same key
+    /// again, at the same revision and without a lease.
     fn past(&self) -> Claim {
         let newest = self.table.newest();
         let since = newest
@@ -409,8 +408,8 @@ impl Follower {
 }
 
 impl State {
-    /// The state before the first listing. `has_ring` is false for SERVICE_REGISTRY. `proof_after`:
-    /// see [`PROOF_AFTER`].
+    /// Creates the state before the first listing. `has_ring` is false for SERVICE_REGISTRY. For
+    /// `proof_after`, see [`PROOF_AFTER`].
     pub(super) fn new(has_ring: bool, proof_after: Duration) -> Self {
         let empty = |range| Follower::new(range, Table::default(), 0);
         State {
@@ -442,7 +441,7 @@ impl State {
         self.followers_mut().find(|it| it.range == range)
     }
 
-    /// The version of the view; 0 before the first listing.
+    /// Returns the version of the view; 0 before the first listing.
     pub(super) fn version(&self) -> u64 {
         self.shown.version
     }
@@ -451,7 +450,7 @@ impl State {
         self.fresh_at
     }
 
-    /// Returns the view, which is built when a caller asks; `None` before the first listing.
+    /// Returns the view, or `None` before the first listing. It is built when a caller asks for it.
     pub(super) fn view(&mut self) -> Option<Arc<ClusterView>> {
         let fresh_at = self.fresh_at?;
         let shown = &mut self.shown;
@@ -464,14 +463,14 @@ impl State {
         Some(view.clone())
     }
 
-    /// The revision at which the view shows the key to be last written; `None` if the view shows no
-    /// such key.
+    /// Returns the revision at which the key was last written in the view, or `None` if the view
+    /// does not have the key.
     pub(super) fn shown(&self, range: KeyRange, key: &[u8]) -> Option<i64> {
         let table = self.shown.tables.table(range)?;
         table.stamp(key).map(|stamp| stamp.modified)
     }
 
-    /// Whether the listing lacks the change that was delivered last, in one of the ranges.
+    /// Whether the listing lacks the last delivered change, in one of the ranges.
     pub(super) fn lacks_newest(&self, listed: &Listed) -> bool {
         self.followers().any(|it| {
             let is_there = |(key, stamp): (Vec<u8>, Stamp)| {
@@ -482,8 +481,8 @@ impl State {
         })
     }
 
-    /// Takes over a listing. Returns the revision that etcd went back from, if it did, and the old
-    /// tables: large ones take a while to drop.
+    /// Replaces the tables by a listing. Returns the revision that etcd went back from, if it did,
+    /// and the old tables, because dropping large tables takes time.
     pub(super) fn listed(&mut self, listed: Listed) -> (Option<i64>, Tables) {
         let Listed {
             tables,
@@ -511,13 +510,13 @@ impl State {
         (went_back_from, old)
     }
 
-    /// The watch is about to be opened: from which revision each range has to be watched, the live
-    /// keys first.
+    /// Prepares to open the watch. Returns the revision from which to watch each range, with the
+    /// live keys first.
     pub(super) fn watch_opens(&mut self) -> Vec<(KeyRange, i64)> {
         self.show();
         self.generation += 1;
         self.phase = match std::mem::replace(&mut self.phase, Phase::Empty) {
-            // Not confirmed since: the tables may be of another history by now.
+            // The tables were not confirmed since, so etcd may have another history.
             Phase::Resuming { past, .. } => Phase::Resuming {
                 past,
                 watch: Opening::Awaits(self.followers().count()),
@@ -549,10 +548,10 @@ impl State {
         }
     }
 
-    /// The watch delivered a message. To be followed by [`show`](Self::show).
+    /// Handles a message of the watch. Call [`show`](Self::show) after it.
     pub(super) fn message(&mut self, message: Message, now: BootTime) -> Reaction {
         let mut reaction = Reaction {
-            // A member that lags behind says so here too; the check asks the cluster.
+            // A member that lags behind also sends an older revision. The check asks the cluster.
             check: message.revision < self.seen.revision,
             ..Reaction::default()
         };
@@ -573,7 +572,7 @@ impl State {
                 changes,
                 is_fragment,
             } => {
-                // No change is newer than the message that delivers it.
+                // No change may be newer than its message.
                 if changes.iter().any(|it| it.modified > message.revision) {
                     reaction.relist = Some(Relist::Misfit);
                     return reaction;
@@ -600,7 +599,7 @@ impl State {
         reaction
     }
 
-    /// Whether the change gives a worker its first key while the worker has none in the other
+    /// Whether the change gives a worker its first key while the worker has no key in the other
     /// range.
     fn makes_half(&self, range: KeyRange, change: &Change) -> bool {
         let other = self.followers().find(|it| it.range != range);
@@ -611,7 +610,7 @@ impl State {
                 .is_some_and(|(own, other)| !other.table.has_name(own.table.name(&change.key)))
     }
 
-    /// Shows what the watch delivered, if it is known to be of the same history.
+    /// Shows the changes from the watch, if they are known to be of the same history.
     pub(super) fn show(&mut self) {
         if matches!(self.phase, Phase::Following) {
             self.show_all();
@@ -641,13 +640,13 @@ impl State {
         };
     }
 
-    /// Whether what is shown is complete up to this revision.
+    /// Whether the view is complete up to this revision.
     fn shows_all_of(&self, revision: i64) -> bool {
         self.followers()
             .all(|it| it.unshown == Effect::Nothing && it.complete >= revision)
     }
 
-    /// Looks whether what was missing has come.
+    /// Checks whether missing changes have arrived.
     fn settle(&mut self) {
         let Some([first, last]) = self.behind else {
             return;
@@ -668,7 +667,7 @@ impl State {
         }
     }
 
-    /// When to compare with etcd the next time, unless a caller asks for it before.
+    /// Returns the time until the next comparison, unless a caller requests one earlier.
     pub(super) fn check_in(&self) -> Duration {
         match self.behind {
             Some(_) => CHECK_INTERVAL_BEHIND,
@@ -676,7 +675,7 @@ impl State {
         }
     }
 
-    /// A comparison begins. To be called before the request is sent: an event may overtake the
+    /// Starts a comparison. Call it before the request is sent, because an event may overtake the
     /// answer.
     pub(super) fn probe(&self, now: BootTime) -> FreshnessProbe {
         let past = match &self.phase {
@@ -691,7 +690,7 @@ impl State {
         }
     }
 
-    /// etcd answered.
+    /// Handles etcd's answer.
     pub(super) fn answered(&mut self, probe: &FreshnessProbe, reply: ProbeReply) -> Step {
         if probe.generation != self.generation {
             return Step::Done(Verdict::Behind);
@@ -729,7 +728,7 @@ impl State {
         Step::Compare
     }
 
-    /// etcd's history was still that of the tables when the probe was answered.
+    /// Records that etcd's history was still the history of the tables when the probe was answered.
     fn confirmed(&mut self, probe: &FreshnessProbe) {
         if let Phase::Resuming {
             watch: Opening::OpenSince(opened_at),
@@ -741,7 +740,7 @@ impl State {
         }
     }
 
-    /// What etcd may judge: that nothing was written in the ranges that are not complete yet.
+    /// Returns claims for the ranges that are not complete yet: nothing was written there.
     pub(super) fn claims(&self) -> Vec<Claim> {
         let incomplete = self
             .followers()
@@ -751,7 +750,7 @@ impl State {
             .collect()
     }
 
-    /// etcd judged these claims at this revision.
+    /// Handles etcd's judgement of these claims at this revision.
     pub(super) fn judged(
         &mut self,
         probe: &FreshnessProbe,
@@ -774,12 +773,12 @@ impl State {
         }
     }
 
-    /// Whether the view has been etcd's at the time of this probe, or later.
+    /// Whether etcd has confirmed the view for the time of this probe, or a later time.
     pub(super) fn is_settled(&self, probe: &FreshnessProbe) -> bool {
         self.fresh_at >= Some(probe.asked_at)
     }
 
-    /// A check ended: why everything has to be listed again, if it has to.
+    /// Handles the end of a check. Returns why everything has to be listed again, if so.
     pub(super) fn checked(&mut self, verdict: Verdict, now: BootTime) -> Option<Relist> {
         if let Verdict::Relist(why) = verdict {
             return Some(why);
@@ -789,7 +788,7 @@ impl State {
         (now > first.asked_at + LATE_EVENTS).then_some(Relist::NoChanges)
     }
 
-    /// What etcd has to prove now: that the watch delivered every change.
+    /// Returns the proofs that are due: the watch delivered every change.
     pub(super) fn proofs(&self, now: BootTime) -> Proofs {
         let is_due = |it: &&Follower| {
             it.doubt_since
@@ -810,7 +809,8 @@ impl State {
         }
     }
 
-    /// etcd judged these proofs. Returns why everything has to be listed again, if it has to.
+    /// Handles etcd's judgement of these proofs. Returns why everything has to be listed again, if
+    /// so.
     pub(super) fn proven(&mut self, proofs: &Proofs, judgements: &[Judgement]) -> Option<Relist> {
         if proofs.generation != self.generation {
             return None;
@@ -855,7 +855,8 @@ mod tests {
         table
     }
 
-    /// A put of a key that was first written at its revision, less the versions before.
+    /// Returns a put of a key. The revision of its first write is its revision less the versions
+    /// before.
     fn put(key: &str, revision: i64, version: i64) -> Change {
         let stamp = Stamp {
             modified: revision,
@@ -904,7 +905,7 @@ mod tests {
         assert!(state.watch_is_open());
     }
 
-    /// etcd, asked now, is at this revision and confirms its past.
+    /// Asks etcd, which has this revision and confirms its history.
     fn asks(state: &mut State, revision: i64, now: BootTime) -> Step {
         let probe = state.probe(now);
         let reply = ProbeReply {
@@ -1025,7 +1026,7 @@ mod tests {
             let relists: Vec<_> = relists.collect();
             assert_eq!(relists.last(), Some(&expected), "{what}");
         }
-        // The watch said that nothing of revision 11 was left.
+        // The watch reported that nothing of revision 11 was missing.
         let mut state = following(&known, now);
         progresses(&mut state, 12, now);
         assert_eq!(
@@ -1095,7 +1096,7 @@ mod tests {
         let version = state.version();
         delivers(&mut state, vec![put("/l/b", 15, 1)], false, now);
         assert_eq!(state.version(), version, "kept back");
-        // It was asked before the watch was opened.
+        // The request was sent before the watch was opened.
         let reply = ProbeReply {
             revision: 10,
             term: 2,

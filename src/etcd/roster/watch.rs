@@ -1,4 +1,4 @@
-//! Watches both ranges, on one stream of one endpoint after another.
+//! Watches both ranges on one stream, and changes to another endpoint after an error.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,10 +19,10 @@ use crate::log;
 
 /// A watch that lasted this long works.
 const LASTING: Duration = Duration::from_secs(10);
-/// So many watches in a row that did not last are worth a warning.
+/// This number of short watches in a row causes a warning.
 const SHORT_WATCHES: u64 = 3;
-/// How long one key of a new worker waits for the other before it is shown. Where one transaction
-/// wrote both, their messages follow each other.
+/// How long the view waits for the second key of a new worker. If one transaction wrote both keys,
+/// their messages follow each other.
 const HALF: Duration = Duration::from_millis(5);
 
 impl Shared {
@@ -48,7 +48,7 @@ impl Shared {
         }
     }
 
-    /// A watch ended soon after it began.
+    /// Records that a watch ended soon after it began.
     fn was_short(&self, endpoint: &Arc<Endpoint>, error: &TryError) {
         let has_others = self.endpoints.all().len() > 1;
         if error.failure == Failure::Endpoint && has_others {
@@ -77,12 +77,12 @@ impl Shared {
         }
     }
 
-    /// Delivers what the watch sends until a listing is needed. After an error the watch can be
+    /// Handles the messages of the watch until a listing is needed. After an error the watch can be
     /// opened again where it stopped.
     async fn watch_on(&self, endpoint: &Arc<Endpoint>) -> Result<Relist, TryError> {
         let from = self.change(State::watch_opens);
         let mut stream = self.open_watch(endpoint, from).await?;
-        // The member that the watch is on, and the one that told its version: a balancer may have
+        // The member of the watch, and the member that reported its version. A balancer may have
         // chosen two.
         let (mut member, mut trusted) = (None, None);
         let asking = progress::trusted_member(endpoint);
@@ -91,7 +91,7 @@ impl Shared {
         let lasts = tokio::time::sleep(LASTING);
         tokio::pin!(lasts);
         let mut is_open = false;
-        // Until when one key of a new worker is kept back.
+        // The end of the wait for the second key of a new worker.
         let mut half: Option<Instant> = None;
         let broken = |error: etcd_client::Error| endpoint.try_error(&error);
         let closed = || broken(status::wrong_answer("etcd closed the watch"));
@@ -164,12 +164,12 @@ impl Shared {
         }
     }
 
-    /// Says whether the watch reports its progress when it is asked.
+    /// Records whether the watch reports its progress on request.
     fn trust(&self, tells_progress: bool) {
         self.tells_progress.store(tells_progress, Ordering::Release);
     }
 
-    /// Reads a message, whose values are decoded here, without the lock of the state.
+    /// Decodes a message. Its values are decoded here, without the lock of the state.
     fn read(&self, message: WatchResponse) -> Result<Message, etcd_client::Error> {
         let message = message.0;
         let revision = message.header.map_or(0, |header| header.revision);
@@ -250,7 +250,7 @@ impl Shared {
     }
 }
 
-/// A change of a range of keys with this prefix.
+/// Decodes a change of a key with this prefix.
 fn change(event: &PbEvent, prefix: &str) -> Result<Change, etcd_client::Error> {
     const PUT: i32 = 0;
     const DELETE: i32 = 1;

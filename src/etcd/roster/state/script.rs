@@ -1,9 +1,8 @@
-//! Messages and answers of any kind, as a script of bytes has them, and the view that comes of them
-//! beside a model.
+//! Runs arbitrary messages and answers from a script of bytes, and compares the view with a model.
 //!
-//! The simulation has an etcd that is right, or loses single changes. Here etcd says whatever the
-//! script says. Still the decisions must not panic, and a view must show exactly what was delivered
-//! whole and fits.
+//! The etcd of the simulation is correct, or loses single changes. Here etcd sends whatever the
+//! script contains. The decisions must not panic, and a view must show exactly the complete and
+//! fitting messages.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +14,10 @@ use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 
 const RANGES: [KeyRange; 2] = [KeyRange::Ring, KeyRange::Live];
 const KEYS: u8 = 4;
-/// The fuzzer is to find short scripts.
+/// Limits the length, so that the fuzzer finds short scripts.
 const LONGEST: usize = 4096;
 
-/// The bytes of a script, from which everything is chosen.
+/// The bytes of a script, which determine every choice.
 struct Script<'a>(std::slice::Iter<'a, u8>);
 
 impl Script<'_> {
@@ -35,7 +34,7 @@ impl Script<'_> {
         self.below(2) == 1
     }
 
-    /// Returns a revision: usually one near `known`, now and then any.
+    /// Returns a revision: usually one near `known`, sometimes any other.
     fn revision(&mut self, known: i64) -> i64 {
         match self.below(16) {
             14 => i64::MAX,
@@ -45,22 +44,22 @@ impl Script<'_> {
     }
 }
 
-/// A record, of which only the port differs, and what etcd notes about its write.
+/// A record, of which only the port varies, and etcd's metadata about its write.
 type Written = (u8, Stamp);
 
 type Contents = BTreeMap<u8, Written>;
 
-/// What one range must show.
+/// The expected content of one range.
 #[derive(Debug, Clone, Default)]
 struct Model {
     contents: Contents,
     complete: i64,
-    /// The key, the revision and the new value of each change of a message that is not whole yet.
+    /// The key, the revision and the new value of each change of an incomplete message.
     parts: Vec<(u8, i64, Option<Written>)>,
 }
 
 impl Model {
-    /// The message is whole: what is new in it is applied, and must fit.
+    /// Ends a message. Its new changes are applied, and must fit.
     fn end_message(&mut self) {
         let mut last = 0;
         for (key, modified, written) in std::mem::take(&mut self.parts) {
@@ -90,7 +89,7 @@ struct World<'a> {
     now: BootTime,
     state: State,
     models: [Model; 2],
-    /// What the view must show.
+    /// The expected content of the view.
     shown: [Model; 2],
     version: u64,
     fresh_at: Option<BootTime>,
@@ -156,7 +155,7 @@ impl World<'_> {
                 self.show();
                 self.state.watch_opens();
                 self.models.iter_mut().for_each(|model| model.parts.clear());
-                // Usually both watches open, and etcd confirms its past.
+                // Usually both watches open, and etcd confirms its history.
                 match self.script.below(4) {
                     0 => None,
                     _ => self
@@ -172,7 +171,7 @@ impl World<'_> {
         }
     }
 
-    /// Any listing, of keys that were last written up to its revision.
+    /// Lists any keys that were last written up to the listing's revision.
     fn list(&mut self) {
         let revision = self.script.revision(self.seen()).max(1);
         let mut tables = [
@@ -213,7 +212,7 @@ impl World<'_> {
             asked_at: self.now,
         });
         self.shown = self.models.clone();
-        // The time of a view goes on, but its revisions may be of another history.
+        // The versions of a view continue, but its revisions may belong to another history.
         self.look();
     }
 
@@ -245,7 +244,7 @@ impl World<'_> {
         let place = usize::from(self.script.below(2));
         let (range, is_fragment) = (RANGES[place], self.script.below(8) == 0);
         let mut changes = Vec::new();
-        // What the message would leave behind if all of it were as it should be.
+        // The expected content after the message, if all of it is correct.
         let mut after = self.models[place].contents.clone();
         let mut modified = self.models[place].complete;
         for _ in 0..=self.script.below(3) {
@@ -290,7 +289,7 @@ impl World<'_> {
             is_fragment,
         };
         let reaction = self.state.message(Message { revision, kind }, self.now);
-        // A message that does not fit changes nothing, and is followed by a listing.
+        // A message that does not fit changes nothing, and causes a listing.
         if reaction.relist.is_none() && !is_fragment {
             self.models[place].end_message();
         }
@@ -349,7 +348,7 @@ impl World<'_> {
         self.state.proven(&proofs, &judgements)
     }
 
-    /// Shows what was delivered, in both.
+    /// Shows the delivered changes, in the state and in the model.
     fn show(&mut self) {
         self.state.show();
         if matches!(self.state.phase, Phase::Following) {

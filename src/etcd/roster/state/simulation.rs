@@ -1,12 +1,14 @@
-//! The roster's decisions against an etcd and a network that are made up, on a clock that jumps
-//! from event to event.
+//! Runs the roster's decisions against a simulated etcd and network, on a clock that jumps from
+//! event to event.
 //!
-//! What must hold: every view that is shown has each range as etcd had it at that range's revision;
-//! a view that counts as fresh is etcd's of a moment after the question; versions grow, and no
-//! range goes back in its revision unless etcd does; and some seconds after the last misfortune the
-//! view is etcd's. The made-up etcd counts watches as synced, catches up, overflows, compacts,
-//! loses its data and is restored as the real one does. Some of them lose, delay or reorder a
-//! single change: then all this must hold again half a minute later.
+//! These rules must hold. Every view shows each range as etcd had it at that range's revision. A
+//! view that counts as fresh shows etcd at a moment after the question. Versions grow, and no range
+//! goes back in its revision unless etcd does. Some seconds after the last fault the view equals
+//! etcd.
+//!
+//! The simulated etcd counts watches as synced, catches up, overflows, compacts, loses its data and
+//! is restored like a real etcd. In some histories it loses, delays or reorders a single change. In
+//! that case the rules must hold again half a minute later.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -25,10 +27,10 @@ const RING: &str = "/r/";
 const LIVE: &str = "/l/";
 /// etcd's buffer for the messages of a stream.
 const BUFFER: usize = 128;
-/// How long after the last misfortune the view may differ from etcd's: changes are late, then the
-/// relisting waits.
+/// How long after the last fault the view may differ from etcd: changes are late, then the next
+/// listing waits.
 const UP_TO_DATE: Duration = Duration::from_secs(12);
-/// How long a change that the watch lost may stay unnoticed: the longest doubt, a check, and a
+/// How long a change that the watch lost may remain unnoticed: the longest doubt, a check, and a
 /// listing.
 const NOTICED: Duration = Duration::from_secs(36);
 
@@ -39,10 +41,10 @@ fn prefix(range: KeyRange) -> &'static str {
     }
 }
 
-/// A worker that stays as it is unless etcd loses its data. The others, from 1 on, come and go.
+/// A worker that does not change unless etcd loses its data. The workers from 1 on come and go.
 const STEADY: i64 = 6;
 
-/// A key: which range, which worker.
+/// A key: its range and its worker.
 type Key = (u8, i64);
 
 fn range_of(key: Key) -> KeyRange {
@@ -58,7 +60,7 @@ fn name_of(key: Key) -> Vec<u8> {
     format!("{}{identity}", prefix(range_of(key))).into_bytes()
 }
 
-/// The value of a key: each record has a port of its own.
+/// The value of a key. Each record has its own port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Value {
     port: i32,
@@ -77,7 +79,7 @@ fn bytes_of(key: Key, value: &Value) -> Vec<u8> {
 
 type Contents = BTreeMap<Key, Value>;
 
-/// A key-value pair as a listing has it.
+/// A key-value pair of a listing.
 struct Put {
     key: Vec<u8>,
     value: Vec<u8>,
@@ -107,7 +109,7 @@ impl<'a> From<&'a Put> for Pair<'a> {
 /// A write of a key at a revision; `None` for a deletion.
 type Written = (i64, Key, Option<Value>);
 
-/// What etcd has of a claimed range, or `None` if it does not answer.
+/// etcd's judgement of claims, or `None` if it does not answer.
 type Judged = Option<(i64, Vec<Judgement>)>;
 
 /// One history of etcd, from its beginning to its loss.
@@ -116,7 +118,7 @@ struct Epoch {
     first: i64,
     contents: Vec<Contents>,
     changes: Vec<Written>,
-    /// The one it was restored from.
+    /// The history from which this one was restored.
     parent: Option<usize>,
 }
 
@@ -139,9 +141,10 @@ impl Epoch {
 struct Watcher {
     range: KeyRange,
     synced: bool,
-    /// From which revision on it has not sent anything.
+    /// The watch has sent everything before this revision.
     next: i64,
-    /// What did not fit into the stream's buffer, and is sent as it is before all else.
+    /// Changes that did not fit into the stream's buffer. They are sent unchanged before all
+    /// others.
     victim: Option<(i64, Vec<Written>)>,
 }
 
@@ -162,9 +165,9 @@ enum Arrival {
     ProofsReachServer(Proofs),
     Proofs(Proofs, Judged),
     PresentReachesServer(Proofs, Vec<Judgement>),
-    /// The other key of a worker did not come in time.
+    /// The other key of a worker did not arrive in time.
     Show(u64),
-    /// A message that was held up is sent.
+    /// A delayed message is sent.
     Late(u64, i64, Vec<Written>),
     /// A message of the stream is no longer in the server's buffer.
     LeftServer(u64),
@@ -185,19 +188,18 @@ struct World {
     state: State,
     histories: Vec<Epoch>,
     term: u64,
-    /// What may be watched begins after this revision,
+    /// Watches may begin after this revision.
     compacted: i64,
-    /// and what may be read begins here: the time before a backup may be.
+    /// Reads may begin at this revision. The time before a backup may be readable.
     forgotten: i64,
-    /// Which history and revision etcd was at from when on.
+    /// The history and revision of etcd over time.
     timeline: VecDeque<(BootTime, usize, i64)>,
     arrivals: BinaryHeap<Reverse<(BootTime, u64)>>,
     contents_of_arrivals: std::collections::HashMap<u64, Arrival>,
     sequence: u64,
     stream: u64,
     watchers: Vec<Watcher>,
-    /// Messages of the stream that are still in the server's buffer, and when the last will leave
-    /// it.
+    /// The messages of the stream in the server's buffer, and when the last one leaves it.
     in_buffer: usize,
     stream_clear_at: BootTime,
     last_sent_at: BootTime,
@@ -205,31 +207,31 @@ struct World {
     lag: Duration,
     listing: bool,
     listed_at: BootTime,
-    /// Listings in a row that did not last.
+    /// The number of listings in a row that did not last.
     relists_in_row: u32,
     checking: bool,
     check_asked: bool,
     check_at: BootTime,
     cut_until: BootTime,
-    /// Until then every watch ends as soon as it is open.
+    /// Until this time every watch ends as soon as it is open.
     refused_until: BootTime,
-    /// The watch loses, delays or reorders the changes of one message now and then,
+    /// Whether the watch sometimes loses, delays or reorders the changes of one message.
     misdelivers: bool,
-    /// and last did so at this time.
+    /// When the watch last did so.
     misdelivered_at: Option<BootTime>,
-    /// The next message is to be lost or delayed.
+    /// Whether the next message will be lost or delayed.
     misdelivers_next: bool,
-    /// The worker that it was about is not written for some time: its next change would betray what
-    /// was lost.
+    /// The worker of that message. It is not written for some time, because its next change would
+    /// reveal the loss.
     spared: Option<(i64, BootTime)>,
     trusted: bool,
     writes_until: BootTime,
-    /// Until then nothing new happens.
+    /// Until this time nothing new happens.
     quiet_until: BootTime,
     last_trouble: BootTime,
     shown: Option<Arc<ClusterView>>,
     shown_history: usize,
-    /// What was found to be up to date: the view's version, the history and its revision.
+    /// The last confirmed state: the view's version, the history and its revision.
     compared: (u64, usize, i64),
     relists: Vec<Relist>,
     fresh: u64,
@@ -309,14 +311,14 @@ impl World {
         self.now < self.cut_until
     }
 
-    // --- what the server does ---
+    // --- the server ---
 
     fn history(&self) -> &Epoch {
         &self.histories[self.histories.len() - 1]
     }
 
-    /// One transaction: all changes get one revision. None at all: a write of keys outside both
-    /// ranges.
+    /// Writes one transaction, with one revision for all changes. Without changes, it writes keys
+    /// outside both ranges.
     fn write(&mut self, changes: &[(Key, Option<(i32, i64)>)]) {
         let place = self.histories.len() - 1;
         let revision = self.history().revision() + 1;
@@ -324,7 +326,7 @@ impl World {
             .iter()
             .any(|change| self.was_written(change, revision))
         {
-            // Nothing would tell the two histories apart.
+            // Nothing would distinguish the two histories.
             self.write(&[]);
             return self.write(changes);
         }
@@ -354,7 +356,7 @@ impl World {
         history.contents.push(contents);
         history.changes.extend(&made);
         self.timeline.push_back((self.now, place, revision));
-        // Synced watches get it at once, the older watch first.
+        // Synced watches receive it at once, the older watch first.
         for number in 0..self.watchers.len() {
             let watcher = &self.watchers[number];
             let events: Vec<Written> = made
@@ -378,7 +380,7 @@ impl World {
         }
     }
 
-    /// Whether a key without a lease was written at the same revision of a history that is lost.
+    /// Whether a key without a lease was written at the same revision of a lost history.
     fn was_written(&self, (key, value): &(Key, Option<(i32, i64)>), revision: i64) -> bool {
         let lost = &self.histories[..self.histories.len() - 1];
         matches!(value, Some((_, 0)))
@@ -388,7 +390,7 @@ impl World {
             })
     }
 
-    /// Sends them, now and then in fragments, and in some worlds not as they should be.
+    /// Sends the changes, sometimes in fragments, and in some worlds with faults.
     fn send_in_parts(&mut self, revision: i64, mut events: Vec<Written>) {
         if std::mem::take(&mut self.misdelivers_next) {
             self.misdelivered_at = Some(self.now);
@@ -427,11 +429,11 @@ impl World {
 
     fn send(&mut self, message: FromServer) {
         if self.is_cut() {
-            // The stream is cut too: it will break.
+            // The stream is cut too, so it will break.
             return;
         }
         let trip = self.trip();
-        // What was sent in one go arrives in one.
+        // Parts that were sent together arrive together.
         let pause = Duration::from_micros(20);
         let at = if self.last_sent_at == self.now {
             self.stream_clear_at + pause
@@ -452,7 +454,7 @@ impl World {
         self.arrives(pause, Arrival::CatchUp(stream, number));
     }
 
-    /// A watch that was behind is sent what it lacks, and counts as synced.
+    /// A watch that was behind receives the missing changes, and then counts as synced.
     fn catch_up(&mut self, number: usize) {
         let Some(watcher) = self.watchers.get_mut(number) else {
             return;
@@ -560,7 +562,7 @@ impl World {
             changes: Vec::new(),
             parent: (!is_wiped).then_some(parent),
         });
-        // What came before a backup cannot be watched, but perhaps be read.
+        // Changes from before a backup cannot be watched, but may be readable.
         self.compacted = if first > 1 { first } else { 0 };
         if is_wiped || self.rng.random_bool(0.3) {
             self.forgotten = self.compacted;
@@ -571,17 +573,17 @@ impl World {
         self.break_stream();
         self.cut_until = self.now + Duration::from_millis(self.rng.random_range(50..1_500));
         self.trouble_until(self.cut_until);
-        // Everybody comes back before anyone can ask: the revision may grow beyond the old one.
+        // All workers come back before etcd can be asked. The revision may grow beyond the old one.
         for _ in 0..self.rng.random_range(0..60) {
             self.write_something();
         }
-        // If its lease is in the backup, a worker notices nothing.
+        // A worker whose lease is in the backup notices nothing.
         if self.rng.random_bool(0.5) || !self.history().now().contains_key(&(1, STEADY)) {
             self.steady_worker_joins();
         }
     }
 
-    // --- what the driver does, as the real one ---
+    // --- the driver, like the real one ---
 
     fn list(&mut self) {
         self.listing = true;
@@ -623,7 +625,7 @@ impl World {
         let from = self.state.watch_opens();
         let (stream, trip) = (self.stream, self.trip());
         self.arrives(trip, Arrival::OpenWatch(stream, from));
-        // Any stream ends at some time. The end of one may reveal what it lost.
+        // Any stream ends at some time. Its end may reveal lost changes.
         let longest = if self.misdelivers { 300_000 } else { 30_000 };
         let life = Duration::from_millis(self.rng.random_range(100..longest));
         self.arrives(life, Arrival::StreamBroke(stream));
@@ -700,7 +702,7 @@ impl World {
                 if self.is_cut() {
                     self.break_stream();
                 } else if self.now < self.refused_until {
-                    // It opens, and ends before it delivers anything.
+                    // The watch opens, and ends before it delivers anything.
                     let revision = self.history().revision();
                     for _ in from {
                         self.send(FromServer::Created(revision));
@@ -780,7 +782,7 @@ impl World {
                 }
                 Some((_, judgements)) => self.proofs_ended(&proofs, &judgements),
             },
-            // The answer takes no time.
+            // The answer arrives at once.
             Arrival::PresentReachesServer(proofs, mut judgements) if !self.listing => {
                 let present: Vec<Claim> = proofs.claims.iter().map(Claim::of_the_present).collect();
                 if let Some((_, of_present)) = self.judged(&present) {
@@ -792,12 +794,12 @@ impl World {
                 }
                 self.proofs_ended(&proofs, &judgements);
             }
-            // Of a stream or a check that is given up.
+            // An arrival of a stream or check that was given up.
             _ => {}
         }
     }
 
-    /// The contents of a history at a revision, of the time before a backup too.
+    /// Returns the contents of a history at a revision, also from before a backup.
     fn past(&self, mut history: usize, revision: i64) -> Option<&Contents> {
         while revision < self.histories[history].first {
             history = self.histories[history].parent?;
@@ -887,7 +889,7 @@ impl World {
         }
     }
 
-    // --- what happens to them ---
+    // --- events ---
 
     fn steady_worker_joins(&mut self) {
         let lease = self.rng.random_range(1..i64::MAX);
@@ -909,9 +911,9 @@ impl World {
         let (ring, live) = ((0, id), (1, id));
         match self.rng.random_range(0..10) {
             0 => self.write(&[]),
-            // A lease ends that both are on.
+            // A lease ends that both keys have.
             8 => self.write(&[(live, None), ((1, id % (STEADY - 1) + 1), None)]),
-            // It comes and goes.
+            // A worker comes or goes.
             9 => {
                 self.write(&[(live, Some((port, lease)))]);
                 self.write(&[(live, None)]);
@@ -920,8 +922,8 @@ impl World {
             2 => self.write(&[(ring, None)]),
             3..=5 => self.write(&[(live, Some((port, lease)))]),
             6 => self.write(&[(live, None)]),
-            // A worker joins. One transaction over both keys of a known one may be seen in two
-            // steps.
+            // A worker joins. One transaction over both keys of a known worker may be visible in
+            // two steps.
             _ => {
                 let known = [ring, live].map(|key| self.history().now().contains_key(&key));
                 match known {
@@ -961,7 +963,7 @@ impl World {
                 self.forgotten = self.compacted;
             }
             7 => self.term += 1,
-            // Nothing can be watched for a while, and everything read.
+            // For a while nothing can be watched, but everything can be read.
             201..=202 => {
                 let length = Duration::from_millis(self.rng.random_range(10..60_000));
                 self.refused_until = now + length;
@@ -978,7 +980,7 @@ impl World {
                 }
                 self.trouble_until(now);
             }
-            // And many for a while.
+            // Many writes for a while.
             10..=12 => {
                 let length = Duration::from_millis(self.rng.random_range(10..8_000));
                 self.writes_until = now + length;
@@ -1030,21 +1032,21 @@ impl World {
         }
     }
 
-    // --- what must hold ---
+    // --- rules ---
 
-    /// Whether the watch has lost or delayed something that may not have been noticed yet.
+    /// Whether the watch has lost or delayed a change that may still be unnoticed.
     fn may_be_wrong(&self) -> bool {
         self.misdelivered_at
             .is_some_and(|at| self.now < (at + NOTICED).max(self.cut_until + UP_TO_DATE))
     }
 
-    /// What a view of these contents shows.
+    /// Returns the expected view of these contents.
     fn expected(&self, contents: &Contents) -> Shown {
         self.expected_of(contents, contents)
     }
 
-    /// What a view of these ring and live keys shows: state and port of each worker, and the live
-    /// ones' ports.
+    /// Returns the expected view of these ring and live keys: state and port of each worker, and
+    /// the ports of live workers.
     fn expected_of(&self, ring: &Contents, live: &Contents) -> Shown {
         let port = |contents: &Contents, key| contents.get(&key).map(|value: &Value| value.port);
         let ids = || 1..=STEADY;
@@ -1070,14 +1072,14 @@ impl World {
         (all, shown_live)
     }
 
-    /// What a view of these revisions shows in a history.
+    /// Returns the expected view of a history at these revisions.
     fn expected_at(&self, history: usize, revisions: RangeRevisions) -> Option<Shown> {
         let ring = self.past(history, revisions.ring)?;
         let live = self.past(history, revisions.live)?;
         Some(self.expected_of(ring, live))
     }
 
-    /// Looks at the view that is shown now.
+    /// Checks the present view.
     fn look(&mut self) {
         let Some(view) = self.state.view() else {
             return;
@@ -1098,8 +1100,8 @@ impl World {
             let is_it = self.expected_at(*number, revisions) == Some(shown(&view));
             is_it && (!went_back || *number > self.shown_history)
         };
-        // The oldest that it may be of: what a backup has is the same in both, and a view of the
-        // lost history may be shown until the loss is noticed.
+        // The oldest possible history of the view. A backup shares its contents with the lost
+        // history, and the lost history may be shown until the loss is noticed.
         let history = (self.shown_history..self.histories.len()).find(of_history);
         let history = history.unwrap_or_else(|| {
             assert!(
@@ -1118,7 +1120,7 @@ impl World {
         self.shown_history = history;
     }
 
-    /// The view counts as etcd's of a moment after `asked_at`: it must be.
+    /// Checks a view that counts as confirmed for a moment after `asked_at`.
     fn is_fresh_since(&mut self, asked_at: BootTime) {
         self.fresh += 1;
         self.look();
@@ -1219,8 +1221,8 @@ fn every_generated_history_is_shown_as_it_was() {
     eprintln!(
         "{simulated:?} simulated: {fresh} times fresh, data lost {losses} times, listed again for {reasons:?}"
     );
-    // They were eventful, and the view was found to be etcd's every 2.2 s at least: longer
-    // histories, more often.
+    // The histories were eventful, and the view was found to equal etcd at least every 2.2 s. With
+    // longer histories this happened more often.
     assert!(fresh as f64 > simulated.as_secs_f64() / 2.2);
     assert!(relists.len() as u64 > 2 * number && losses > 0);
     for why in [Relist::Misfit, Relist::LostChange, Relist::NoChanges] {

@@ -21,7 +21,18 @@ pub struct Safe<T>(pub T);
 
 impl<T: Display> Display for Safe<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        escape(f, &self.0, usize::MAX)
+        escape(f, &self.0, usize::MAX, is_unsafe)
+    }
+}
+
+/// Displays a text with only its control characters escaped, as [`Safe`] escapes them: for tables that other programs
+/// read, where a text may not break a row or a column, and stays as it is in all else.
+#[derive(Debug, Clone, Copy)]
+pub struct OneLine<T>(pub T);
+
+impl<T: Display> Display for OneLine<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(f, &self.0, usize::MAX, char::is_control)
     }
 }
 
@@ -32,7 +43,7 @@ pub struct Quote<T>(pub T);
 
 impl<T: Display> Display for Quote<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        escape(f, &self.0, QUOTE)
+        escape(f, &self.0, QUOTE, is_unsafe)
     }
 }
 
@@ -42,7 +53,7 @@ pub(crate) struct Message<T>(pub(crate) T);
 
 impl<T: Display> Display for Message<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        escape(f, &self.0, MESSAGE)
+        escape(f, &self.0, MESSAGE, is_unsafe)
     }
 }
 
@@ -62,9 +73,15 @@ pub fn is_unsafe(c: char) -> bool {
         )
 }
 
-fn escape(out: &mut dyn Write, text: impl Display, limit: usize) -> fmt::Result {
+fn escape(
+    out: &mut dyn Write,
+    text: impl Display,
+    limit: usize,
+    escapes: fn(char) -> bool,
+) -> fmt::Result {
     let mut escaping = Escaping {
         out,
+        escapes,
         room: limit,
         length: 0,
     };
@@ -82,6 +99,8 @@ fn escape(out: &mut dyn Write, text: impl Display, limit: usize) -> fmt::Result 
 /// Writes escaped text until the limit is reached.
 struct Escaping<'a> {
     out: &'a mut dyn Write,
+    /// Whether a character is escaped.
+    escapes: fn(char) -> bool,
     /// The number of bytes that may still be written; 0 after the first part that did not fit.
     room: usize,
     /// The number of bytes of the whole escaped text.
@@ -107,7 +126,7 @@ impl Escaping<'_> {
 impl Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| (self.escapes)(*c)) {
             self.put(&rest[..at])?;
             let escaped = c.escape_default();
             match escaped.len() <= self.room {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::boottime::BootTime;
-use crate::text::Safe;
+use crate::text::OneLine;
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
 
 /// Which members of a view are asked for.
@@ -157,8 +157,10 @@ impl ClusterView {
         self.skipped.len() + self.skipped_more
     }
 
-    /// Returns the text of `showAllMembers` for a cluster in etcd: what `alluxio info nodes` prints. A record whose
-    /// host holds a tab or a line end could draw rows of its own there; here the host is escaped, see [`Safe`].
+    /// Returns the text of `showAllMembers` for a cluster in etcd: what `alluxio info nodes` prints.
+    ///
+    /// A host with a tab or a line end could draw rows of its own there. Here the control characters of a host are
+    /// escaped, see [`OneLine`]. Every other host stands there as Alluxio prints it.
     pub fn to_table(&self) -> String {
         self.table_of(MemberFilter::All)
     }
@@ -244,7 +246,7 @@ impl ClusterView {
 pub(crate) fn table<'a>(rows: impl Iterator<Item = (String, &'a Worker, &'static str)>) -> String {
     let mut text = String::from("WorkerId\tAddress\tStatus\n");
     for (id, worker, status) in rows {
-        let host = Safe(worker.address.host.as_deref().unwrap_or("null"));
+        let host = OneLine(worker.address.host.as_deref().unwrap_or("null"));
         text.push_str(&format!(
             "{id}\t{host}:{}\t{status}\n",
             worker.address.rpc_port
@@ -319,13 +321,23 @@ mod tests {
     fn no_host_breaks_a_row_of_the_table() {
         let spoofed = view(&[
             member(1, "x:1\tONLINE\nworker-2\tfake", WorkerState::Lost),
-            member(3, "\u{1b}[2K\u{2028}\u{202e}", WorkerState::Live),
+            member(3, "\u{1b}[2K\u{9b}1A\u{85}", WorkerState::Live),
         ]);
         assert_eq!(
             spoofed.to_table(),
             "WorkerId\tAddress\tStatus\n\
              worker-1\tx:1\\tONLINE\\nworker-2\\tfake:0\tOFFLINE\n\
-             worker-3\t\\u{1b}[2K\\u{2028}\\u{202e}:0\tONLINE\n"
+             worker-3\t\\u{1b}[2K\\u{9b}1A\\u{85}:0\tONLINE\n"
+        );
+    }
+
+    #[test]
+    fn a_host_without_control_characters_stands_in_the_table_as_it_is() {
+        let host = "größe\u{2028}\u{202e}\u{200b}\u{feff}\u{e0041}\\n";
+        let table = view(&[member(1, host, WorkerState::Live)]).to_table();
+        assert_eq!(
+            table,
+            format!("WorkerId\tAddress\tStatus\nworker-1\t{host}:0\tONLINE\n")
         );
     }
 

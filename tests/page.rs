@@ -150,6 +150,21 @@ async fn put(etcd: &Etcd, worker: &Worker, live: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_shows_no_state_where_none_is_known() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hosts = folder.path().join("workers");
+    std::fs::write(&hosts, "first\nsecond\n").expect("the file");
+    let serve = Serve::start_static(&hosts);
+    let browser = Browser::start(1280, 1000, false).await;
+    let page = browser.client.goto(&serve.url("/")).await;
+    page.expect("the page");
+    browser.shows("#n-all", "2").await;
+    browser.shows("#rows .worker td", "unknown").await;
+    browser.shows("#n-live", "–").await;
+    browser.shows("#n-lost", "–").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_shows_what_happens_as_it_happens() {
     let etcd = Etcd::start(EtcdVersion::V3_6).await;
     for number in 1..=6 {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -47,6 +48,16 @@ impl Serve {
 
     pub fn start_with(endpoint: &str, properties: &[&str], options: &[&str]) -> Serve {
         Serve::spawn(&mut command(endpoint, properties, options))
+    }
+
+    /// `serve` on the workers of a hosts file, which it does not probe.
+    pub fn start_static(hosts: &Path) -> Serve {
+        let hosts = format!(
+            "alluxio.worker.static.membership.manager.config.file={}",
+            hosts.display()
+        );
+        let kind = "alluxio.worker.membership.manager.type=STATIC";
+        Serve::start_with("http://127.0.0.1:1", &["-D", kind, "-D", &hosts], &[])
     }
 
     /// Returns when it listens.

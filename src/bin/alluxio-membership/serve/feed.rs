@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use alluxio_membership::config::{Backend, Config};
+use alluxio_membership::config::Backend;
 use alluxio_membership::error::ErrorKind;
 use alluxio_membership::membership::{Membership, Status};
 use alluxio_membership::view::{Change, ChangeKind, ClusterView, MemberFilter};
@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::output;
+use crate::{Context, output};
 
 /// How many changes are kept for clients that come back.
 const KEPT_CHANGES: usize = 10_000;
@@ -33,6 +33,8 @@ pub struct Feed {
     pub cluster: String,
     /// The age from which on the view counts as old.
     old_after: Duration,
+    /// Whether the view tells live workers from lost ones.
+    knows_states: bool,
     /// How many workers get a time series of their own.
     pub worker_series: usize,
     /// Tells the ids and versions of this process from those of an earlier one.
@@ -54,9 +56,11 @@ struct Log {
 /// A view, and since when its workers have been in their states.
 pub struct Shown {
     pub view: Arc<ClusterView>,
+    /// Whether the view tells live workers from lost ones.
+    pub knows_states: bool,
     /// Nothing for workers that have not changed since this process started.
     since: HashMap<WorkerIdentity, SystemTime>,
-    /// `"workers":[…],"leftOut":[…]}`, for each filter.
+    /// `"workers":[…],"leftOut":[…],"leftOutCount":…}`, for each filter.
     lists: [OnceLock<Bytes>; 3],
 }
 
@@ -68,15 +72,16 @@ pub struct Subscription {
 }
 
 impl Feed {
-    pub fn new(membership: Membership, config: &Config, worker_series: usize) -> Feed {
-        let (cluster, old_after) = match &config.backend {
+    pub fn new(context: &Context, worker_series: usize) -> Feed {
+        let (cluster, old_after) = match &context.config.backend {
             Backend::Etcd(etcd) => (etcd.cluster_name.clone(), etcd.max_staleness),
             Backend::Static(_) => ("STATIC".to_owned(), Duration::MAX),
         };
         Feed {
-            membership,
+            membership: context.membership.clone(),
             cluster,
             old_after,
+            knows_states: context.knows_states(),
             worker_series,
             epoch: Uuid::new_v4().simple().to_string(),
             log: Mutex::new(Log {
@@ -138,7 +143,7 @@ impl Feed {
         let now = SystemTime::now();
         let mut log = self.log.lock();
         let Some(before) = log.shown.take() else {
-            log.shown = Some(Arc::new(Shown::new(view, HashMap::new())));
+            log.shown = Some(self.shown_since(view, HashMap::new()));
             self.publish(self.list_event(&log));
             return;
         };
@@ -156,13 +161,26 @@ impl Feed {
         }
         let excess = log.changes.len().saturating_sub(KEPT_CHANGES);
         log.changes.drain(..excess);
-        log.shown = Some(Arc::new(Shown::new(view, since)));
+        log.shown = Some(self.shown_since(view, since));
         if changes.len() > KEPT_CHANGES {
             update = self.list_event(&log).to_vec();
         }
         if !update.is_empty() {
             self.publish(update.into());
         }
+    }
+
+    fn shown_since(
+        &self,
+        view: Arc<ClusterView>,
+        since: HashMap<WorkerIdentity, SystemTime>,
+    ) -> Arc<Shown> {
+        Arc::new(Shown {
+            view,
+            knows_states: self.knows_states,
+            since,
+            lists: Default::default(),
+        })
     }
 
     /// Nobody may be listening.
@@ -251,7 +269,7 @@ impl Feed {
 
     fn change_json(&self, change: &Change, view: &ClusterView, now: SystemTime) -> Value {
         let Change { kind, member } = change;
-        let mut worker = output::member_json(member, true);
+        let mut worker = output::member_json(member, self.knows_states);
         worker["since"] = json!(time(now));
         json!({
             "time": time(now),
@@ -265,7 +283,8 @@ impl Feed {
     /// What `/api/v1/status` answers.
     pub fn status_json(&self, status: &Status) -> Value {
         let shown = self.shown();
-        let count = |filter| shown.as_ref().map(|shown| shown.view.members(filter).len());
+        let known = shown.as_ref().filter(|shown| shown.knows_states);
+        let count = |filter| known.map(|shown| shown.view.members(filter).len());
         let endpoints = status.endpoints.iter().map(|endpoint| {
             json!({
                 "url": endpoint.url,
@@ -286,7 +305,7 @@ impl Feed {
             "error": status.view_error.as_ref().map(output::reason),
             "live": count(MemberFilter::Live),
             "lost": count(MemberFilter::Failed),
-            "leftOut": shown.as_ref().map(|shown| shown.view.skipped().len()),
+            "leftOut": shown.as_ref().map(|shown| shown.view.skipped_count()),
             "endpoints": endpoints.collect::<Vec<_>>(),
         })
     }
@@ -298,14 +317,6 @@ impl Feed {
 }
 
 impl Shown {
-    fn new(view: Arc<ClusterView>, since: HashMap<WorkerIdentity, SystemTime>) -> Shown {
-        Shown {
-            view,
-            since,
-            lists: Default::default(),
-        }
-    }
-
     fn list(&self, filter: MemberFilter) -> Bytes {
         let [all, live, lost] = &self.lists;
         let list = match filter {
@@ -315,7 +326,7 @@ impl Shown {
         };
         let encode = || {
             let workers = self.view.members(filter).iter().map(|member| {
-                let mut worker = output::member_json(member, true);
+                let mut worker = output::member_json(member, self.knows_states);
                 let since = self.since.get(&member.worker.identity);
                 worker["since"] = json!(since.map(|since| time(*since)));
                 worker
@@ -325,6 +336,7 @@ impl Shown {
             let list = json!({
                 "workers": workers.collect::<Vec<_>>(),
                 "leftOut": left_out.collect::<Vec<_>>(),
+                "leftOutCount": self.view.skipped_count(),
             });
             // Without the opening brace: the head of the answer comes before it.
             Bytes::from(list.to_string()).slice(1..)

@@ -76,22 +76,30 @@ impl Scrape {
     fn encode_workers(&self, shown: &Shown, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let view = &shown.view;
         let count = |filter| view.members(filter).len();
-        let states = [
-            ("live", count(MemberFilter::Live)),
-            ("lost", count(MemberFilter::Failed)),
-        ];
+        let states = match shown.knows_states {
+            true => vec![
+                ("live", count(MemberFilter::Live)),
+                ("lost", count(MemberFilter::Failed)),
+            ],
+            false => vec![("unknown", count(MemberFilter::All))],
+        };
         family(
             encoder,
             "workers",
             "Registered workers, by state",
-            states.map(|(state, count)| (vec![("state", state.to_owned())], gauge(count))),
+            states
+                .into_iter()
+                .map(|(state, count)| (vec![("state", state.to_owned())], gauge(count))),
         )?;
         let help = "Records that cannot be read and are not listed";
-        let skipped = gauge(view.skipped().len());
+        let skipped = gauge(view.skipped_count());
         single(encoder, "skipped_records", help, None, &skipped)?;
         let help = "The etcd revision that the view shows";
         let revision = ConstGauge::new(view.revision());
         single(encoder, "view_revision", help, None, &revision)?;
+        if !shown.knows_states {
+            return Ok(());
+        }
         let members = view.members(MemberFilter::All);
         let left_out = members.len().saturating_sub(self.worker_series);
         let help =

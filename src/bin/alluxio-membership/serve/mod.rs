@@ -26,11 +26,7 @@ pub async fn run(context: &Context, options: &ServeOptions) -> Result<Outcome, S
         let text = format!("cannot listen on {}: {error}", options.listen);
         Failure::new(Outcome::Failed, text)
     })?;
-    let feed = Arc::new(Feed::new(
-        context.membership.clone(),
-        &context.config,
-        options.worker_series,
-    ));
+    let feed = Arc::new(Feed::new(context, options.worker_series));
     let stopping = CancellationToken::new();
     // Cancels on every way out, so that no task outlives the command.
     let _stop_on_return = stopping.clone().drop_guard();

@@ -571,34 +571,42 @@ struct Failing {
 }
 
 impl Failing {
+    /// The resources, and whether one allocation can fail alone. `limit` is the process's limit of descriptors, which
+    /// the C library's own allocations meet too: those of a name look-up, above all.
+    const WAYS: [(&str, bool); 5] = [
+        ("threads", true),
+        ("threads", false),
+        ("descriptors", true),
+        ("descriptors", false),
+        ("limit", true),
+    ];
+
     /// Runs a program for each allocation that it makes: with only this one failing, and with all from this one on.
     fn each(run: impl Fn(Failing) -> Output + Sync) {
         // No program makes so many: it would be one that tries again without end.
         const TOO_MANY: u32 = 200;
         std::thread::scope(|scope| {
-            for resource in ["threads", "descriptors"] {
-                for all in [true, false] {
-                    let run = &run;
-                    scope.spawn(move || {
-                        for from in 1..TOO_MANY {
-                            let failing = Failing {
-                                resource,
-                                from,
-                                all,
-                            };
-                            let output = run(failing);
-                            let error = String::from_utf8_lossy(&output.stderr);
-                            for wrong in ["panicked", "bug in the membership library"] {
-                                assert!(!error.contains(wrong), "{failing:?}: {error}");
-                            }
-                            if !error.contains("failing: ") {
-                                assert!(from > 1, "{failing:?}: nothing failed");
-                                return;
-                            }
+            for (resource, all) in Failing::WAYS {
+                let run = &run;
+                scope.spawn(move || {
+                    for from in 1..TOO_MANY {
+                        let failing = Failing {
+                            resource,
+                            from,
+                            all,
+                        };
+                        let output = run(failing);
+                        let error = String::from_utf8_lossy(&output.stderr);
+                        for wrong in ["panicked", "bug in the membership library"] {
+                            assert!(!error.contains(wrong), "{failing:?}: {error}");
                         }
-                        panic!("{resource}: more than {TOO_MANY} allocations");
-                    });
-                }
+                        if !error.contains("failing: ") {
+                            assert!(from > 1, "{failing:?}: nothing failed");
+                            return;
+                        }
+                    }
+                    panic!("{resource}: more than {TOO_MANY} allocations");
+                });
             }
         });
     }
@@ -635,62 +643,78 @@ fn compile_failing(workshop: &Workshop) -> PathBuf {
     library
 }
 
+/// The endpoint as an address, and as a name that has to be looked up.
+fn by_address_and_name(etcd: &Etcd) -> [(&'static str, String); 2] {
+    let by_name = etcd.endpoint().replace("127.0.0.1", "localhost");
+    [("address", etcd.endpoint()), ("name", by_name)]
+}
+
 #[tokio::test]
 async fn threads_and_descriptors_run_out() {
     let etcd = Etcd::start(EtcdVersion::V3_4).await;
-    let endpoint = etcd.endpoint();
     let workshop = Workshop::new();
     let hosts = workshop.hosts_file();
     let failing_library = compile_failing(&workshop);
     let program = workshop.compile("cc", "tests/c/exhausted.c", &["-std=c11", "-ldl"]);
-    Failing::each(|failing| {
-        let mut command = command(&program, Mode::Plain);
-        // A cluster of its own.
-        let cluster = format!("{}-{}-{}", failing.resource, failing.from, failing.all);
-        command.arg(&hosts).arg(&endpoint).arg(&cluster);
-        failing.preload(&mut command, &failing_library);
-        let output = output_of(&mut command);
-        assert_success(&format!("{failing:?}"), &output);
-        output
-    });
+    for (by, endpoint) in by_address_and_name(&etcd) {
+        Failing::each(|failing| {
+            let mut command = command(&program, Mode::Plain);
+            // A cluster of its own.
+            let Failing {
+                resource,
+                from,
+                all,
+            } = failing;
+            let cluster = format!("{by}-{resource}-{from}-{all}");
+            command.arg(&hosts).arg(&endpoint).arg(&cluster);
+            failing.preload(&mut command, &failing_library);
+            let output = output_of(&mut command);
+            assert_success(&format!("{by} {failing:?}"), &output);
+            output
+        });
+    }
 }
 
 #[tokio::test]
 async fn the_tool_without_threads_and_descriptors() {
     const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
     let etcd = Etcd::start(EtcdVersion::V3_4).await;
-    let endpoint = format!("alluxio.etcd.endpoints={}", etcd.endpoint());
     let workshop = Workshop::new();
     let failing_library = compile_failing(&workshop);
     // The first one leaves workers for the others to list.
     for name in ["join", "nodes", "check", "watch"] {
-        Failing::each(|failing| {
-            let mut command = Command::new(TOOL);
-            command
-                .args(["--timeout", "1s", "--conf", "/dev/null", "-D", &endpoint])
-                .args(["-D", "alluxio.worker.membership.manager.type=ETCD"]);
-            match name {
-                "join" => {
-                    let number = 2 * failing.from + u32::from(failing.all);
-                    let threads = u8::from(failing.resource == "threads");
-                    let id = format!("worker-00000000-0000-4000-8000-{threads:04}{number:08}");
-                    command.args(["join", "--id", &id, "--host", "host", "--rpc-port", "1"])
-                }
-                "watch" => command.args(["nodes", "--watch"]),
-                _ => command.arg(name),
-            };
-            failing.preload(&mut command, &failing_library);
-            let output = if matches!(name, "join" | "watch") {
-                output_when(&mut command, end_after_first_line)
-            } else {
-                output_of(&mut command)
-            };
-            // The statuses of the tool's table, but for "wrong usage".
-            let status = output.status.code();
-            let is_known = matches!(status, Some(0 | 1 | 3..=6));
-            assert!(is_known, "{name} {failing:?}: {output:?}");
-            output
-        });
+        for (place, (by, endpoint)) in by_address_and_name(&etcd).into_iter().enumerate() {
+            let endpoint = format!("alluxio.etcd.endpoints={endpoint}");
+            Failing::each(|failing| {
+                let mut command = Command::new(TOOL);
+                command
+                    .args(["--timeout", "1s", "--conf", "/dev/null", "-D", &endpoint])
+                    .args(["-D", "alluxio.worker.membership.manager.type=ETCD"]);
+                match name {
+                    "join" => {
+                        let number = 2 * failing.from + u32::from(failing.all);
+                        let resource = failing.resource.len();
+                        let id = format!(
+                            "worker-00000000-0000-4000-8{place:03}-{resource:04}{number:08}"
+                        );
+                        command.args(["join", "--id", &id, "--host", "host", "--rpc-port", "1"])
+                    }
+                    "watch" => command.args(["nodes", "--watch"]),
+                    _ => command.arg(name),
+                };
+                failing.preload(&mut command, &failing_library);
+                let output = if matches!(name, "join" | "watch") {
+                    output_when(&mut command, end_after_first_line)
+                } else {
+                    output_of(&mut command)
+                };
+                // The statuses of the tool's table, but for "wrong usage".
+                let status = output.status.code();
+                let is_known = matches!(status, Some(0 | 1 | 3..=6));
+                assert!(is_known, "{name} by {by} {failing:?}: {output:?}");
+                output
+            });
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 /* Preloaded into a program: allocations of one resource fail.
  * FAILING names the resource, "threads" or "descriptors"; FAILING_FROM is the number of the first allocation that fails;
- * FAILING_ALL=1 fails all later ones too, as an exhausted limit does. Each failure is reported on standard error. */
+ * FAILING_ALL=1 fails all later ones too, as an exhausted limit does. Each failure is reported on standard error.
+ * FAILING=limit sets the process's limit of descriptors, so that FAILING_FROM - 1 of them are free at first. Allocations
+ * within the C library meet this one too. It is set, and reported, while fewer than ENOUGH are free. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -14,16 +16,53 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* More descriptors than any of the programs has. */
+#define ENOUGH 40
+
 static atomic_int allocations;
 static atomic_bool granted;
+static struct rlimit before;
+
+static void report(const char *function)
+{
+    char text[64];
+    int length = snprintf(text, sizeof text, "failing: %s\n", function);
+    if (write(STDERR_FILENO, text, (size_t)length) != length) {
+        abort();
+    }
+}
+
+static bool limits(void)
+{
+    const char *failing = getenv("FAILING");
+    return failing != NULL && strcmp(failing, "limit") == 0;
+}
+
+static void __attribute__((constructor)) limit(void)
+{
+    const char *from = getenv("FAILING_FROM");
+    if (!limits() || from == NULL || atoi(from) > ENOUGH || getrlimit(RLIMIT_NOFILE, &before) != 0) {
+        return;
+    }
+    int first_free = dup(STDERR_FILENO);
+    struct rlimit low = {.rlim_cur = (rlim_t)(first_free + atoi(from) - 1), .rlim_max = before.rlim_max};
+    if (first_free < 0 || close(first_free) != 0 || setrlimit(RLIMIT_NOFILE, &low) != 0) {
+        abort();
+    }
+    report("limit");
+}
 
 /* From here on everything is allocated. Programs find it with dlsym. */
 void failing_ends(void)
 {
     atomic_store(&granted, true);
+    if (before.rlim_max != 0 && setrlimit(RLIMIT_NOFILE, &before) != 0) {
+        abort();
+    }
 }
 
 static bool fails(const char *resource, const char *function)
@@ -36,9 +75,8 @@ static bool fails(const char *resource, const char *function)
     if (number < first || (number > first && getenv("FAILING_ALL") == NULL)) {
         return false;
     }
-    char text[64];
-    int length = snprintf(text, sizeof text, "failing: %s\n", function);
-    return write(STDERR_FILENO, text, (size_t)length) > 0 || true;
+    report(function);
+    return true;
 }
 
 static void *real(const char *function)

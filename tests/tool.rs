@@ -15,6 +15,7 @@ use std::time::Duration;
 use alluxio_membership::record;
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 use common::tls::Authority;
+use common::toxiproxy::{Proxy, Toxiproxy};
 use common::{Etcd, EtcdCluster, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
 use serde_json::Value;
 
@@ -711,6 +712,64 @@ async fn another_process_with_the_same_identity_is_told_of_once() {
     assert_eq!(worker.end().code(), Some(0));
     assert_eq!(count("Another process has registered"), 1);
     assert_eq!(count("own again"), 1);
+}
+
+/// A join that etcd refused has not left, and says nothing of the worker that has the identity.
+#[tokio::test]
+async fn a_refused_join_does_not_say_that_it_left() {
+    let etcd = Etcd::start(EtcdVersion::V3_6).await;
+    let join = |host: &str| {
+        let mut command = on_etcd(&etcd.endpoint());
+        command.args(["-v", "join", "--id", ID1, "--host", host, "--rpc-port", "1"]);
+        command
+    };
+    let mut healthy = join("healthy");
+    let healthy = Running::start(healthy.stderr(Stdio::null()));
+    healthy.line();
+    let (status, _, error) = run(&mut join("other"));
+    assert_eq!(status, Some(1), "{error}");
+    assert!(error.contains("healthy"), "{error}");
+    for wrong in ["has left", "is Left"] {
+        assert!(!error.contains(wrong), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn each_quarantine_that_is_logged_is_followed_by_its_end() {
+    let etcd = Etcd::start(EtcdVersion::V3_6).await;
+    let toxiproxy = Toxiproxy::start().await;
+    let proxies = [toxiproxy.to(&etcd), toxiproxy.to(&etcd)];
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let endpoints = proxies.each_ref().map(|proxy| proxy.endpoint()).join(",");
+    let mut command = on_etcd(&endpoints);
+    command.args(["-v", "join", "--id", ID1, "--host", "h", "--rpc-port", "1"]);
+    let worker = Running::start(command.stderr(fs::File::create(&log).expect("a file")));
+    worker.line();
+    let count = |text: &str| {
+        let log = fs::read_to_string(&log).expect("UTF-8");
+        log.matches(text).count()
+    };
+    proxies.iter().for_each(Proxy::cut);
+    eventually("both are quarantined", LIMIT, async || {
+        let is_quarantined = |proxy: &Proxy| {
+            count(&format!("{}: ", proxy.endpoint())) > 0 && count("quarantined") > 1
+        };
+        proxies.iter().all(is_quarantined)
+    })
+    .await;
+    proxies.iter().for_each(Proxy::heal);
+    for purpose in ["requests", "watches", "listings", "renewals"] {
+        eventually(
+            &format!("quarantine for {purpose} ends"),
+            LIMIT,
+            async || {
+                count(&format!("quarantined for {purpose} until"))
+                    == count(&format!("answers again: it is used for {purpose}"))
+            },
+        )
+        .await;
+    }
 }
 
 #[tokio::test]
@@ -1434,6 +1493,29 @@ fn unknown_properties_are_warned_of() {
         assert!(error.contains(&warning), "{error}");
     }
     assert_eq!(error.lines().count(), 2, "{error}");
+}
+
+#[test]
+fn space_around_a_property_on_the_command_line_is_none_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    static_site(folder.path());
+    let site = folder.path().join("conf/alluxio-site.properties");
+    let mut nodes = tool();
+    nodes.args(["-D", " alluxio.worker.rpc.port = 8 ", "nodes", "--conf"]);
+    let table = ok(nodes.arg(&site));
+    assert!(table.contains(":8\t"), "{table}");
+}
+
+#[test]
+fn a_user_in_an_endpoint_is_warned_of() {
+    let mut nodes = on_etcd("http://root:s3cret@127.0.0.1:1");
+    let (status, _, error) = run(nodes.args(["--timeout", "1s", "nodes"]));
+    assert_eq!(status, Some(4), "{error}");
+    let warning = "The user in alluxio.etcd.endpoints for 127.0.0.1:1 has no effect";
+    for text in [warning, "alluxio.etcd.username"] {
+        assert!(error.contains(text), "{error}");
+    }
+    assert!(!error.contains("s3cret"), "{error}");
 }
 
 /// A person waits for two seconds, not for the whole operation timeout of a minute, where nothing

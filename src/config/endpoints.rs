@@ -199,6 +199,16 @@ mod tests {
     }
 
     #[test]
+    fn many_endpoints_are_read_in_linear_time() {
+        let many = 200_000;
+        let endpoints: Vec<String> = (0..many).map(|it| format!("http://h{it}:1")).collect();
+        let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+        let began = std::time::Instant::now();
+        assert_eq!(parse(&endpoints).unwrap().len(), many);
+        assert!(began.elapsed() < std::time::Duration::from_secs(10));
+    }
+
+    #[test]
     fn endpoints_without_a_usable_host_are_refused_as_by_jetcd() {
         for endpoint in [
             "localhost:2379",

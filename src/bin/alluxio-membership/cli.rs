@@ -254,6 +254,16 @@ mod tests {
     }
 
     #[test]
+    fn a_time_needs_a_unit() {
+        for good in ["5s", "500ms", "1min", "2h"] {
+            assert_eq!(timeout(good).unwrap(), good);
+        }
+        for bad in ["2", "0s", "-1s", "s", "2 x", ""] {
+            assert!(timeout(bad).unwrap_err().contains("5s"), "{bad}");
+        }
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod dead;
+pub mod names;
 pub mod serve;
 pub mod tls;
 pub mod toxiproxy;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use pkcs8::pkcs5::pbes2::Parameters;
 use pkcs8::{LineEnding, PrivateKeyInfo, SecretDocument};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, PKCS_ECDSA_P521_SHA512, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, PKCS_ECDSA_P521_SHA512, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -120,6 +121,31 @@ impl Authority {
         let mut params = params(common_name, hosts);
         params.serial_number = Some(SerialNumber::from(vec![1; 24]));
         self.sign(params)
+    }
+
+    /// A certificate that the authority has revoked, and the file of its list of revocations, in DER as etcd reads it.
+    pub fn issue_revoked(&self, common_name: &str) -> (Issued, PathBuf) {
+        let number = SerialNumber::from(vec![7; 8]);
+        let mut params = params(common_name, &[]);
+        params.serial_number = Some(number.clone());
+        let revoked = RevokedCertParams {
+            serial_number: number,
+            revocation_time: date_time_ymd(2021, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2021, 1, 1),
+            next_update: date_time_ymd(2099, 12, 31),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).expect("sign the list");
+        let file = self.folder.path().join("revoked.crl");
+        fs::write(&file, list.der()).expect("write the list");
+        (self.sign(params), file)
     }
 
     /// A certificate whose key is on the curve P-521.

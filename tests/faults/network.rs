@@ -14,7 +14,7 @@ use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd, spawn};
 use crate::recorder::{Observer, Recorder};
 use crate::scene::{
     Fault, LINEARIZABLE, LIVE, LONG, PATIENT, join, lease_of, lists, numbers_in, open, put_workers,
-    worker,
+    renewed, worker,
 };
 
 const TTL_20: (&str, &str) = ("alluxio.worker.failure.detection.timeout", "20s");
@@ -363,12 +363,11 @@ async fn a_flapping_network_loses_nothing(version: EtcdVersion) {
             proxy.cut();
             tokio::time::sleep(Duration::from_millis(400)).await;
             proxy.heal();
-            // Long enough for a renewal: the next try may be that far off.
-            tokio::time::sleep(Duration::from_millis(1_000)).await;
+            renewed(&etcd, lease.expect("a lease")).await;
             proxy.reset_connections();
             tokio::time::sleep(Duration::from_millis(300)).await;
             proxy.heal();
-            tokio::time::sleep(Duration::from_millis(1_000)).await;
+            renewed(&etcd, lease.expect("a lease")).await;
         }
     };
     let changes = churn(&direct, flapping).await;

@@ -1,6 +1,5 @@
 //! Worker processes that are frozen, killed or closed, two with one identity, and an etcd that is full.
 
-use std::cell::Cell;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,9 @@ use etcd_client::{AlarmAction, AlarmOptions, AlarmType};
 use crate::child::{ChildProcess, say};
 use crate::common::{Etcd, EtcdOptions, EtcdVersion, eventually, on_every_etcd};
 use crate::recorder::{Observer, Recorder};
-use crate::scene::{Fault, LIVE, LONG, is_registered, join, lease_of, lists, live, open, worker};
+use crate::scene::{
+    Fault, LIVE, LONG, is_registered, join, lease_of, lists, live, open, renewed, worker,
+};
 
 /// What a process of [`worker_process`] is told: an endpoint and the number of the worker.
 const WORKER: &str = "AXM_TEST_WORKER";
@@ -86,16 +87,7 @@ async fn a_frozen_worker_comes_back(version: EtcdVersion) {
         tokio::time::sleep(Duration::from_millis(2_000)).await;
         process.signal(libc::SIGCONT);
         // Not before it is renewed: the pauses are to be apart.
-        let left = || async {
-            let lease = etcd.lease_ttl(lease.expect("a lease")).await;
-            lease.expect("the lease lives").0
-        };
-        let lowest = Cell::new(left().await);
-        eventually("it is renewed", LONG, || async {
-            let seconds = left().await;
-            seconds > lowest.replace(lowest.get().min(seconds))
-        })
-        .await;
+        renewed(&etcd, lease.expect("a lease")).await;
     }
     assert_eq!(lease_of(&etcd, 1).await, lease);
     assert_eq!(recorder.changes(), 0);
@@ -336,7 +328,7 @@ fn closing_process() {
         runtime.shutdown_timeout(Duration::from_secs(10));
     }
     let began = Instant::now();
-    while used() != before && began.elapsed() < Duration::from_secs(10) {
+    while used() != before && began.elapsed() < LONG {
         std::thread::sleep(Duration::from_millis(10));
     }
     say(&format!(
@@ -344,7 +336,8 @@ fn closing_process() {
         slowest.as_millis(),
         used()
     ));
-    assert!(slowest < Duration::from_secs(8), "{slowest:?}");
+    // Of calls that may take 6 s each.
+    assert!(slowest < Duration::from_secs(12), "{slowest:?}");
     assert_eq!(used(), before);
     say("closed well");
 }

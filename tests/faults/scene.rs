@@ -1,5 +1,6 @@
 //! What the tests of faults have in common: managers, workers, and a line of the table for each fault.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use alluxio_membership::view::{ClusterView, MemberFilter};
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 use etcd_client::{Txn, TxnOp};
 
-use crate::common::{Etcd, EtcdVersion};
+use crate::common::{Etcd, EtcdVersion, eventually};
 
 /// How long anything may take that has no limit of its own.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -139,6 +140,20 @@ pub async fn lists_what_etcd_has(membership: &Membership, etcd: &Etcd) -> bool {
 pub async fn lease_of(etcd: &Etcd, number: i64) -> Option<i64> {
     let key = format!("{LIVE}{}", worker(number).identity);
     etcd.get(&key).await.map(|kv| kv.lease())
+}
+
+/// Waits until a lease is renewed.
+pub async fn renewed(etcd: &Etcd, lease: i64) {
+    let left = async || {
+        let lease = etcd.lease_ttl(lease).await;
+        lease.expect("the lease lives").0
+    };
+    let lowest = Cell::new(left().await);
+    eventually("it is renewed", LONG, async || {
+        let seconds = left().await;
+        seconds > lowest.replace(lowest.get().min(seconds))
+    })
+    .await;
 }
 
 /// One line of the table: what was done, and what came of it.

@@ -187,6 +187,32 @@ async fn client_certificates(version: EtcdVersion) {
     fault.outcome("the new ones are used without a restart; same lease");
 }
 
+/// etcd looks at its list of revocations only after the handshake, and closes the connection without a word.
+async fn a_client_certificate_that_is_revoked(version: EtcdVersion) {
+    let authority = Authority::new();
+    let certificate = authority.issue("etcd", &["127.0.0.1"]);
+    let (revoked, list) = authority.issue_revoked("alluxio");
+    let ca = authority.file();
+    let list = list.to_str().expect("UTF-8");
+    let options = EtcdOptions::new(version).tls(&certificate).args(&[
+        "--client-cert-auth",
+        "--trusted-ca-file",
+        &ca,
+        "--client-crl-file",
+        list,
+    ]);
+    let etcd = Etcd::start_with(options).await;
+    let url = etcd.tls_endpoint("127.0.0.1");
+    let basic = [(ENABLED, "true"), (CA, ca.as_str())];
+    let fault = Fault::new("mutual TLS: a revoked client certificate", version);
+    let good = authority.issue("alluxio", &[]);
+    works(&etcd, url.clone(), &showing(&basic, &good), 1).await;
+    let text = refusal(&url, &showing(&basic, &revoked)).await;
+    says(&text, &[revoked.certificate(), CERTIFICATE, "revoked"]);
+    assert!(etcd.log().contains("revoked"), "{}", etcd.log());
+    fault.outcome("refused within the operation timeout, and the error says where to look");
+}
+
 /// etcd takes the common name of the client's certificate for the user.
 async fn a_client_certificate_can_be_the_user(version: EtcdVersion) {
     let authority = Authority::new();
@@ -229,7 +255,9 @@ async fn a_handshake_that_does_not_end(version: EtcdVersion) {
     let fault = Fault::new("TLS connections are cut and reset", version);
     let toxiproxy = Toxiproxy::start().await;
     let proxy = toxiproxy.to_port(etcd.tls_port());
-    let member = open(&[proxy.endpoint()], &trusts);
+    // A slow machine must not be what ends the lease.
+    let ttl = ("alluxio.worker.failure.detection.timeout", "20s");
+    let member = open(&[proxy.endpoint()], &[&trusts[..], &[ttl]].concat());
     join(&member, 2).await;
     let lease = lease_of(&etcd, 2).await;
     proxy.reset_connections();
@@ -335,6 +363,7 @@ async fn certificates_with_long_numbers_are_good(version: EtcdVersion) {
 on_every_etcd!(
     certificates_of_etcd_are_checked,
     client_certificates,
+    a_client_certificate_that_is_revoked,
     a_client_certificate_can_be_the_user,
     a_handshake_that_does_not_end,
     certificates_of_every_usual_shape,

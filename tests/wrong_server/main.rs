@@ -12,6 +12,7 @@ mod common;
 
 mod client;
 mod expectations;
+mod names;
 mod server;
 mod suite;
 mod trial;

@@ -16,6 +16,7 @@ ETCD_3_6 := .tools/bin/etcd-3.6
 TOXIPROXY := .tools/bin/toxiproxy
 WRONG_ETCD := .tools/bin/wrong-etcd
 GO_CLIENT := .tools/bin/go-client
+BENCH_JAVA := tools/bench-java/target/dependencies.classpath
 CARGO ?= cargo
 # Without the thousand lines of its downloads, and without colours, which would reach logs. A download that fails is tried again.
 MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never -Dmaven.wagon.http.retryHandler.count=5 -Daether.connector.http.retryHandler.count=5 --file java/pom.xml
@@ -175,8 +176,14 @@ $(STATIC_TOOL): $(SOURCES) scripts/dist-native scripts/dist.bash scripts/dist-re
 test-k8s: $(KUBERNETES) $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(STATIC_TOOL) jar ## Tests the Helm chart at a real Kubernetes API server, and the image; builds for some minutes at first.
 	@scripts/test-k8s
 
-bench: tools $(GO_CLIENT) ## Measures what the library promises about speed beside etcd's Go client, on the same etcd.
-	$(CARGO) bench --locked --bench beside_go
+# Needs a quiet machine for a quarter of an hour. BENCH_QUICK=1 tries everything with small numbers, into target/bench;
+# BENCH_ONLY=changes,listings,after-change,processes,readers,frozen measures some parts alone and writes nothing.
+bench: tools $(GO_CLIENT) $(BENCH_JAVA) jar ## Measures the library beside Alluxio's class and etcd's Go client, and writes docs/performance.md.
+	$(CARGO) bench --locked --bench performance
+
+$(BENCH_JAVA): $(shell find tools/bench-java/src -type f) tools/bench-java/pom.xml
+	$(subst java/pom.xml,tools/bench-java/pom.xml,$(MVN)) --quiet process-classes
+	@touch $@
 
 $(GO_CLIENT): $(wildcard tools/go-client/*)
 	cd tools/go-client && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
@@ -192,4 +199,4 @@ docs: ## Builds the pages of docs/ as a book in target/book, and checks their li
 	@scripts/docs
 
 clean: ## Removes everything that was built.
-	rm -rf target java/target .tools
+	rm -rf target java/target tools/bench-java/target .tools

@@ -177,7 +177,7 @@ test-k8s: $(KUBERNETES) $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(STATIC_TOOL) jar ##
 	@scripts/test-k8s
 
 # Needs a quiet machine for a quarter of an hour. BENCH_QUICK=1 tries everything with small numbers, into target/bench;
-# BENCH_ONLY=changes,listings,after-change,processes,readers,frozen measures some parts alone and writes nothing.
+# BENCH_ONLY=changes,listings,after-change,processes,readers,frozen,scaling,storm measures some parts alone.
 bench: tools $(GO_CLIENT) $(BENCH_JAVA) jar ## Measures the library beside Alluxio's class and etcd's Go client, and writes docs/performance.md.
 	$(CARGO) bench --locked --bench performance
 

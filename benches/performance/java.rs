@@ -66,7 +66,8 @@ impl Java {
 
     fn compile_empty_call(&self) {
         let home = home().unwrap_or_else(|| {
-            let java = fs::canonicalize(which("java", "openjdk-17-jdk-headless")).expect("the path of java");
+            let java = fs::canonicalize(which("java", "openjdk-17-jdk-headless"))
+                .expect("the path of java");
             java.ancestors()
                 .nth(2)
                 .expect("java is in bin/")

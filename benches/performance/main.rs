@@ -1,7 +1,8 @@
 //! What the library promises about speed: beside Alluxio's own class in a JVM of its own, beside etcd's Go client, and
 //! beside the least that anything could cost. What counts are ratios of one run.
 //!
-//! `make bench` runs this and writes `docs/performance.md`, its plots and `docs/performance.json`. With `BENCH_QUICK=1`
+//! `make bench` runs this and writes `docs/performance.md`, its plots, `docs/performance.json` and
+//! `docs/scaling.md`. With `BENCH_QUICK=1`
 //! everything is tried with small numbers, in `target/bench`: not for the documentation.
 
 mod after_change;
@@ -10,6 +11,8 @@ mod c_program;
 mod cluster;
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod crowd;
+mod crowds;
 mod frozen;
 mod go;
 mod java;
@@ -31,6 +34,7 @@ use std::process::ExitCode;
 use crate::c_program::CProgram;
 use crate::cluster::put_workers;
 use crate::common::{Etcd, EtcdVersion};
+use crate::crowds::Load;
 use crate::frozen::Frozen;
 use crate::java::{Java, Rate};
 use crate::samples::Samples;
@@ -46,6 +50,7 @@ pub struct Run {
     /// From a write to its being seen elsewhere: Go's and ours.
     changes: Option<(Samples, Samples)>,
     frozen: Option<Frozen>,
+    loads: Vec<Load>,
 }
 
 impl Run {
@@ -55,7 +60,8 @@ impl Run {
     }
 
     fn workers(&self) -> &'static [i64] {
-        self.scale(&[10, 100, 1_000, 10_000, 100_000], &[10, 100, 1_000])
+        // The stock class does not get beyond 4 MiB in one answer, which is between 5,000 and 10,000.
+        self.scale(&[10, 100, 1_000, 5_000, 10_000, 100_000], &[10, 100, 1_000])
     }
 
     fn most_workers(&self) -> i64 {
@@ -87,8 +93,13 @@ impl Curves {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|first| first == crowd::ARGUMENT) {
+        crowd::serve(&args[2..]).await;
+        return ExitCode::SUCCESS;
+    }
     let is_quick = std::env::var_os("BENCH_QUICK").is_some_and(|value| value != "0");
-    // `BENCH_ONLY=readers,frozen` measures these parts alone; there is no page then.
+    // `BENCH_ONLY=readers,frozen` measures these parts alone, and does not write the page that is about all of them.
     let only = std::env::var("BENCH_ONLY").ok();
     let wanted = |part: &str| {
         only.as_ref()
@@ -103,6 +114,7 @@ async fn main() -> ExitCode {
         curves: Curves::default(),
         changes: None,
         frozen: None,
+        loads: Vec::new(),
     };
     if wanted("changes") {
         for version in EtcdVersion::ALL {
@@ -129,9 +141,18 @@ async fn main() -> ExitCode {
     if wanted("frozen") {
         frozen::lines(&mut run).await;
     }
+    if wanted("scaling") {
+        crowds::scaling(&mut run).await;
+    }
+    if wanted("storm") {
+        crowds::storm(&mut run).await;
+    }
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join(run.scale("docs", "target/bench"));
     if only.is_none() {
-        let docs = run.scale("docs", "target/bench");
-        page::write(&run, &Path::new(env!("CARGO_MANIFEST_DIR")).join(docs));
+        page::write(&run, &docs);
+    }
+    if !run.loads.is_empty() {
+        page::write_scaling(&run, &docs);
     }
     if run.table.is_every_promise_kept() {
         ExitCode::SUCCESS
@@ -141,12 +162,20 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Everything about clusters of so many workers. The versions of etcd differ for those who ask etcd alone.
+/// Everything about clusters of so many workers.
 async fn listings(run: &mut Run, version: EtcdVersion, workers: i64) {
+    let is_beside_go = ![100, 5_000].contains(&workers);
+    // The versions of etcd differ only for those who ask etcd each time.
+    let is_in_memory = version == EtcdVersion::V3_6;
+    if !is_beside_go && !is_in_memory {
+        return;
+    }
     let etcd = Etcd::start(version).await;
     put_workers(&etcd, 1..workers + 1).await;
-    beside_go::listings(run, &etcd, version, workers).await;
-    if version == EtcdVersion::V3_6 {
+    if is_beside_go {
+        beside_go::listings(run, &etcd, version, workers).await;
+    }
+    if is_in_memory {
         unchanged::from_java(run, &etcd, workers).await;
         if workers == 1_000 {
             unchanged::from_rust_and_c(run, &etcd, workers).await;

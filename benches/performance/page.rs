@@ -6,12 +6,14 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::Run;
+use crate::crowds;
 use crate::plots::{Axis, Owner, Plot, Scale, Series};
 use crate::samples::Samples;
 use crate::table::{Line, Unit, amount};
 
 /// The page without what was measured.
 const TEMPLATE: &str = include_str!("page.md");
+const SCALING: &str = include_str!("scaling.md");
 
 /// Writes `performance.md`, `performance.json` and `images/performance-*.svg`.
 pub fn write(run: &Run, docs: &Path) {
@@ -34,6 +36,15 @@ pub fn write(run: &Run, docs: &Path) {
     let text = serde_json::to_string_pretty(&numbers).expect("JSON");
     fs::write(docs.join("performance.json"), text + "\n").expect("write the numbers");
     println!("\nwritten: {}", docs.join("performance.md").display());
+}
+
+/// Writes `scaling.md`.
+pub fn write_scaling(run: &Run, docs: &Path) {
+    fs::create_dir_all(docs).expect("make the folder of the page");
+    let page = SCALING
+        .replace("{processors}", &processors().to_string())
+        .replace("{table}", crowds::table(&run.loads).trim_end());
+    fs::write(docs.join("scaling.md"), page).expect("write the page on scaling");
 }
 
 fn processors() -> usize {

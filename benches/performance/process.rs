@@ -9,8 +9,8 @@ pub struct Usage {
     pub memory: f64,
     pub threads: f64,
     pub descriptors: f64,
-    /// How often its threads went to sleep or were made to, since its start.
-    pub switches: f64,
+    /// How often its threads went to sleep since its start, and so how often they woke up.
+    pub wakeups: f64,
     /// Seconds of processor time since its start.
     pub processor: f64,
 }
@@ -19,12 +19,9 @@ impl Usage {
     pub fn of(pid: u32) -> Usage {
         let status = read(&format!("/proc/{pid}/status"));
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
-        let switches = tasks
+        let wakeups = tasks
             .filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok())
-            .map(|status| {
-                field(&status, "voluntary_ctxt_switches:")
-                    + field(&status, "nonvoluntary_ctxt_switches:")
-            })
+            .map(|status| field(&status, "voluntary_ctxt_switches:"))
             .sum();
         Usage {
             memory: field(&status, "VmRSS:") * 1024.0,
@@ -32,7 +29,7 @@ impl Usage {
             descriptors: fs::read_dir(format!("/proc/{pid}/fd"))
                 .expect("its files")
                 .count() as f64,
-            switches,
+            wakeups,
             processor: processor(pid),
         }
     }

@@ -52,7 +52,7 @@ struct Footprint {
     memory: f64,
     threads: f64,
     descriptors: f64,
-    switches: f64,
+    wakeups: f64,
     processor: f64,
 }
 
@@ -67,7 +67,7 @@ async fn footprint(jvm: &mut Probe, idle: Duration, workers: usize) -> Footprint
         memory: after.memory - before.memory,
         threads: after.threads - before.threads,
         descriptors: after.descriptors - before.descriptors,
-        switches: after.switches - before.switches,
+        wakeups: after.wakeups - before.wakeups,
         processor: after.processor - before.processor,
     }
 }
@@ -89,7 +89,7 @@ async fn rest(jvm: &mut Probe, idle: Duration) -> Footprint {
         memory: end.memory,
         threads: end.threads,
         descriptors: end.descriptors,
-        switches: (end.switches - start.switches) / seconds,
+        wakeups: (end.wakeups - start.wakeups) / seconds,
         processor: (end.processor - start.processor) / seconds,
     }
 }
@@ -121,8 +121,8 @@ async fn footprint_in_a_jvm(run: &mut Run, etcd: &Etcd, workers: i64) {
         (
             "wake-ups, idle",
             Unit::PerSecond,
-            stock.switches,
-            ours.switches,
+            stock.wakeups,
+            ours.wakeups,
         ),
     ] {
         let line = Line::new(format!("{what} {of}"), unit, ours, Target::BelowStock);
@@ -136,8 +136,8 @@ async fn idle_c_process(run: &mut Run, etcd: &Etcd) {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = Usage::of(process.pid());
     tokio::time::sleep(idle).await;
-    let switches = Usage::of(process.pid()).switches - before.switches;
-    let per_second = switches / idle.as_secs_f64();
+    let wakeups = Usage::of(process.pid()).wakeups - before.wakeups;
+    let per_second = wakeups / idle.as_secs_f64();
     let line = Line::new(
         "wake-ups of an idle reader in C",
         Unit::PerSecond,

@@ -31,6 +31,8 @@ pub enum Target {
     AtMost(f64),
     /// At least as much as the bound.
     AtLeastBound,
+    /// Nothing: the number is told for its own sake.
+    None,
 }
 
 /// One measured thing. What was not measured, or does not exist, is `None`.
@@ -96,9 +98,10 @@ impl Line {
             Target::TimesBound(limit) => self.of_bound() <= limit,
             Target::TimesLessThanStock(wanted) => self.of_stock() * wanted <= 1.0,
             Target::PercentOfStock(limit) => self.of_stock() * 100.0 < limit,
-            Target::BelowStock => self.of_stock() < 1.0,
+            Target::BelowStock => self.stock.is_some_and(|stock| self.ours < stock),
             Target::AtMost(limit) => self.ours <= limit,
             Target::AtLeastBound => self.of_bound() >= 1.0,
+            Target::None => true,
         }
     }
 
@@ -111,10 +114,11 @@ impl Line {
         match self.target {
             Target::TimesBound(_) | Target::AtLeastBound => format!("{:.2}", self.of_bound()),
             Target::TimesLessThanStock(_) => format!("1/{:.0}", 1.0 / self.of_stock()),
+            Target::BelowStock if self.stock <= Some(0.0) => String::new(),
             Target::PercentOfStock(_) | Target::BelowStock => {
                 format!("{} %", significant(self.of_stock() * 100.0))
             }
-            Target::AtMost(_) => String::new(),
+            Target::AtMost(_) | Target::None => String::new(),
         }
     }
 
@@ -126,12 +130,14 @@ impl Line {
             Target::BelowStock => "below stock".to_string(),
             Target::AtMost(limit) => format!("≤ {}", amount(self.unit, limit)),
             Target::AtLeastBound => "≥ the bound".to_string(),
+            Target::None => String::new(),
         }
     }
 
     fn verdict(&self) -> String {
         match self.promise {
             Some(limit) if !self.is_promise_kept() => format!("**promise of {limit} broken**"),
+            _ if self.target == Target::None => String::new(),
             _ if self.is_met() => "kept".to_string(),
             _ => "**missed**".to_string(),
         }

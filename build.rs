@@ -4,18 +4,18 @@
 use std::path::Path;
 use std::{env, fs};
 
-/// The files of the C API, in the order of the header.
-const C_API: [&str; 10] = [
-    "src/c_api/version.rs",
-    "src/c_api/error.rs",
-    "src/c_api/config.rs",
-    "src/c_api/worker.rs",
-    "src/c_api/snapshot.rs",
-    "src/c_api/membership.rs",
-    "src/c_api/subscription.rs",
-    "src/c_api/status.rs",
-    "src/c_api/log.rs",
-    "src/c_api/shutdown.rs",
+/// The groups of the C API in the order of the header: the file, and the title of the group.
+const GROUPS: [(&str, &str); 10] = [
+    ("version", "Versions"),
+    ("error", "Errors"),
+    ("config", "Configuration"),
+    ("worker", "Workers"),
+    ("snapshot", "Snapshots"),
+    ("membership", "Memberships"),
+    ("subscription", "Changes"),
+    ("status", "Status"),
+    ("log", "Log messages"),
+    ("shutdown", "Shutdown"),
 ];
 const HEADER: &str = "include/alluxio_membership.h";
 
@@ -34,23 +34,61 @@ fn main() {
 }
 
 fn generate_header() {
-    let config = cbindgen::Config::from_file("cbindgen.toml")
+    let mut config = cbindgen::Config::from_file("cbindgen.toml")
         .unwrap_or_else(|error| panic!("Failed to read cbindgen.toml: {error}"));
-    let mut builder = cbindgen::Builder::new().with_config(config);
-    for file in C_API {
-        builder = builder.with_src(file);
+    let mut header = config.header.take().expect("cbindgen.toml has a header");
+    let trailer = config.trailer.take().expect("cbindgen.toml has a trailer");
+    for name in ["MAJOR", "MINOR", "PATCH"] {
+        let number = env::var(format!("CARGO_PKG_VERSION_{name}")).expect("cargo sets it");
+        header = header.replace(&format!("@{name}@"), &number);
     }
-    let bindings = match builder.generate() {
-        Ok(bindings) => bindings,
-        // The compiler reports this error better.
-        Err(cbindgen::Error::ParseSyntaxError { .. }) => return,
-        Err(error) => panic!("Failed to generate {HEADER}: {error}"),
-    };
-    let mut header = Vec::new();
-    bindings.write(&mut header);
-    if fs::read(HEADER).ok().as_ref() != Some(&header) {
+    for (file, title) in GROUPS {
+        let Some(declarations) = declarations(&config, &format!("src/c_api/{file}.rs")) else {
+            // The compiler reports this error better.
+            return;
+        };
+        header += &format!(
+            "\n/**\n * \\defgroup axm_{file} {title}\n * \\{{\n */\n\n{declarations}\n\n/** \\}} */\n"
+        );
+    }
+    header += &trailer;
+    let header = header.trim_start();
+    if fs::read(HEADER).ok().as_deref() != Some(header.as_bytes()) {
         fs::create_dir_all(Path::new(HEADER).parent().expect("the path has a folder"))
             .and_then(|()| fs::write(HEADER, header))
             .unwrap_or_else(|error| panic!("Failed to write {HEADER}: {error}"));
     }
+}
+
+/// What one file declares. `None` if the file is not Rust.
+fn declarations(config: &cbindgen::Config, file: &str) -> Option<String> {
+    let builder = cbindgen::Builder::new()
+        .with_config(config.clone())
+        .with_src(file);
+    let bindings = match builder.generate() {
+        Ok(bindings) => bindings,
+        Err(cbindgen::Error::ParseSyntaxError { .. }) => return None,
+        Err(error) => panic!("Failed to generate {HEADER} from {file}: {error}"),
+    };
+    let mut text = Vec::new();
+    bindings.write(&mut text);
+    let mut text = String::from_utf8(text).expect("cbindgen writes UTF-8");
+    // C90 has no comments that begin with `//`, and no comma behind the last value of an enumeration.
+    // The whole header is one `extern "C"`.
+    let lines = text.lines().map(|line| match line.split_once(" //") {
+        Some((directive, _)) if directive.starts_with('#') => directive.trim_end(),
+        _ => line,
+    });
+    text = lines.collect::<Vec<_>>().join("\n") + "\n";
+    for (written, wanted) in [
+        (",\n}", "\n}"),
+        ("#ifdef __cplusplus\nextern \"C\" {\n#endif\n", ""),
+        ("#ifdef __cplusplus\n}  // extern \"C\"\n#endif\n", ""),
+    ] {
+        text = text.replace(written, wanted);
+    }
+    while text.contains("\n\n\n") {
+        text = text.replace("\n\n\n", "\n\n");
+    }
+    Some(text.trim().to_owned())
 }

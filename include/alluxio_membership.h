@@ -1,59 +1,8 @@
 /*
- * Worker membership of an Alluxio 3xx (DORA) cluster, kept in etcd or in a static hosts file.
+ * Worker membership of an Alluxio 3xx (DORA) cluster, in etcd or in a static hosts file.
  *
  * Generated from src/c_api by build.rs. Do not edit.
- *
- * CONVENTIONS, for every function that does not say otherwise
- *
- * Errors. A function that can fail returns axm_error_t *: NULL means success, anything else is an
- *   error that belongs to the caller, who frees it with axm_error_free. Each function names the codes
- *   it knows, without AXM_ERROR_; a bug of the library (INTERNAL) is possible everywhere, and later
- *   versions may return others.
- * Out-parameters are written on success only. They must not be NULL.
- * Ownership. What a function hands out through an out-parameter, or returns from a *_new function,
- *   belongs to the caller and is freed with the *_free function of its type, once. Every *_free
- *   function accepts NULL. A pointer returned as const is borrowed: it lives as long as the object it
- *   came from, and must not be freed. Arguments are borrowed for the call only; the library copies
- *   what it keeps.
- * NULL for an argument that is needed is AXM_ERROR_INVALID_ARGUMENT where the function can fail. Where
- *   it cannot, it answers NULL, 0 or false, or does nothing. So does an index that is not below its count.
- * Strings are UTF-8 and end with NUL, in both directions; other input is
- *   AXM_ERROR_INVALID_ARGUMENT. A stored text may contain U+0000, which C cannot show: it is handed
- *   out as U+FFFD. They may be of any length, but etcd refuses a request of more than 1.5 MiB, unless
- *   it is configured otherwise: AXM_ERROR_INVALID_ARGUMENT of the function that stores the text.
- * Threads. An axm_membership_t, an axm_snapshot_t and an axm_status_t may be used by any number of
- *   threads at a time; an axm_config_t and an axm_error_t by one. No thread may use an object while, or
- *   after, it is freed. After axm_membership_close, in contrast, a handle may still be used: its calls
- *   fail with AXM_ERROR_CLOSED.
- * Callbacks get back the user_data that was set with them, run on threads of the library, and must not
- *   be left by longjmp or by an exception. Freeing what calls a callback waits for a running call: do not
- *   hold a lock meanwhile that the callback takes.
- * Blocking. Functions that may wait, for etcd or a file, say so. They wait no longer than
- *   alluxio.membership.native.operation.timeout for each answer they need, use little of the caller's
- *   stack, and are not ended by signals. axm_membership_close in another thread ends them, but for
- *   axm_membership_leave, axm_membership_stop_heartbeat and itself. All other functions return at once.
- * Fork. Threads do not survive fork: fork before the first axm_membership_open of the process, or exec
- *   in the child; axm_log_set, axm_shutdown and whatever needs no membership may come before. In a child
- *   forked later, functions that use a membership, axm_log_set and axm_shutdown fail with
- *   AXM_ERROR_FORKED, axm_membership_free and axm_subscription_free do nothing, no callback is called, and
- *   configurations, errors, snapshots and statuses work. Neither this nor the end of the child harms the
- *   parent, whose workers stay registered and whose subscriptions go on.
- * Threads of the library. The first axm_membership_open starts one, which ends about half a minute after the
- *   last membership is freed: until then the library keeps the connections to the cluster and its password, for
- *   programs that open it again. axm_shutdown ends them at once. Where the system grants no more threads or file
- *   descriptors, functions fail with AXM_ERROR_RESOURCE_EXHAUSTED, AXM_ERROR_IO or AXM_ERROR_UNAVAILABLE, and
- *   work again when it does.
- * Signals. The threads of the library, named axm-*, block all signals that are sent to the process,
- *   and SIGPIPE; handlers and dispositions are never changed. No function may be called from a
- *   signal handler.
- * Exit. A program may simply exit, but a registered worker is then listed as live until its lease
- *   ends; axm_membership_close ends it at once, and axm_shutdown does for all workers. The library
- *   cannot be unloaded: dlclose has no effect.
- * Memory. When there is none left, the process is aborted.
- * Panics. A bug inside the library is reported as AXM_ERROR_INTERNAL; it never unwinds into C.
  */
-
-
 #ifndef ALLUXIO_MEMBERSHIP_H
 #define ALLUXIO_MEMBERSHIP_H
 
@@ -61,6 +10,110 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/**
+ * \mainpage alluxio-membership for C
+ *
+ * Worker membership of an Alluxio 3xx (DORA) cluster, in etcd or in a static hosts file. The rules
+ * on this page hold for every function that does not say something else.
+ *
+ * \section errors Errors
+ * A function that can fail returns axm_error_t *. NULL means success. Any other pointer is an
+ * error for axm_error_free. Each function names the kinds of its errors. Later versions may return
+ * other kinds, and a bug of the library is AXM_ERROR_INTERNAL anywhere. Out-parameters must not be
+ * NULL, and are written on success only.
+ *
+ * A necessary argument that is NULL is AXM_ERROR_INVALID_ARGUMENT. A function that cannot fail
+ * returns NULL, 0 or false for it, or does nothing, and does the same for an index that is not
+ * below its count.
+ *
+ * \section numbers Numbers
+ * An enumeration in a signature is an int32_t with a fixed meaning for each number. Later versions
+ * may return numbers that this header does not name, so a switch needs a default. Another number
+ * as an argument is AXM_ERROR_INVALID_ARGUMENT.
+ *
+ * \section ownership Ownership
+ * The caller owns what a function hands out through an out-parameter or returns from a *_new
+ * function, and passes it once to the function that the documentation names. These functions
+ * accept NULL. A const pointer that a function returns is borrowed: it lives as long as the object
+ * that it belongs to, and must not be freed. Arguments are borrowed for the call; the library
+ * copies what it keeps.
+ *
+ * \section strings Strings
+ * Strings are UTF-8 and end with NUL. Other input is AXM_ERROR_INVALID_ARGUMENT. A stored text may
+ * contain U+0000, which C cannot show; the library returns U+FFFD instead. etcd refuses a request
+ * of more than 1.5 MiB by default; a function that stores a longer text fails with
+ * AXM_ERROR_INVALID_ARGUMENT.
+ *
+ * \section threads Threads
+ * Any number of threads may use an axm_membership_t, an axm_snapshot_t and an axm_status_t at the
+ * same time. One thread at a time may use an axm_config_t and an axm_error_t. No thread may use an
+ * object during or after the call that frees it. A membership may still be used after
+ * axm_membership_close: its calls fail with AXM_ERROR_CLOSED.
+ *
+ * The first axm_membership_open starts a thread. It ends about half a minute after the last
+ * membership is freed. Until then the library keeps the connections to the cluster, and its
+ * password, for programs that open it again. axm_shutdown ends the thread at once. If the system
+ * grants no more threads or file descriptors, functions fail with AXM_ERROR_RESOURCE_EXHAUSTED,
+ * AXM_ERROR_IO or AXM_ERROR_UNAVAILABLE, and work again when it does.
+ *
+ * \section callbacks Callbacks
+ * A callback gets the user_data that was set with it. It runs on a thread of the library, and must
+ * not be left by longjmp or by an exception. The function that frees or replaces a callback waits
+ * for a running call: do not call it with a lock that the callback takes.
+ *
+ * \section blocking Blocking
+ * Functions that may wait for etcd or for a file say that they block. They wait no longer than
+ * alluxio.membership.native.operation.timeout for each answer, and need little of the caller's
+ * stack. Signals do not end them. axm_membership_close in another thread ends them, except
+ * axm_membership_leave, axm_membership_leave_worker and axm_membership_close. All other functions
+ * return at once.
+ *
+ * \section fork Fork
+ * Threads do not survive fork. Fork before the first axm_membership_open of the process, or call
+ * exec in the child. axm_log_set, axm_shutdown, and what needs no membership may come before the
+ * fork. In a child that is forked later, functions that use a membership, axm_log_set and
+ * axm_shutdown fail with AXM_ERROR_FORKED; axm_membership_free and axm_subscription_free do
+ * nothing; no callback is called; configurations, errors, snapshots and statuses work. Neither the
+ * child nor its end harms the parent: its workers stay registered, and its subscriptions continue.
+ *
+ * \section signals Signals
+ * The threads of the library, named axm-*, block SIGPIPE and all signals that are sent to the
+ * process. The library never changes signal handlers. Do not call a function from a signal
+ * handler.
+ *
+ * \section exit Exit
+ * A program may simply exit. A registered worker is then listed as live until its lease ends.
+ * axm_membership_close ends the lease at once, and axm_shutdown ends the leases of all workers.
+ * The library cannot be unloaded: dlclose has no effect. If there is no memory, the library aborts
+ * the process. A bug inside the library never unwinds into C.
+ */
+
+/**
+ * \addtogroup axm_version
+ * \{
+ */
+
+/** The version of this header: the first number. */
+#define AXM_VERSION_MAJOR 0
+/** The version of this header: the second number. */
+#define AXM_VERSION_MINOR 1
+/** The version of this header: the third number. */
+#define AXM_VERSION_PATCH 0
+/** The version of this header. axm_version returns the version of the library. */
+#define AXM_VERSION_STRING "0.1.0"
+
+/** \} */
+
+/* How functions are imported. A program may define another one before it includes this header. */
+#ifndef AXM_API
+#if defined(__GNUC__) || defined(__clang__)
+#define AXM_API __attribute__((visibility("default")))
+#else
+#define AXM_API
+#endif
+#endif
+
+/* The result of such a function must be used. */
 #if defined(__GNUC__) || defined(__clang__)
 #define AXM_MUST_USE __attribute__((warn_unused_result))
 #else
@@ -68,23 +121,77 @@
 #endif
 
 /**
- * The start value of every axm_worker_t: texts absent, ports 0.
+ * The start value of an axm_worker_t: no texts, and no ports.
+ * \ingroup axm_worker
  */
 #define AXM_WORKER_INIT {sizeof(axm_worker_t), NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 
+/**
+ * The start value of an axm_join_options_t: everything as configured.
+ * \ingroup axm_membership
+ */
+#define AXM_JOIN_OPTIONS_INIT {sizeof(axm_join_options_t), AXM_K8S_AS_CONFIGURED}
 
 /**
- * The version of this interface. It grows with every addition; the number in the name of the shared library
- * changes when something is changed or taken away.
+ * The start value of an axm_counters_t.
+ * \ingroup axm_status
+ */
+#define AXM_COUNTERS_INIT {sizeof(axm_counters_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * \defgroup axm_version Versions
+ * \{
+ */
+
+/**
+ * The version of this interface. It grows with every addition. The number in the name of the
+ * shared library changes when something is changed or removed.
  */
 #define AXM_ABI_VERSION 1
 
 /**
- * What went wrong, in terms of what a caller can do about it. Later versions may add codes.
+ * Returns the version of the library that is loaded, such as "0.1.0".
+ *
+ * A program that was compiled with the header of the same release finds #AXM_VERSION_STRING here.
+ *
+ * \return The version. The text lives as long as the process.
  */
-typedef enum {
+AXM_API const char *axm_version(void);
+
+/**
+ * Returns the #AXM_ABI_VERSION of the library that is loaded.
+ *
+ * \return The version. A library whose version is at least the header's has everything that the
+ * header declares.
+ */
+AXM_API uint32_t axm_abi_version(void);
+
+/** \} */
+
+/**
+ * \defgroup axm_error Errors
+ * \{
+ */
+
+/**
+ * What went wrong, in terms of what a caller can do about it. Later versions may add kinds.
+ */
+enum axm_error_kind_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
     /**
-     * An argument cannot be used, the operation does not fit the worker's state, or the log callback called.
+     * Nothing went wrong.
+     */
+    AXM_OK = 0,
+    /**
+     * An argument cannot be used, the worker is in a state that the operation does not allow, or
+     * the log callback called the function.
      */
     AXM_ERROR_INVALID_ARGUMENT = 1,
     /**
@@ -92,19 +199,19 @@ typedef enum {
      */
     AXM_ERROR_INVALID_CONFIG = 2,
     /**
-     * A property without a default is not set. Set it.
+     * A property without a default is not set. Set the property.
      */
     AXM_ERROR_MISSING_CONFIG = 3,
     /**
-     * A file named by the configuration does not exist.
+     * A file that the configuration names does not exist.
      */
     AXM_ERROR_NOT_FOUND = 4,
     /**
-     * Another worker holds this identity.
+     * Another worker has this identity.
      */
     AXM_ERROR_ALREADY_EXISTS = 5,
     /**
-     * A stored record that had to be understood could not be.
+     * A stored record that the operation needs cannot be read.
      */
     AXM_ERROR_CORRUPT = 6,
     /**
@@ -128,7 +235,7 @@ typedef enum {
      */
     AXM_ERROR_CLOSED = 11,
     /**
-     * This process was forked after its parent had opened a membership. See "Fork" above.
+     * The process was forked after its parent had opened a membership. See \ref fork.
      */
     AXM_ERROR_FORKED = 12,
     /**
@@ -136,186 +243,166 @@ typedef enum {
      */
     AXM_ERROR_INTERNAL = 13,
     /**
-     * The system grants this process no more threads or file descriptors. The same call may succeed later.
+     * The system grants this process no more threads or file descriptors. The same call may
+     * succeed later.
      */
-    AXM_ERROR_RESOURCE_EXHAUSTED = 14,
-} axm_error_code_t;
+    AXM_ERROR_RESOURCE_EXHAUSTED = 14
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum axm_error_kind_t axm_error_kind_t;
+#else
+typedef int32_t axm_error_kind_t;
+#endif
+#endif
 
 /**
- * What happened to a worker. Later versions may add events.
- */
-typedef enum {
-    /**
-     * It is new to the subscription.
-     */
-    AXM_EVENT_ADDED = 1,
-    /**
-     * It is no longer listed.
-     */
-    AXM_EVENT_REMOVED = 2,
-    /**
-     * It was lost and is live again.
-     */
-    AXM_EVENT_LIVE = 3,
-    /**
-     * It was live and is lost.
-     */
-    AXM_EVENT_LOST = 4,
-    /**
-     * It is as live as before, under another address.
-     */
-    AXM_EVENT_MOVED = 5,
-} axm_event_t;
-
-/**
- * Which workers are asked for.
- */
-typedef enum {
-    /**
-     * Every registered worker, live or lost.
-     */
-    AXM_FILTER_ALL = 0,
-    /**
-     * Workers that renew their lease.
-     */
-    AXM_FILTER_LIVE = 1,
-    /**
-     * Registered workers whose lease has ended.
-     */
-    AXM_FILTER_FAILED = 2,
-} axm_filter_t;
-
-/**
- * How important a message is.
- */
-typedef enum {
-    /**
-     * No messages.
-     */
-    AXM_LOG_OFF = 0,
-    /**
-     * A bug of the library.
-     */
-    AXM_LOG_ERROR = 1,
-    /**
-     * The library lost something, such as a connection or a lease.
-     */
-    AXM_LOG_WARN = 2,
-    /**
-     * Something changed as it should.
-     */
-    AXM_LOG_INFO = 3,
-    /**
-     * For finding out what goes on.
-     */
-    AXM_LOG_DEBUG = 4,
-    /**
-     * Trace-level detail, such as each request.
-     */
-    AXM_LOG_TRACE = 5,
-} axm_log_level_t;
-
-/**
- * Where a registration stands.
- */
-typedef enum {
-    /**
-     * The first registration is under way.
-     */
-    AXM_REGISTRATION_JOINING = 1,
-    /**
-     * The lease is renewed in time.
-     */
-    AXM_REGISTRATION_REGISTERED = 2,
-    /**
-     * No renewal was answered for two thirds of the lease.
-     */
-    AXM_REGISTRATION_SUSPECT = 3,
-    /**
-     * The lease has run out, or may have: others may list the worker as lost.
-     */
-    AXM_REGISTRATION_LOST = 4,
-    /**
-     * The lease has run out or a key is gone; the keys are being written again.
-     */
-    AXM_REGISTRATION_REJOINING = 5,
-    /**
-     * Ended on purpose.
-     */
-    AXM_REGISTRATION_LEFT = 6,
-} axm_registration_state_t;
-
-/**
- * The state of a worker.
- */
-typedef enum {
-    /**
-     * Registered and renewing its lease.
-     */
-    AXM_STATE_LIVE = 1,
-    /**
-     * Registered, but its lease has ended.
-     */
-    AXM_STATE_LOST = 2,
-} axm_state_t;
-
-/**
- * Alluxio properties. Nothing is checked before axm_membership_open, and what Alluxio knows but this library does not
- * need is ignored, so a whole alluxio-site.properties may be given.
- */
-typedef struct axm_config_t axm_config_t;
-
-/**
- * Why a call failed.
+ * Why a call failed. One thread at a time may use an error.
  */
 typedef struct axm_error_t axm_error_t;
 
 /**
- * A worker in a listing. Belongs to its snapshot, as do its texts.
- */
-typedef struct axm_member_t axm_member_t;
-
-/**
- * Access to one cluster: lists its workers, registers workers and keeps them registered. Memberships of one cluster
- * share their connections and their memory; opening another one is cheap.
- */
-typedef struct axm_membership_t axm_membership_t;
-
-/**
- * Some or all workers of a cluster at one moment, in the order of their keys in etcd (of the lines, where they come from
- * a hosts file). Never changes, but for its age. Counted: it lives until every holder has freed it, however many memberships are freed
- * before. The same listing may be handed out many times, and costs nothing then.
- */
-typedef struct axm_snapshot_t axm_snapshot_t;
-
-/**
- * How a membership was doing at one moment, as far as this process knew. Never changes.
- */
-typedef struct axm_status_t axm_status_t;
-
-/**
- * A callback that changes are reported to until it is freed.
- */
-typedef struct axm_subscription_t axm_subscription_t;
-
-/**
- * A worker to register. Start with AXM_WORKER_INIT, then set what applies; texts that stay NULL are stored as empty
- * texts. Later versions may add fields at the end.
+ * Returns the kind of an error.
  *
- * ```c
+ * \param error An error, or NULL.
+ * \return The kind; AXM_OK for NULL.
+ */
+AXM_API axm_error_kind_t axm_error_kind(const axm_error_t *error);
+
+/**
+ * Returns the name of a kind of error, for logs.
+ *
+ * \param kind A kind.
+ * \return The name in this header, such as "AXM_ERROR_UNAVAILABLE", or "unknown" for a number that
+ * the library does not know. The text lives as long as the process.
+ */
+AXM_API const char *axm_error_name(axm_error_kind_t kind);
+
+/**
+ * Returns what failed and why, for people.
+ *
+ * \param error An error, or NULL.
+ * \return The text, which lives as long as the error; NULL for NULL.
+ */
+AXM_API const char *axm_error_message(const axm_error_t *error);
+
+/**
+ * Returns whether the same call may succeed later although nobody corrects anything.
+ *
+ * \param error An error, or NULL.
+ * \return True for AXM_ERROR_UNAVAILABLE and AXM_ERROR_RESOURCE_EXHAUSTED; false for NULL.
+ */
+AXM_API bool axm_error_is_retryable(const axm_error_t *error);
+
+/**
+ * Returns whether a call failed because no answer of etcd came in time.
+ *
+ * Then etcd may have done what the call asked for, or may do it later:
+ * - If the first axm_membership_join of a worker fails, the library ends the registration: it
+ *   revokes the lease, or the lease runs out. A later join of a registered worker may have changed
+ *   its record, and the registration continues.
+ * - axm_membership_leave, axm_membership_leave_worker and axm_membership_close have ended the
+ *   renewals, so the lease runs out.
+ * - axm_membership_remove may have removed the worker. Then the same call fails with
+ *   AXM_ERROR_INVALID_ARGUMENT, because the worker is unknown.
+ *
+ * The other functions only read.
+ *
+ * \param error An error, or NULL.
+ * \return True if no answer came in time; false for NULL.
+ */
+AXM_API bool axm_error_is_timeout(const axm_error_t *error);
+
+/**
+ * Frees an error.
+ *
+ * \param error An error, or NULL.
+ */
+AXM_API void axm_error_free(axm_error_t *error);
+
+/** \} */
+
+/**
+ * \defgroup axm_config Configuration
+ * \{
+ */
+
+/**
+ * Alluxio properties.
+ *
+ * axm_membership_open checks them. The library ignores other properties of Alluxio, so a whole
+ * alluxio-site.properties may be loaded. One thread at a time may use a configuration.
+ */
+typedef struct axm_config_t axm_config_t;
+
+/**
+ * Makes an empty configuration.
+ *
+ * \return The configuration, for axm_config_free; never NULL.
+ */
+AXM_API axm_config_t *axm_config_new(void);
+
+/**
+ * Sets one property.
+ *
+ * \param config A configuration.
+ * \param key A name, such as "alluxio.etcd.endpoints".
+ * \param value A value, such as "http://etcd-0:2379,http://etcd-1:2379". It replaces an earlier
+ * value.
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT.
+ */
+AXM_API
+AXM_MUST_USE
+axm_error_t *axm_config_set(axm_config_t *config,
+                            const char *key,
+                            const char *value);
+
+/**
+ * Sets all properties of a file. Blocks for as long as the file system blocks.
+ *
+ * \param config A configuration.
+ * \param path A file in the format of alluxio-site.properties.
+ * \return NULL, or an error: AXM_ERROR_NOT_FOUND or AXM_ERROR_IO for the file,
+ * AXM_ERROR_INVALID_CONFIG for its content, AXM_ERROR_INVALID_ARGUMENT.
+ */
+AXM_API AXM_MUST_USE axm_error_t *axm_config_load_file(axm_config_t *config, const char *path);
+
+/**
+ * Frees a configuration. Memberships that were opened with the configuration do not need it.
+ *
+ * \param config A configuration, or NULL.
+ */
+AXM_API void axm_config_free(axm_config_t *config);
+
+/** \} */
+
+/**
+ * \defgroup axm_worker Workers
+ * \{
+ */
+
+/**
+ * A worker: its identity and its address.
+ *
+ * A worker to register starts as #AXM_WORKER_INIT. Texts that stay NULL are stored as empty texts.
+ * In a worker that the library hands out, no text is NULL. Later versions may add fields at the
+ * end.
+ *
+ * \code{.c}
  * axm_worker_t worker = AXM_WORKER_INIT;
  * worker.identity = "worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
  * worker.host = "host1";
  * worker.rpc_port = 29999;
- * ```
+ * \endcode
  */
 typedef struct {
     /**
-     * sizeof(axm_worker_t), which AXM_WORKER_INIT sets.
+     * sizeof(axm_worker_t), which #AXM_WORKER_INIT sets.
      */
     size_t struct_size;
     /**
-     * "worker-" and a UUID that is the worker's own: the same at every start, and no other worker's. Required.
+     * "worker-" and a UUID. A worker has the same identity at every start, and no other worker has
+     * it. Required. Workers of old releases are listed as "worker-" and a number.
      */
     const char *identity;
     /**
@@ -331,7 +418,7 @@ typedef struct {
      */
     const char *domain_socket_path;
     /**
-     * The port of the RPC service, 1 to 65535; 0, as for all ports, if there is none.
+     * The port of the RPC service, 1 to 65535. Here and below, 0 means that there is no port.
      */
     int32_t rpc_port;
     /**
@@ -356,514 +443,968 @@ typedef struct {
     int32_t http_server_port;
 } axm_worker_t;
 
+/** \} */
+
 /**
- * Called for each change: with the user_data of axm_membership_subscribe, an AXM_EVENT_* value, the worker as it is now
- * (as it was, if it was removed), and the registered workers after the change and all others reported with it, as
- * AXM_FILTER_ALL lists them. Changes reported together come in the order of the workers' identities, not of time. A live
- * worker that is not registered counts too, but is not in the snapshot; that it is registered now, or no longer, is not
- * reported. The member lives during the call only; so does the snapshot, unless it is kept with axm_snapshot_retain.
+ * \defgroup axm_snapshot Snapshots
+ * \{
  */
-typedef void (*axm_event_callback_t)(void *user_data,
-                                     int32_t event,
-                                     const axm_member_t *member,
-                                     const axm_snapshot_t *snapshot);
 
 /**
- * Called with the user_data of axm_log_set, an AXM_LOG_* value, the part of the library that speaks, and what it says.
- * The texts live during the call only.
+ * The state of a worker.
  */
-typedef void (*axm_log_callback_t)(void *user_data,
-                                   int32_t level,
-                                   const char *target,
-                                   const char *message);
-
-#ifdef __cplusplus
-extern "C" {
-#endif // __cplusplus
+enum axm_state_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * The worker renews its lease.
+     */
+    AXM_STATE_LIVE = 1,
+    /**
+     * The worker is registered, but its lease has ended.
+     */
+    AXM_STATE_LOST = 2
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum axm_state_t axm_state_t;
+#else
+typedef int32_t axm_state_t;
+#endif
+#endif
 
 /**
- * The version of the library that is loaded, such as "0.1.0". Static.
+ * Which workers a caller asks for.
  */
-const char *axm_version_string(void);
+enum axm_filter_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * Every registered worker, live or lost.
+     */
+    AXM_FILTER_ALL = 0,
+    /**
+     * The workers that renew their lease.
+     */
+    AXM_FILTER_LIVE = 1,
+    /**
+     * The registered workers whose lease has ended.
+     */
+    AXM_FILTER_LOST = 2
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum axm_filter_t axm_filter_t;
+#else
+typedef int32_t axm_filter_t;
+#endif
+#endif
 
 /**
- * The AXM_ABI_VERSION of the library that is loaded. One that is at least the header's has everything the header
- * declares.
+ * A worker in a snapshot, and its state. Lives as long as the snapshot.
  */
-uint32_t axm_abi_version(void);
+typedef struct axm_member_t axm_member_t;
 
 /**
- * One of the AXM_ERROR_* values; 0 for NULL.
- */
-int32_t axm_error_code(const axm_error_t *error);
-
-/**
- * What failed and why, for people. Belongs to the error.
- */
-const char *axm_error_message(const axm_error_t *error);
-
-/**
- * Whether the same call may succeed later without anybody correcting anything.
- */
-bool axm_error_is_retryable(const axm_error_t *error);
-
-/**
- * Frees an error.
- */
-void axm_error_free(axm_error_t *error);
-
-/**
- * An empty configuration. Never NULL.
- */
-axm_config_t *axm_config_new(void);
-
-/**
- * Sets one property, for example "alluxio.etcd.endpoints" to "http://etcd-0:2379,http://etcd-1:2379". The last value
- * counts.
+ * Workers of a cluster at one moment, in the order of their keys in etcd or of the lines of the
+ * hosts file.
  *
- * Errors: INVALID_ARGUMENT.
+ * Only the age of a snapshot changes. A snapshot lives until each of its owners has released it,
+ * also after its membership is freed. The library hands out the same snapshot again while nothing
+ * changes. Any number of threads may use a snapshot at the same time.
  */
-AXM_MUST_USE
-axm_error_t *axm_config_set(axm_config_t *config,
-                            const char *key,
-                            const char *value);
+typedef struct axm_snapshot_t axm_snapshot_t;
 
 /**
- * Sets all properties of a file in the format of alluxio-site.properties. Blocks for as long as the file system does.
+ * Adds an owner to a snapshot.
  *
- * Errors: NOT_FOUND, IO, INVALID_CONFIG (what is in the file), INVALID_ARGUMENT.
+ * \param snapshot A snapshot, or NULL. Const, because no function shows the number of owners.
+ * \return The same snapshot, for another axm_snapshot_release.
  */
-AXM_MUST_USE
-axm_error_t *axm_config_load_file(axm_config_t *config,
-                                  const char *path);
+AXM_API axm_snapshot_t *axm_snapshot_retain(const axm_snapshot_t *snapshot);
 
 /**
- * Frees a configuration. Memberships opened with it do not need it any more.
- */
-void axm_config_free(axm_config_t *config);
-
-/**
- * Another hold on the same snapshot, for another owner, who frees it. Returns the snapshot.
- */
-axm_snapshot_t *axm_snapshot_retain(const axm_snapshot_t *snapshot);
-
-/**
- * Ends one hold on the snapshot; the last one frees it, with its workers and their texts.
- */
-void axm_snapshot_free(axm_snapshot_t *snapshot);
-
-/**
- * Grows with every change, while the cluster stays open; never 0. May start again from 1 when the cluster is opened again.
- */
-uint64_t axm_snapshot_version(const axm_snapshot_t *snapshot);
-
-/**
- * The etcd revision that the snapshot shows; 0 if the workers come from a hosts file.
- */
-int64_t axm_snapshot_revision(const axm_snapshot_t *snapshot);
-
-/**
- * How many milliseconds ago etcd was last known to have exactly these workers; -1 for NULL. A few thousand at most while
- * they are the newest and etcd answers; from then on it grows. 0 if the workers come from a hosts file.
- */
-int64_t axm_snapshot_age_ms(const axm_snapshot_t *snapshot);
-
-/**
- * The number of workers.
- */
-size_t axm_snapshot_count(const axm_snapshot_t *snapshot);
-
-/**
- * The worker at an index; NULL if the index is not below axm_snapshot_count.
- */
-const axm_member_t *axm_snapshot_member(const axm_snapshot_t *snapshot, size_t index);
-
-/**
- * The worker of an identity such as "worker-<uuid>": *out is NULL if the snapshot does not contain it.
+ * Ends the ownership of one owner. The last one frees the snapshot, its workers and their texts.
  *
- * Errors: INVALID_ARGUMENT.
+ * \param snapshot A snapshot, or NULL.
  */
+AXM_API void axm_snapshot_release(axm_snapshot_t *snapshot);
+
+/**
+ * Returns the version of a snapshot.
+ *
+ * The version grows with every change while the cluster is open. It may start again from 1 when
+ * the cluster is opened again.
+ *
+ * \param snapshot A snapshot, or NULL.
+ * \return The version, which is never 0; 0 for NULL.
+ */
+AXM_API uint64_t axm_snapshot_version(const axm_snapshot_t *snapshot);
+
+/**
+ * Returns the revision of etcd that a snapshot shows.
+ *
+ * \param snapshot A snapshot, or NULL.
+ * \return The revision; 0 if the workers come from a hosts file, and for NULL.
+ */
+AXM_API int64_t axm_snapshot_revision(const axm_snapshot_t *snapshot);
+
+/**
+ * Returns the time since etcd was last known to have exactly these workers.
+ *
+ * The age of the newest snapshot stays below a few thousand while etcd answers.
+ *
+ * \param snapshot A snapshot, or NULL.
+ * \return The age in milliseconds; 0 if the workers come from a hosts file; -1 for NULL.
+ */
+AXM_API int64_t axm_snapshot_age_ms(const axm_snapshot_t *snapshot);
+
+/**
+ * Returns the number of workers.
+ *
+ * \param snapshot A snapshot, or NULL.
+ * \return The number; 0 for NULL.
+ */
+AXM_API size_t axm_snapshot_count(const axm_snapshot_t *snapshot);
+
+/**
+ * Returns the worker at an index.
+ *
+ * \param snapshot A snapshot, or NULL.
+ * \param index An index.
+ * \return The member; NULL if the index is not below axm_snapshot_count.
+ */
+AXM_API const axm_member_t *axm_snapshot_member(const axm_snapshot_t *snapshot, size_t index);
+
+/**
+ * Finds the worker of an identity.
+ *
+ * \param snapshot A snapshot.
+ * \param identity An identity, such as "worker-<uuid>".
+ * \param[out] out The member; NULL if the snapshot does not contain the worker.
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT.
+ */
+AXM_API
 AXM_MUST_USE
 axm_error_t *axm_snapshot_find(const axm_snapshot_t *snapshot,
                                const char *identity,
                                const axm_member_t **out);
 
 /**
- * The number of keys that belong to the cluster but are not listed, because their records cannot be understood.
- */
-size_t axm_snapshot_skipped_count(const axm_snapshot_t *snapshot);
-
-/**
- * The etcd key of a record that is not listed; NULL if the index is not below axm_snapshot_skipped_count.
- */
-const char *axm_snapshot_skipped_key(const axm_snapshot_t *snapshot,
-                                     size_t index);
-
-/**
- * Why that record is not listed.
- */
-const char *axm_snapshot_skipped_reason(const axm_snapshot_t *snapshot, size_t index);
-
-/**
- * The identity: "worker-<uuid>", or "worker-<number>" for workers of old releases.
- */
-const char *axm_member_identity(const axm_member_t *member);
-
-/**
- * One of the AXM_STATE_* values.
- */
-int32_t axm_member_state(const axm_member_t *member);
-
-/**
- * The host name or IP address of the worker's services.
- */
-const char *axm_member_host(const axm_member_t *member);
-
-/**
- * The host name of the worker's container; empty if there is none.
- */
-const char *axm_member_container_host(const axm_member_t *member);
-
-/**
- * The path of the domain socket for short-circuit reads; empty if there is none.
- */
-const char *axm_member_domain_socket_path(const axm_member_t *member);
-
-/**
- * The port of the RPC service; 0, as for all ports, if there is none.
- */
-int32_t axm_member_rpc_port(const axm_member_t *member);
-
-/**
- * The port of the data service.
- */
-int32_t axm_member_data_port(const axm_member_t *member);
-
-/**
- * The port of the secure RPC service.
- */
-int32_t axm_member_secure_rpc_port(const axm_member_t *member);
-
-/**
- * The port of the Netty data service.
- */
-int32_t axm_member_netty_data_port(const axm_member_t *member);
-
-/**
- * The port of the web server.
- */
-int32_t axm_member_web_port(const axm_member_t *member);
-
-/**
- * The port of the HTTP server.
- */
-int32_t axm_member_http_server_port(const axm_member_t *member);
-
-/**
- * Opens a membership. Never waits for the network: an etcd that cannot be reached is an error of later calls. Reads the
- * files that the configuration names. Blocks if there are any, at most for alluxio.membership.native.operation.timeout.
+ * Returns the number of skipped records that a snapshot carries, at most 100.
  *
- * Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file, also if it is not read in time); INVALID_ARGUMENT,
- * CLOSED, FORKED, RESOURCE_EXHAUSTED (no thread or no file descriptor to be had).
+ * A skipped record has a key of the cluster, but cannot be read, so its worker is not listed.
+ *
+ * \param snapshot A snapshot, or NULL.
+ * \return The number; 0 for NULL.
  */
+AXM_API size_t axm_snapshot_skipped_count(const axm_snapshot_t *snapshot);
+
+/**
+ * Returns the number of all skipped records, also of those beyond the 100 that a snapshot carries.
+ *
+ * \param snapshot A snapshot, or NULL.
+ * \return The number; 0 for NULL.
+ */
+AXM_API size_t axm_snapshot_skipped_total(const axm_snapshot_t *snapshot);
+
+/**
+ * Returns the key in etcd of a skipped record.
+ *
+ * \param snapshot A snapshot, or NULL.
+ * \param index An index.
+ * \return The key; NULL if the index is not below axm_snapshot_skipped_count.
+ */
+AXM_API const char *axm_snapshot_skipped_key(const axm_snapshot_t *snapshot, size_t index);
+
+/**
+ * Returns why a skipped record is not listed.
+ *
+ * \param snapshot A snapshot, or NULL.
+ * \param index An index.
+ * \return The reason; NULL if the index is not below axm_snapshot_skipped_count.
+ */
+AXM_API const char *axm_snapshot_skipped_reason(const axm_snapshot_t *snapshot, size_t index);
+
+/**
+ * Returns the worker of a member.
+ *
+ * \param member A member, or NULL.
+ * \return The worker, which lives as long as the member; NULL for NULL. No text in it is NULL.
+ */
+AXM_API const axm_worker_t *axm_member_worker(const axm_member_t *member);
+
+/**
+ * Returns the state of a member.
+ *
+ * \param member A member, or NULL.
+ * \return The state; 0 for NULL.
+ */
+AXM_API axm_state_t axm_member_state(const axm_member_t *member);
+
+/** \} */
+
+/**
+ * \defgroup axm_membership Memberships
+ * \{
+ */
+
+/**
+ * Whether the workers run on Kubernetes, where a worker may start again under another address.
+ */
+enum axm_k8s_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * As the property alluxio.k8s.env.deployment says.
+     */
+    AXM_K8S_AS_CONFIGURED = 0,
+    /**
+     * The workers do not run on Kubernetes.
+     */
+    AXM_K8S_NO = 1,
+    /**
+     * The workers run on Kubernetes.
+     */
+    AXM_K8S_YES = 2
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum axm_k8s_t axm_k8s_t;
+#else
+typedef int32_t axm_k8s_t;
+#endif
+#endif
+
+/**
+ * Access to one cluster: lists its workers, registers workers and keeps them registered.
+ *
+ * Memberships of one cluster share their connections and their memory, so another one is cheap.
+ * Any number of threads may use a membership at the same time.
+ */
+typedef struct axm_membership_t axm_membership_t;
+
+/**
+ * How a worker joins. Start with #AXM_JOIN_OPTIONS_INIT. Later versions may add fields at the end.
+ */
+typedef struct {
+    /**
+     * sizeof(axm_join_options_t), which #AXM_JOIN_OPTIONS_INIT sets.
+     */
+    size_t struct_size;
+    /**
+     * Whether a record of the worker under another address is replaced.
+     */
+    axm_k8s_t k8s;
+} axm_join_options_t;
+
+/**
+ * Opens a membership.
+ *
+ * Never waits for the network: if etcd cannot be reached, later calls fail. Blocks if the
+ * configuration names files, at most for alluxio.membership.native.operation.timeout.
+ *
+ * \param config The configuration.
+ * \param[out] out The membership, for axm_membership_free.
+ * \return NULL, or an error: AXM_ERROR_INVALID_CONFIG, AXM_ERROR_MISSING_CONFIG;
+ * AXM_ERROR_NOT_FOUND or AXM_ERROR_IO for a file, also for one that is not read in time;
+ * AXM_ERROR_RESOURCE_EXHAUSTED, AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
+ */
+AXM_API
 AXM_MUST_USE
 axm_error_t *axm_membership_open(const axm_config_t *config,
                                  axm_membership_t **out);
 
 /**
- * Registers a worker and keeps it registered until axm_membership_leave, axm_membership_stop_heartbeat,
- * axm_membership_close or the end of the process. A worker that is registered already may join again, with another
- * http_server_port and netty_data_port. Joining with any other address is AXM_ERROR_ALREADY_EXISTS, unless
- * alluxio.k8s.env.deployment is true. Succeeds and does nothing for a STATIC cluster, whose workers are those of the
- * hosts file. Blocks.
+ * Registers a worker and keeps it registered.
  *
- * Errors: INVALID_ARGUMENT (the worker, or a record longer than etcd stores: 1.5 MiB by default), ALREADY_EXISTS, CORRUPT
- * (what is stored under this identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED, CLOSED, FORKED.
+ * The registration ends with axm_membership_leave, axm_membership_leave_worker,
+ * axm_membership_close or the process. A registered worker may join again with another
+ * http_server_port and netty_data_port. Any other new address is AXM_ERROR_ALREADY_EXISTS, unless
+ * the workers run on Kubernetes (#axm_k8s_t). Succeeds and does nothing for a STATIC cluster,
+ * because the hosts file defines its workers. Blocks.
+ *
+ * \param membership A membership.
+ * \param worker The worker.
+ * \param options How it joins; NULL for the defaults.
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT for the worker, also for a record that is
+ * longer than etcd stores (1.5 MiB by default); AXM_ERROR_ALREADY_EXISTS; AXM_ERROR_CORRUPT if the
+ * record that is stored under this identity cannot be read; AXM_ERROR_UNAVAILABLE,
+ * AXM_ERROR_UNAUTHENTICATED, AXM_ERROR_PERMISSION_DENIED, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
  */
+AXM_API
 AXM_MUST_USE
-axm_error_t *axm_membership_join(const axm_membership_t *membership,
-                                 const axm_worker_t *worker);
+axm_error_t *axm_membership_join(axm_membership_t *membership,
+                                 const axm_worker_t *worker,
+                                 const axm_join_options_t *options);
 
 /**
- * Lists the workers of the cluster that an AXM_FILTER_* value names. Blocks when the library has no fresh list, which
- * it usually has.
+ * Lists workers of the cluster. Blocks when the library has no list that is fresh enough.
  *
- * Errors: INVALID_ARGUMENT, UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED, CLOSED, FORKED.
+ * \param membership A membership.
+ * \param filter Which workers to list.
+ * \param[out] out The snapshot, for axm_snapshot_release.
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_UNAVAILABLE,
+ * AXM_ERROR_UNAUTHENTICATED, AXM_ERROR_PERMISSION_DENIED, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
  */
+AXM_API
 AXM_MUST_USE
 axm_error_t *axm_membership_list(const axm_membership_t *membership,
-                                 int32_t filter,
+                                 axm_filter_t filter,
                                  axm_snapshot_t **out);
 
 /**
- * The version that a listing would have now; 0 if axm_membership_list would block or fail. Takes nanoseconds: for
- * programs that keep something of their own up to date with the list.
+ * Returns the version that a list would have now. Takes nanoseconds.
+ *
+ * For programs that derive data of their own from the list, and update it when the version
+ * changes.
+ *
+ * \param membership A membership, or NULL.
+ * \return The version; 0 if axm_membership_list would block or fail, and for NULL.
  */
-uint64_t axm_membership_version(const axm_membership_t *membership);
+AXM_API uint64_t axm_membership_version(const axm_membership_t *membership);
 
 /**
- * Waits until the library has a list of the cluster with a greater version than the given one (0: any), and hands it out.
- * That may be of any age, in each read mode: axm_snapshot_age_ms says it. When the time is over first, *out is NULL. Waits
- * without limit if timeout_ms is negative. Blocks, also while etcd does not answer: axm_membership_status says that.
+ * Waits for a list of the cluster with a greater version.
  *
- * Errors: INVALID_ARGUMENT, CLOSED, FORKED.
+ * The list may be of any age, whatever the configured read mode: axm_snapshot_age_ms returns the
+ * age. Blocks, also while etcd does not answer: axm_membership_status shows that.
+ *
+ * \param membership A membership.
+ * \param filter Which workers to list.
+ * \param version The version that the caller knows; 0 for none.
+ * \param timeout_ms The limit in milliseconds; no limit if negative.
+ * \param[out] out The snapshot, for axm_snapshot_release; NULL after the timeout.
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
  */
+AXM_API
 AXM_MUST_USE
 axm_error_t *axm_membership_wait_for_change(const axm_membership_t *membership,
-                                            int32_t filter,
+                                            axm_filter_t filter,
                                             uint64_t version,
                                             int64_t timeout_ms,
                                             axm_snapshot_t **out);
 
 /**
- * The table of all workers that "alluxio info nodes" prints. Freed with axm_string_free. Blocks as
- * axm_membership_list does.
+ * Returns the table of all workers that "alluxio info nodes" prints. Blocks like
+ * axm_membership_list.
  *
- * Errors: those of axm_membership_list.
+ * \param membership A membership.
+ * \param[out] out The table, for axm_string_free.
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_UNAVAILABLE,
+ * AXM_ERROR_UNAUTHENTICATED, AXM_ERROR_PERMISSION_DENIED, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
  */
-AXM_MUST_USE axm_error_t *axm_membership_show(const axm_membership_t *membership, char **out);
+AXM_API
+AXM_MUST_USE
+axm_error_t *axm_membership_show(const axm_membership_t *membership,
+                                 char **out);
 
 /**
- * Removes a lost worker, such as "worker-<uuid>", from the cluster. Succeeds and does nothing where there is nothing to
- * remove a worker from: in a STATIC and in a SERVICE_REGISTRY cluster. Blocks.
+ * Removes a lost worker from the cluster.
  *
- * Errors: INVALID_ARGUMENT (a live or an unknown worker, or no identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED,
- * CLOSED, FORKED.
+ * Succeeds and does nothing in a STATIC and in a SERVICE_REGISTRY cluster, which have no record to
+ * remove. Blocks.
+ *
+ * \param membership A membership.
+ * \param identity The identity of the worker, such as "worker-<uuid>".
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT for a live or an unknown worker, and for a
+ * text that is no identity; AXM_ERROR_UNAVAILABLE, AXM_ERROR_UNAUTHENTICATED,
+ * AXM_ERROR_PERMISSION_DENIED, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
  */
+AXM_API
 AXM_MUST_USE
-axm_error_t *axm_membership_remove(const axm_membership_t *membership,
+axm_error_t *axm_membership_remove(axm_membership_t *membership,
                                    const char *identity);
 
 /**
- * Ends the registration of one worker that this process registered; it is listed as lost at once. Success if there is
- * none. Blocks.
+ * Ends the registration of one worker that this process registered. The worker is lost at once.
  *
- * Errors: INVALID_ARGUMENT (no identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (then its lease ends on its
- * own), CLOSED, FORKED.
+ * Succeeds and does nothing if this process has not registered the worker. Blocks.
+ *
+ * \param membership A membership of the cluster.
+ * \param identity The identity of the worker, such as "worker-<uuid>".
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT; AXM_ERROR_UNAVAILABLE,
+ * AXM_ERROR_UNAUTHENTICATED or AXM_ERROR_PERMISSION_DENIED, after which the lease runs out on its
+ * own; AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
  */
+AXM_API
 AXM_MUST_USE
-axm_error_t *axm_membership_stop_heartbeat(const axm_membership_t *membership,
-                                           const char *identity);
+axm_error_t *axm_membership_leave_worker(axm_membership_t *membership,
+                                         const char *identity);
 
 /**
- * Ends the registration of every worker that joined through this membership; they are listed as lost at once. Blocks.
+ * Ends the registration of every worker that joined through this membership. They are lost at
+ * once.
  *
- * Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (then a lease ends on its own), CLOSED, FORKED;
- * INVALID_ARGUMENT for NULL.
- */
-AXM_MUST_USE
-axm_error_t *axm_membership_leave(const axm_membership_t *membership);
-
-/**
- * Leaves and closes. Calls that are running end soon, with AXM_ERROR_CLOSED (which do not, "Blocking" says above), as do
- * all later calls but this one, which succeeds again. Still to be freed; until then the library follows the cluster.
- * Closed even if leaving fails, in which case the lease of a worker ends on its own. Blocks.
+ * Blocks.
  *
- * Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (closed all the same); CLOSED (after axm_shutdown), FORKED;
- * INVALID_ARGUMENT for NULL.
+ * \param membership A membership.
+ * \return NULL, or an error: AXM_ERROR_UNAVAILABLE, AXM_ERROR_UNAUTHENTICATED or
+ * AXM_ERROR_PERMISSION_DENIED, after which a lease runs out on its own;
+ * AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
  */
-AXM_MUST_USE
-axm_error_t *axm_membership_close(const axm_membership_t *membership);
+AXM_API AXM_MUST_USE axm_error_t *axm_membership_leave(axm_membership_t *membership);
 
 /**
- * Closes a membership that is not closed, and frees it; blocks in the first case, and loses the error. Snapshots stay.
- */
-void axm_membership_free(axm_membership_t *membership);
-
-/**
- * Frees a text that a function handed out through a char ** out-parameter.
- */
-void axm_string_free(char *text);
-
-/**
- * Subscribes to the changes of the cluster. The callback first gets AXM_EVENT_ADDED for each listed worker, then
- * each change. Changes that come faster than the callback takes them may be reported as one.
+ * Leaves and closes.
  *
- * The callback runs on a thread of the subscription's own, one call at a time, and may use the library as any thread
- * may, close the membership included. It ends, without a report, when the membership is closed; while etcd does not
- * answer, nothing changes, and axm_membership_status says so. The user data must live until axm_subscription_free has returned.
+ * Running calls soon end with AXM_ERROR_CLOSED (\ref blocking names the exceptions), and so do all
+ * later calls except this one, which succeeds again. The membership is closed even if leaving
+ * fails; then the lease of a worker runs out on its own. The membership must still be freed; until
+ * then the library follows the cluster. Blocks.
  *
- * Errors: INVALID_ARGUMENT, CLOSED, FORKED, RESOURCE_EXHAUSTED (the thread cannot be started).
+ * \param membership A membership.
+ * \return NULL, or an error: AXM_ERROR_UNAVAILABLE, AXM_ERROR_UNAUTHENTICATED or
+ * AXM_ERROR_PERMISSION_DENIED, after which the membership is closed too; AXM_ERROR_CLOSED after
+ * axm_shutdown; AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_FORKED.
  */
+AXM_API AXM_MUST_USE axm_error_t *axm_membership_close(axm_membership_t *membership);
+
+/**
+ * Frees a membership, and closes it first if it is open. Snapshots stay.
+ *
+ * Blocks if it closes the membership. The error of closing is logged only.
+ *
+ * \param membership A membership, or NULL.
+ */
+AXM_API void axm_membership_free(axm_membership_t *membership);
+
+/**
+ * Frees a text that a function handed out through an out-parameter.
+ *
+ * \param text A text, or NULL.
+ */
+AXM_API void axm_string_free(char *text);
+
+/** \} */
+
+/**
+ * \defgroup axm_subscription Changes
+ * \{
+ */
+
+/**
+ * What happened to a worker. Later versions may add kinds.
+ */
+enum axm_change_kind_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * The worker is new to the subscription.
+     */
+    AXM_CHANGE_ADDED = 1,
+    /**
+     * The worker is no longer listed.
+     */
+    AXM_CHANGE_REMOVED = 2,
+    /**
+     * The worker was lost and is live again.
+     */
+    AXM_CHANGE_LIVE = 3,
+    /**
+     * The worker was live and is lost.
+     */
+    AXM_CHANGE_LOST = 4,
+    /**
+     * The worker has another address, and the state that it had before.
+     */
+    AXM_CHANGE_MOVED = 5
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum axm_change_kind_t axm_change_kind_t;
+#else
+typedef int32_t axm_change_kind_t;
+#endif
+#endif
+
+/**
+ * A callback that gets the changes of a cluster until the subscription is freed.
+ */
+typedef struct axm_subscription_t axm_subscription_t;
+
+/**
+ * Called for each change.
+ *
+ * Changes that are reported together come in the order of the identities, not of time. A live
+ * worker that is not registered is reported too, but is not in the snapshot. That such a worker
+ * registers, or stops being registered, is not reported.
+ *
+ * \param user_data The user_data of axm_membership_subscribe.
+ * \param kind What happened.
+ * \param member The worker as it is now; if it was removed, as it was. Lives during the call only.
+ * \param snapshot The registered workers after this change and all others that are reported with
+ * it, as #AXM_FILTER_ALL lists them. Lives during the call only, unless axm_snapshot_retain keeps
+ * it.
+ */
+typedef void (*axm_change_callback_t)(void *user_data,
+                                      axm_change_kind_t kind,
+                                      const axm_member_t *member,
+                                      const axm_snapshot_t *snapshot);
+
+/**
+ * Subscribes to the changes of the cluster.
+ *
+ * The callback first gets AXM_CHANGE_ADDED for each listed worker, then each change. Changes that
+ * come faster than the callback returns may be reported as one.
+ *
+ * The subscription has a thread, which runs one call of the callback at a time. The callback may
+ * use the library like any other thread, and may close the membership. The subscription ends
+ * without a call when the membership is closed. While etcd does not answer there are no changes;
+ * axm_membership_status shows that.
+ *
+ * \param membership A membership.
+ * \param callback The callback.
+ * \param user_data For the callback. Must live until axm_subscription_free has returned.
+ * \param[out] out The subscription, for axm_subscription_free.
+ * \return NULL, or an error: AXM_ERROR_RESOURCE_EXHAUSTED if the thread cannot start;
+ * AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
+ */
+AXM_API
 AXM_MUST_USE
 axm_error_t *axm_membership_subscribe(const axm_membership_t *membership,
-                                      axm_event_callback_t callback,
+                                      axm_change_callback_t callback,
                                       void *user_data,
                                       axm_subscription_t **out);
 
 /**
- * Ends a subscription and frees it. Blocks until a running call of the callback has returned; after that, there is none.
- * From inside the callback itself it does not wait: the running call is then the last one. Nor does it from the log
- * callback, where the running call may end later.
+ * Ends a subscription and frees it.
+ *
+ * Blocks until a running call of the callback has returned. No call starts after that. Inside the
+ * callback itself, this function does not wait: the running call is the last one. In the log
+ * callback it does not wait either, and a running call may end later.
+ *
+ * \param subscription A subscription, or NULL.
  */
-void axm_subscription_free(axm_subscription_t *subscription);
+AXM_API void axm_subscription_free(axm_subscription_t *subscription);
+
+/** \} */
 
 /**
- * How the membership is doing, as far as this process knows without asking anybody. Does not block, also while another
- * call changes a registration.
- *
- * Errors: INVALID_ARGUMENT, CLOSED, FORKED.
+ * \defgroup axm_status Status
+ * \{
  */
+
+/**
+ * The state of a registration.
+ */
+enum axm_registration_state_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * The first registration is running.
+     */
+    AXM_REGISTRATION_JOINING = 1,
+    /**
+     * The lease is renewed in time.
+     */
+    AXM_REGISTRATION_REGISTERED = 2,
+    /**
+     * No renewal was answered for two thirds of the lease.
+     */
+    AXM_REGISTRATION_SUSPECT = 3,
+    /**
+     * The lease has ended, or may have ended. Others may list the worker as lost.
+     */
+    AXM_REGISTRATION_LOST = 4,
+    /**
+     * The lease has ended or a key is gone. The library writes the keys again.
+     */
+    AXM_REGISTRATION_REJOINING = 5,
+    /**
+     * The registration ended on purpose.
+     */
+    AXM_REGISTRATION_LEFT = 6
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum axm_registration_state_t axm_registration_state_t;
+#else
+typedef int32_t axm_registration_state_t;
+#endif
+#endif
+
+/**
+ * The status of a membership at one moment, as far as this process knew.
+ *
+ * A status never changes. Any number of threads may use it at the same time.
+ */
+typedef struct axm_status_t axm_status_t;
+
+/**
+ * The counters of a status, under the names that they have in metrics.
+ *
+ * Start with #AXM_COUNTERS_INIT. Later versions may add fields at the end. The first six count for
+ * all memberships of the cluster in this process, since its first list.
+ */
+typedef struct {
+    /**
+     * sizeof(axm_counters_t), which #AXM_COUNTERS_INIT sets.
+     */
+    size_t struct_size;
+    /**
+     * How often all workers were listed: once at first, and whenever changes may have been missed.
+     */
+    uint64_t listings;
+    /**
+     * How often etcd opened a watch: after each listing, and after each watch that broke.
+     */
+    uint64_t watches;
+    /**
+     * How often a comparison of the list with etcd showed that the list is complete.
+     */
+    uint64_t checks;
+    /**
+     * How often a comparison found changes that the watch had not delivered yet. A few are normal.
+     */
+    uint64_t checks_behind;
+    /**
+     * How often etcd did not answer a comparison.
+     */
+    uint64_t checks_failed;
+    /**
+     * How many listings showed that etcd had lost data: it was wiped, or restored from a backup.
+     */
+    uint64_t other_histories;
+    /**
+     * The number of etcd's endpoints in the configuration.
+     */
+    uint64_t endpoints;
+    /**
+     * The number of endpoints that are not quarantined.
+     */
+    uint64_t endpoints_up;
+    /**
+     * The number of workers that this process keeps registered in the cluster.
+     */
+    uint64_t registrations;
+    /**
+     * The number of registrations that are listed as live: registered or suspect, and not
+     * displaced by another process.
+     */
+    uint64_t registered;
+    /**
+     * How often no renewal was answered for two thirds of a lease.
+     */
+    uint64_t late_renewals;
+    /**
+     * How often a worker was registered again after its lease had ended.
+     */
+    uint64_t re_registrations;
+    /**
+     * The time that is left of the lease that ends first, in milliseconds; -1 without a
+     * registration.
+     */
+    int64_t lease_left_ms;
+} axm_counters_t;
+
+/**
+ * One server of etcd. Lives as long as its status. Later versions may add fields at the end.
+ */
+typedef struct {
+    /**
+     * sizeof(axm_endpoint_t) in the library.
+     */
+    size_t struct_size;
+    /**
+     * "http://host:port", or "https://host:port" with TLS.
+     */
+    const char *url;
+    /**
+     * Why the endpoint is quarantined, else why its last failed request failed. NULL if no request
+     * has failed.
+     */
+    const char *last_error;
+    /**
+     * The number of requests that the endpoint answered.
+     */
+    uint64_t answered;
+    /**
+     * The number of requests to the endpoint that failed.
+     */
+    uint64_t failed;
+    /**
+     * False while the endpoint is quarantined: it did not answer, and is not used until it answers
+     * again. True for an endpoint that was never asked.
+     */
+    bool is_healthy;
+} axm_endpoint_t;
+
+/**
+ * The registration of a worker. Lives as long as its status. Later versions may add fields at the
+ * end.
+ */
+typedef struct {
+    /**
+     * sizeof(axm_registration_t) in the library.
+     */
+    size_t struct_size;
+    /**
+     * The identity of the worker.
+     */
+    const char *identity;
+    /**
+     * The id of the lease in etcd; 0 without a lease.
+     */
+    int64_t lease;
+    /**
+     * The time until the lease ends unless it is renewed, in milliseconds.
+     */
+    int64_t lease_left_ms;
+    /**
+     * The number of leases that the registration has had; more than 1 if the worker was registered
+     * again.
+     */
+    uint64_t leases;
+    /**
+     * How often no renewal was answered for two thirds of the lease.
+     */
+    uint64_t late_renewals;
+    /**
+     * The state.
+     */
+    axm_registration_state_t state;
+    /**
+     * True if another process has registered the same identity, so that its record is the live
+     * one. This process writes its own record again when the other one is gone.
+     */
+    bool is_displaced;
+} axm_registration_t;
+
+/**
+ * Returns the status of a membership, as far as this process knows without asking etcd.
+ *
+ * Does not block, also while another call changes a registration.
+ *
+ * \param membership A membership.
+ * \param[out] out The status, for axm_status_free.
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
+ */
+AXM_API
 AXM_MUST_USE
 axm_error_t *axm_membership_status(const axm_membership_t *membership,
                                    axm_status_t **out);
 
 /**
  * Frees a status.
- */
-void axm_status_free(axm_status_t *status);
-
-/**
- * The version of the list in memory, which counts its changes; 0 before the first listing.
- */
-uint64_t axm_status_version(const axm_status_t *status);
-
-/**
- * For how long the list in memory has not been compared with etcd, in milliseconds; -1 before the first listing.
- */
-int64_t axm_status_view_age_ms(const axm_status_t *status);
-
-/**
- * Why the list in memory cannot be brought up to date at present; NULL if it can.
- */
-const char *axm_status_view_error(const axm_status_t *status);
-
-/**
- * How often all workers were listed, since the process first listed the cluster: once at first, and whenever changes may
- * have been missed.
- */
-uint64_t axm_status_listings(const axm_status_t *status);
-
-/**
- * How often etcd opened a watch: once after each listing, and whenever the connection of a watch was lost.
- */
-uint64_t axm_status_watches(const axm_status_t *status);
-
-/**
- * How often a comparison of the list in memory with etcd found nothing missing.
- */
-uint64_t axm_status_checks(const axm_status_t *status);
-
-/**
- * How often such a comparison found changes that the watch had not brought yet. Some are normal: the changes are on
- * their way. What does not come within seconds is listed anew.
- */
-uint64_t axm_status_checks_behind(const axm_status_t *status);
-
-/**
- * How often etcd did not answer such a comparison.
- */
-uint64_t axm_status_checks_failed(const axm_status_t *status);
-
-/**
- * How many listings showed that etcd had lost data: it was wiped, or restored from a backup.
- */
-uint64_t axm_status_other_histories(const axm_status_t *status);
-
-/**
- * The number of etcd's endpoints in the configuration; 0 if the workers come from a hosts file.
- */
-size_t axm_status_endpoint_count(const axm_status_t *status);
-
-/**
- * "http://host:port", "https://host:port" with TLS; NULL if the index is not below axm_status_endpoint_count.
- */
-const char *axm_status_endpoint_url(const axm_status_t *status,
-                                    size_t index);
-
-/**
- * Whether the endpoint is used. One that did not answer is quarantined until it answers again. One that was never
- * asked counts as healthy.
- */
-bool axm_status_endpoint_is_healthy(const axm_status_t *status,
-                                    size_t index);
-
-/**
- * The number of requests that the endpoint answered.
- */
-uint64_t axm_status_endpoint_answered(const axm_status_t *status, size_t index);
-
-/**
- * The number of requests to the endpoint that failed.
- */
-uint64_t axm_status_endpoint_failed(const axm_status_t *status, size_t index);
-
-/**
- * Why the last of these failed; NULL if none has.
  *
- * While the endpoint is quarantined, this is the reason of that.
+ * \param status A status, or NULL.
  */
-const char *axm_status_endpoint_last_error(const axm_status_t *status, size_t index);
+AXM_API void axm_status_free(axm_status_t *status);
 
 /**
- * The number of workers of this cluster that the process keeps registered, through this membership or another; 0 for a
- * STATIC cluster.
- */
-size_t axm_status_registration_count(const axm_status_t *status);
-
-/**
- * Whose registration it is; NULL if the index is not below axm_status_registration_count.
- */
-const char *axm_status_registration_identity(const axm_status_t *status, size_t index);
-
-/**
- * One of the AXM_REGISTRATION_* values.
- */
-int32_t axm_status_registration_state(const axm_status_t *status, size_t index);
-
-/**
- * The id of the registration's lease in etcd; 0 while there is none.
- */
-int64_t axm_status_registration_lease(const axm_status_t *status, size_t index);
-
-/**
- * How long that lease lasts unless it is renewed, in milliseconds.
- */
-int64_t axm_status_registration_lease_left_ms(const axm_status_t *status, size_t index);
-
-/**
- * Whether another process has registered the same identity: then its record is the live one, and this process writes its
- * own again when that one is gone. False if the index is not below axm_status_registration_count.
- */
-bool axm_status_registration_is_displaced(const axm_status_t *status,
-                                          size_t index);
-
-/**
- * How many leases the registration has had: more than one if it was lost in between.
- */
-uint64_t axm_status_registration_leases(const axm_status_t *status, size_t index);
-
-/**
- * Reports messages of this level and of more important ones to a callback, for the whole process. NULL ends that. Without
- * a callback the library logs nothing. May be called before a fork, and after axm_shutdown.
+ * Returns the version of the list in memory, which grows with each change.
  *
- * The callback is called on any thread, and on several at a time. It must return soon, since the library waits for it,
- * and should not call the library: functions that use a membership fail with AXM_ERROR_INVALID_ARGUMENT there, as do this
- * one and axm_shutdown; axm_membership_free closes in the background, and axm_subscription_free does not wait for a
- * running call. Blocks until calls of the callback that was set before have returned; after that, there is none.
- *
- * Errors: INVALID_ARGUMENT (level, or inside the callback), FORKED, ALREADY_EXISTS (another logger in this process has the
- * messages already: programs in Rust and JVMs).
+ * \param status A status, or NULL.
+ * \return The version; 0 before the first listing, and for NULL.
  */
+AXM_API uint64_t axm_status_version(const axm_status_t *status);
+
+/**
+ * Returns for how long the list in memory has not been compared with etcd.
+ *
+ * \param status A status, or NULL.
+ * \return The age in milliseconds; -1 before the first listing, and for NULL.
+ */
+AXM_API int64_t axm_status_view_age_ms(const axm_status_t *status);
+
+/**
+ * Returns why the list in memory cannot be updated at present.
+ *
+ * \param status A status, or NULL.
+ * \return The reason, which lives as long as the status; NULL if the list is updated, and for
+ * NULL.
+ */
+AXM_API const char *axm_status_view_error(const axm_status_t *status);
+
+/**
+ * Copies the counters of a status.
+ *
+ * \param status A status.
+ * \param[in,out] counters Counters, which start as #AXM_COUNTERS_INIT. A field that this library
+ * does not know stays 0.
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT.
+ */
+AXM_API
+AXM_MUST_USE
+axm_error_t *axm_status_counters(const axm_status_t *status,
+                                 axm_counters_t *counters);
+
+/**
+ * Returns the number of etcd's endpoints in the configuration.
+ *
+ * \param status A status, or NULL.
+ * \return The number; 0 if the workers come from a hosts file, and for NULL.
+ */
+AXM_API size_t axm_status_endpoint_count(const axm_status_t *status);
+
+/**
+ * Returns the endpoint at an index.
+ *
+ * \param status A status, or NULL.
+ * \param index An index.
+ * \return The endpoint; NULL if the index is not below axm_status_endpoint_count.
+ */
+AXM_API const axm_endpoint_t *axm_status_endpoint(const axm_status_t *status, size_t index);
+
+/**
+ * Returns the number of workers of the cluster that this process keeps registered.
+ *
+ * They may have joined through any membership of this process.
+ *
+ * \param status A status, or NULL.
+ * \return The number; 0 for a STATIC cluster, and for NULL.
+ */
+AXM_API size_t axm_status_registration_count(const axm_status_t *status);
+
+/**
+ * Returns the registration at an index.
+ *
+ * \param status A status, or NULL.
+ * \param index An index.
+ * \return The registration; NULL if the index is not below axm_status_registration_count.
+ */
+AXM_API const axm_registration_t *axm_status_registration(const axm_status_t *status, size_t index);
+
+/**
+ * Finds the registration of a worker.
+ *
+ * \param status A status.
+ * \param identity The identity of the worker, such as "worker-<uuid>".
+ * \param[out] out The registration; NULL if this process has not registered the worker.
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT.
+ */
+AXM_API
+AXM_MUST_USE
+axm_error_t *axm_status_find_registration(const axm_status_t *status,
+                                          const char *identity,
+                                          const axm_registration_t **out);
+
+/** \} */
+
+/**
+ * \defgroup axm_log Log messages
+ * \{
+ */
+
+/**
+ * How important a message is.
+ */
+enum axm_log_level_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif
+ {
+    /**
+     * No messages.
+     */
+    AXM_LOG_OFF = 0,
+    /**
+     * A bug of the library.
+     */
+    AXM_LOG_ERROR = 1,
+    /**
+     * The library lost something, such as a connection or a lease.
+     */
+    AXM_LOG_WARN = 2,
+    /**
+     * Something changed as expected.
+     */
+    AXM_LOG_INFO = 3,
+    /**
+     * Detail for debugging.
+     */
+    AXM_LOG_DEBUG = 4,
+    /**
+     * Trace-level detail, such as each request.
+     */
+    AXM_LOG_TRACE = 5
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum axm_log_level_t axm_log_level_t;
+#else
+typedef int32_t axm_log_level_t;
+#endif
+#endif
+
+/**
+ * Called for each message.
+ *
+ * \param user_data The user_data of axm_log_set.
+ * \param level How important the message is.
+ * \param target The module of the library that logs. Lives during the call only.
+ * \param message The message. Lives during the call only.
+ */
+typedef void (*axm_log_callback_t)(void *user_data,
+                                   axm_log_level_t level,
+                                   const char *target,
+                                   const char *message);
+
+/**
+ * Passes messages to a callback, for the whole process.
+ *
+ * Without a callback the library logs nothing. May be called before a fork, and after
+ * axm_shutdown.
+ *
+ * The callback runs on any thread, and on several threads at the same time. It must return soon,
+ * because the library waits for it. It should not call the library: functions that use a
+ * membership, axm_log_set and axm_shutdown fail there with AXM_ERROR_INVALID_ARGUMENT,
+ * axm_membership_free closes in the background, and axm_subscription_free does not wait for a
+ * running call. Blocks until running calls of the previous callback have returned. No call of the
+ * previous callback starts after that.
+ *
+ * \param callback The callback; NULL to stop.
+ * \param user_data For the callback. Must live until another axm_log_set has returned.
+ * \param level Messages of this level, and more important ones, are passed.
+ * \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT for the level, or inside the callback;
+ * AXM_ERROR_ALREADY_EXISTS if another logger of this process gets the messages already, as in JVMs
+ * and in programs in Rust; AXM_ERROR_FORKED.
+ */
+AXM_API
 AXM_MUST_USE
 axm_error_t *axm_log_set(axm_log_callback_t callback,
                          void *user_data,
-                         int32_t level);
+                         axm_log_level_t level);
+
+/** \} */
 
 /**
- * Ends the library before the process ends: ends every registration, then every thread but those of subscriptions, which
- * end by themselves. Waits for at most timeout_ms, and some tenths of a second for the threads. Calls that are running end
- * with AXM_ERROR_CLOSED, as do later ones; there is no way back. What was opened must still be freed. Does nothing if no
- * membership was ever opened, and if the library was shut down already. Not from the log callback. Blocks.
- *
- * Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (a lease could not be revoked in time; the library has ended all
- * the same), UNAVAILABLE also if another thread is shutting down for longer than timeout_ms; INVALID_ARGUMENT, FORKED.
+ * \defgroup axm_shutdown Shutdown
+ * \{
  */
-AXM_MUST_USE
-axm_error_t *axm_shutdown(int64_t timeout_ms);
+
+/**
+ * Ends the library before the process ends.
+ *
+ * Ends every registration, then every thread except the threads of subscriptions, which end on
+ * their own. Waits for at most timeout_ms, and some tenths of a second for the threads. Running
+ * calls end with AXM_ERROR_CLOSED, and so do later calls. The library cannot be started again.
+ * What was opened must still be freed. Does nothing if no membership was ever opened, or if the
+ * library was shut down before. Must not be called from the log callback. Blocks.
+ *
+ * \param timeout_ms The limit for ending the registrations, in milliseconds; 0 or more.
+ * \return NULL, or an error. After the errors AXM_ERROR_UNAVAILABLE, AXM_ERROR_UNAUTHENTICATED and
+ * AXM_ERROR_PERMISSION_DENIED the library has ended too, but etcd revokes some lease only when it
+ * runs out. AXM_ERROR_UNAVAILABLE also means that another thread has been shutting down for longer
+ * than timeout_ms. Others: AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_FORKED.
+ */
+AXM_API AXM_MUST_USE axm_error_t *axm_shutdown(int64_t timeout_ms);
+
+/** \} */
 
 #ifdef __cplusplus
-}  // extern "C"
-#endif  // __cplusplus
+}
+#endif
 
-#endif  /* ALLUXIO_MEMBERSHIP_H */
+#endif

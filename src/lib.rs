@@ -49,6 +49,7 @@ pub mod membership;
 pub mod record;
 mod runtime;
 mod static_hosts;
+pub mod status;
 pub mod text;
 pub mod view;
 pub mod worker;
@@ -56,6 +57,7 @@ pub mod worker;
 pub use config::{Config, ConfigBuilder, Properties};
 pub use error::{Error, ErrorKind, Result};
 pub use membership::{JoinOptions, Membership};
+pub use status::{Counters, Status};
 pub use view::{Change, ChangeKind, ClusterView, Member, MemberFilter};
 pub use worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 

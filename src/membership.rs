@@ -14,10 +14,11 @@ use crate::aside;
 use crate::config::{Backend, Config, EtcdConfig, ReadMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
-    Cluster, Clusters, EndpointHealth, HostLiveness, Inspection, Join, LeaseTime, ManagerId,
-    RegistrationState, RegistrationStatus, ViewCounters,
+    Cluster, Clusters, HostLiveness, Inspection, Join, LeaseTime, ManagerId, RegistrationState,
+    ViewCounters,
 };
 use crate::static_hosts::StaticHosts;
+use crate::status::Status;
 use crate::view::{Change, ClusterView};
 use crate::worker::{Worker, WorkerIdentity};
 
@@ -68,24 +69,6 @@ pub struct JoinOptions {
     pub k8s_deployment: Option<bool>,
     /// Renews the lease only while the worker's program gives signs of life.
     pub host: Option<HostLiveness>,
-}
-
-/// The state of a manager, as far as this process knows it without a request.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// The version of the view in memory, or 0 before the first listing.
-    pub version: u64,
-    /// The time since the view in memory was last compared with etcd; `None` before the first
-    /// listing.
-    pub view_age: Option<Duration>,
-    /// Why the view cannot be updated at present.
-    pub view_error: Option<Error>,
-    /// Counters of listings, watches and checks, for all managers of the cluster in this process.
-    pub view_counters: ViewCounters,
-    /// The endpoints of etcd. Empty for a STATIC cluster.
-    pub endpoints: Vec<EndpointHealth>,
-    /// The workers that this process registers in the cluster, through any manager.
-    pub registrations: Vec<RegistrationStatus>,
 }
 
 impl Membership {
@@ -355,10 +338,7 @@ impl Membership {
             Members::Static(fixed) => Status {
                 version: fixed.version(),
                 view_age: self.view_age()?,
-                view_error: None,
-                view_counters: ViewCounters::default(),
-                endpoints: Vec::new(),
-                registrations: Vec::new(),
+                ..Status::default()
             },
             Members::Etcd(etcd) => {
                 let roster = etcd.cluster.started_roster();
@@ -407,10 +387,10 @@ impl Membership {
     /// Ends the registration of this worker, whichever manager of the process joined it. Revokes
     /// its lease, so that the worker is lost at once. Has no effect if this process has not
     /// registered the worker.
-    pub async fn stop_heartbeat(&self, identity: &WorkerIdentity) -> Result<()> {
+    pub async fn leave_worker(&self, identity: &WorkerIdentity) -> Result<()> {
         match self.members()? {
             Members::Static(_) => Ok(()),
-            Members::Etcd(etcd) => etcd.cluster.stop_heartbeat(identity, etcd.deadline()).await,
+            Members::Etcd(etcd) => etcd.cluster.leave_worker(identity, etcd.deadline()).await,
         }
     }
 
@@ -419,12 +399,12 @@ impl Membership {
     /// # Errors
     ///
     /// `InvalidArgument` for a live or unknown worker.
-    pub async fn decommission(&self, identity: &WorkerIdentity) -> Result<()> {
+    pub async fn remove(&self, identity: &WorkerIdentity) -> Result<()> {
         match self.members()? {
             Members::Static(_) => Ok(()),
             Members::Etcd(etcd) => {
-                let decommission = etcd.cluster.decommission(identity, etcd.deadline());
-                self.unless_closed(decommission).await
+                let removal = etcd.cluster.remove(identity, etcd.deadline());
+                self.unless_closed(removal).await
             }
         }
     }

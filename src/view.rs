@@ -18,7 +18,7 @@ pub enum MemberFilter {
     /// Workers that renew their lease.
     Live = 1,
     /// Registered workers whose lease has ended.
-    Failed = 2,
+    Lost = 2,
 }
 
 /// One worker in a view.
@@ -52,14 +52,14 @@ pub struct RangeRevisions {
     pub live: i64,
 }
 
-/// All workers of a cluster. Immutable; `all`, `live` and `failed` never contradict one another.
+/// All workers of a cluster. Immutable; `all`, `live` and `lost` never contradict one another.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterView {
     pub(crate) version: u64,
     pub(crate) revisions: RangeRevisions,
     pub(crate) all: Vec<Member>,
     pub(crate) live: Vec<Member>,
-    pub(crate) failed: Vec<Member>,
+    pub(crate) lost: Vec<Member>,
     pub(crate) skipped: Vec<SkippedRecord>,
     /// Records that are not listed, beyond those in `skipped`.
     pub(crate) skipped_more: usize,
@@ -129,7 +129,7 @@ impl ClusterView {
         match filter {
             MemberFilter::All => &self.all,
             MemberFilter::Live => &self.live,
-            MemberFilter::Failed => &self.failed,
+            MemberFilter::Lost => &self.lost,
         }
     }
 
@@ -275,7 +275,7 @@ mod tests {
         ClusterView {
             all: all.to_vec(),
             live: of_state(WorkerState::Live),
-            failed: of_state(WorkerState::Lost),
+            lost: of_state(WorkerState::Lost),
             ..ClusterView::default()
         }
     }

@@ -285,10 +285,11 @@ fn assert_success(what: &str, output: &Output) {
 }
 
 #[test]
-fn the_header_is_c99_c11_and_cpp11() {
+fn the_header_is_c90_c99_c11_and_cpp11() {
     let workshop = Workshop::new();
     for (compiler, options) in [
-        ("gcc", &["-std=c99"][..]),
+        ("gcc", &["-std=c90", "-pedantic-errors"][..]),
+        ("gcc", &["-std=c99"]),
         ("gcc", &["-std=c11"]),
         ("clang", &["-std=c99"]),
         ("clang", &["-std=c11"]),
@@ -297,6 +298,16 @@ fn the_header_is_c99_c11_and_cpp11() {
     ] {
         let program = workshop.compile(compiler, "tests/c/header.c", options);
         assert_success(compiler, &run(&program, Mode::Plain, &[]));
+    }
+}
+
+#[test]
+fn no_line_of_the_headers_is_longer_than_100_columns() {
+    for name in ["alluxio_membership.h", "alluxio_membership.hpp"] {
+        let header = fs::read_to_string(Path::new(ROOT).join("include").join(name));
+        for line in header.expect("the header").lines() {
+            assert!(line.chars().count() <= 100, "{name}: {line}");
+        }
     }
 }
 
@@ -316,13 +327,13 @@ fn c_name(kind: ErrorKind) -> String {
 fn the_headers_error_codes_are_the_numbers_of_the_kinds() {
     let expected: Vec<String> = ErrorKind::ALL
         .into_iter()
-        .map(|kind| format!("{} = {},", c_name(kind), kind as i32))
+        .map(|kind| format!("{} = {}", c_name(kind), kind as i32))
         .collect();
     let header = fs::read_to_string(Path::new(ROOT).join("include/alluxio_membership.h"))
         .expect("the header");
     let found: Vec<&str> = header
         .lines()
-        .map(str::trim)
+        .map(|line| line.trim().trim_end_matches(','))
         .filter(|line| line.starts_with("AXM_ERROR_"))
         .collect();
     assert_eq!(found, expected);
@@ -438,15 +449,19 @@ fn a_changed_interface_is_noticed() {
         ),
         // The arguments of a callback.
         (
-            "int32_t event,\n",
-            "int64_t event,\n",
-            "axm_event_callback_t",
+            "axm_change_kind_t kind,\n",
+            "int64_t kind,\n",
+            "axm_change_callback_t",
         ),
         // A value of an enum: another one, a new one, another name.
-        ("AXM_EVENT_LOST = 4", "AXM_EVENT_LOST = 6", "AXM_EVENT_LOST"),
         (
-            "    AXM_STATE_LOST = 2,",
-            "    AXM_STATE_LOST = 2,\n    AXM_STATE_NEW = 3,",
+            "AXM_CHANGE_LOST = 4",
+            "AXM_CHANGE_LOST = 6",
+            "AXM_CHANGE_LOST",
+        ),
+        (
+            "    AXM_STATE_LOST = 2",
+            "    AXM_STATE_LOST = 2,\n    AXM_STATE_NEW = 3",
             "AXM_STATE_NEW",
         ),
         ("AXM_ERROR_IO = 10", "AXM_ERROR_FILE = 10", "AXM_ERROR_FILE"),
@@ -459,9 +474,9 @@ fn a_changed_interface_is_noticed() {
         ),
         ("    int32_t data_port;", "", "data_port"),
         (
-            "    size_t struct_size;",
-            "    const char *rack;\n    size_t struct_size;",
-            "struct_size",
+            "    const char *host;",
+            "    const char *rack;\n    const char *host;",
+            "rack",
         ),
     ] {
         assert_eq!(header.matches(before).count(), 1, "{before}");
@@ -746,6 +761,10 @@ async fn put_strange_records(etcd: &Etcd) {
     };
     etcd.put("/DHT/strange/AUTHORIZED/worker-1", record::encode(&worker))
         .await;
+    for number in 0..101 {
+        etcd.put(&format!("/DHT/strange/AUTHORIZED/broken-{number}"), "{")
+            .await;
+    }
 }
 
 #[tokio::test]
@@ -945,7 +964,7 @@ fn example_nodes_lists_a_static_cluster() {
         assert_eq!(nodes(&["-c", site, "-D", port]), ok(&all));
         assert_eq!(nodes(&["-c", site, "-D", port, "--all"]), ok(&all));
         assert_eq!(nodes(&["-D", port, "--live", "-c", site]), ok(&live));
-        assert_eq!(nodes(&["--failed", "-c", site]), ok(header));
+        assert_eq!(nodes(&["--lost", "-c", site]), ok(header));
         assert_eq!(nodes(&["--help"]).0, Some(0));
         for wrong in [
             &["--alive"][..],

@@ -115,7 +115,7 @@ async fn a_worker_joins_is_listed_and_leaves(version: EtcdVersion) {
         .expect("open")
         .expect("a change");
     assert_eq!(hosts(&changed, MemberFilter::Live), ["worker2"]);
-    assert_eq!(hosts(&changed, MemberFilter::Failed), ["worker1"]);
+    assert_eq!(hosts(&changed, MemberFilter::Lost), ["worker1"]);
     assert_eq!(
         changed.members(MemberFilter::All)[0].state,
         WorkerState::Lost
@@ -166,7 +166,7 @@ async fn changes_are_streamed(version: EtcdVersion) {
         lists(&reader, MemberFilter::All, &["worker1", "worker2"])
     })
     .await;
-    member.stop_heartbeat(&identity(2)).await.expect("leave");
+    member.leave_worker(&identity(2)).await.expect("leave");
     let (seen, _) = next().await.expect("a change").expect("no error");
     assert_eq!(seen, (ChangeKind::Lost, identity(2)));
     reader.close().await.expect("close");
@@ -188,14 +188,14 @@ async fn own_writes_are_in_the_next_view(version: EtcdVersion) {
     }
     for number in 1..=20 {
         let identity = worker(number).identity;
-        membership.stop_heartbeat(&identity).await.expect("stop");
+        membership.leave_worker(&identity).await.expect("stop");
         let view = membership.view().await.expect("view");
         assert!(!view.is_live(&identity), "{number}");
         assert_eq!(
             view.find(&identity).map(|m| m.state),
             Some(WorkerState::Lost)
         );
-        membership.decommission(&identity).await.expect("remove");
+        membership.remove(&identity).await.expect("remove");
         let view = membership.view().await.expect("view");
         assert!(view.find(&identity).is_none(), "{number}");
     }
@@ -284,20 +284,20 @@ async fn only_lost_workers_can_be_removed(version: EtcdVersion) {
     let (operator, member) = (open(&etcd), open(&etcd));
     join(&member, &worker(1)).await;
     let identity = worker(1).identity;
-    let error = operator.decommission(&identity).await.expect_err("live");
+    let error = operator.remove(&identity).await.expect_err("live");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert_eq!(
         error.message(),
         format!("Can't remove running worker: {identity}, stop the worker before removing")
     );
     let unknown = worker(9).identity;
-    let error = operator.decommission(&unknown).await.expect_err("unknown");
+    let error = operator.remove(&unknown).await.expect_err("unknown");
     assert_eq!(
         error.message(),
         format!("Unrecognized or non-existing worker: {unknown}")
     );
     member.leave().await.expect("leave");
-    operator.decommission(&identity).await.expect("lost");
+    operator.remove(&identity).await.expect("lost");
     assert!(etcd.keys("/").await.is_empty());
     // The identity is free again.
     join(
@@ -606,7 +606,7 @@ async fn a_worker_whose_lease_was_gone_is_not_listed_after_it_left(version: Etcd
         join(&member, &worker(1)).await;
         etcd.revoke_lease(live_lease(&etcd).await).await;
         member
-            .stop_heartbeat(&worker(1).identity)
+            .leave_worker(&worker(1).identity)
             .await
             .expect("stop");
         let view = member.view().await.expect("view");
@@ -779,7 +779,7 @@ async fn bad_records_are_skipped(version: EtcdVersion) {
     )
     .await;
     eventually("it is listed", LONG, || async {
-        lists(&reader, MemberFilter::Failed, &["mended"]).await
+        lists(&reader, MemberFilter::Lost, &["mended"]).await
     })
     .await;
 }
@@ -826,9 +826,9 @@ async fn service_registry_has_live_keys_only(version: EtcdVersion) {
         view.members(MemberFilter::Live)
     );
     assert_eq!(view.members(MemberFilter::All).len(), 3);
-    assert!(view.members(MemberFilter::Failed).is_empty());
+    assert!(view.members(MemberFilter::Lost).is_empty());
     reader
-        .decommission(&worker(9).identity)
+        .remove(&worker(9).identity)
         .await
         .expect("nothing to do");
     member.close().await.unwrap();
@@ -857,7 +857,7 @@ async fn a_silent_worker_is_lost_after_its_ttl(version: EtcdVersion) {
     .unwrap();
     assert_eq!(hosts_of(&reader, MemberFilter::Live).await, ["worker1"]);
     eventually("it is lost", LONG, || async {
-        lists(&reader, MemberFilter::Failed, &["worker1"]).await
+        lists(&reader, MemberFilter::Lost, &["worker1"]).await
     })
     .await;
 }

@@ -81,7 +81,7 @@ async fn workers_are_live_while_they_accept_connections() {
         ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
     );
     assert_eq!(hosts(&view, MemberFilter::Live), ["127.0.0.1", "127.0.0.2"]);
-    assert_eq!(hosts(&view, MemberFilter::Failed), ["127.0.0.3"]);
+    assert_eq!(hosts(&view, MemberFilter::Lost), ["127.0.0.3"]);
     assert_eq!(membership.current_version(), view.version());
     let table = membership.show_all_members().await.expect("a table");
     let statuses: Vec<&str> = table

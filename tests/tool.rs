@@ -177,7 +177,7 @@ async fn a_worker_joins_is_listed_leaves_and_is_removed(version: EtcdVersion) {
     let both = format!("{HEADER}{}{}", online(ID1, "host1"), online(ID2, "host2"));
     assert_eq!(nodes(&[]), both);
     assert_eq!(nodes(&["--live"]), both);
-    assert_eq!(nodes(&["--failed"]), HEADER);
+    assert_eq!(nodes(&["--lost"]), HEADER);
 
     let remove = || {
         let mut command = on_etcd(&endpoint);
@@ -208,7 +208,7 @@ async fn a_worker_joins_is_listed_leaves_and_is_removed(version: EtcdVersion) {
     assert!(etcd.keys("/ServiceDiscovery/").await.is_empty());
     assert!(etcd.leases().await.is_empty());
     let none = format!("{HEADER}{}{}", offline(ID1, "host1"), offline(ID2, "host2"));
-    assert_eq!(nodes(&["--failed"]), none);
+    assert_eq!(nodes(&["--lost"]), none);
 
     // No terminal, so no question.
     let removed = ok(remove().arg(format!(" {ID1} ")));
@@ -1360,7 +1360,7 @@ fn the_configuration_comes_from_where_alluxio_has_it() {
     let identity = ["join", "--host", "h", "--rpc-port", "1", "--identity-file"];
     let mut command = on_etcd("http://127.0.0.1:1");
     fails(command.args(identity).arg(&unreadable), 1, "a-folder");
-    fails(tool().args(["nodes", "--live", "--failed"]), 2, "--failed");
+    fails(tool().args(["nodes", "--live", "--lost"]), 2, "--lost");
     fails(tool().args(["nodes", "--all"]), 2, "--all");
     fails(&mut tool(), 2, "Usage:");
     fails(

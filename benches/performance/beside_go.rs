@@ -52,7 +52,7 @@ pub async fn changes(run: &mut Run, version: EtcdVersion) {
 
                 let start = Instant::now();
                 let identity = worker(number).identity;
-                writer.stop_heartbeat(&identity).await.expect("leave");
+                writer.leave_worker(&identity).await.expect("leave");
                 view = until(&reader, view, |view| !is_live(view, number)).await;
                 leave.ours.add(start.elapsed());
             }

@@ -33,7 +33,7 @@ static size_t list(const axm_membership_t *membership)
     axm_snapshot_t *snapshot;
     check(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
     size_t count = axm_snapshot_count(snapshot);
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
     return count;
 }
 

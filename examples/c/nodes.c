@@ -16,7 +16,7 @@ enum { EXIT_USAGE = 2 };
 
 static void usage(FILE *stream)
 {
-    fputs("Usage: nodes [-c site.properties] [-D key=value]... [--live | --failed | --all]\n"
+    fputs("Usage: nodes [-c site.properties] [-D key=value]... [--live | --lost | --all]\n"
           "Exit status: 0 listed, 1 failed, 2 wrong usage.\n",
           stream);
 }
@@ -76,11 +76,11 @@ static bool print_some(const axm_membership_t *membership, axm_filter_t filter)
     puts("WorkerId\tAddress\tStatus");
     for (size_t i = 0; i < axm_snapshot_count(snapshot); i++) {
         const axm_member_t *member = axm_snapshot_member(snapshot, i);
-        printf("%s\t%s:%" PRId32 "\t%s\n", axm_member_identity(member), axm_member_host(member),
-               axm_member_rpc_port(member),
+        const axm_worker_t *worker = axm_member_worker(member);
+        printf("%s\t%s:%" PRId32 "\t%s\n", worker->identity, worker->host, worker->rpc_port,
                axm_member_state(member) == AXM_STATE_LIVE ? "ONLINE" : "OFFLINE");
     }
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
     return true;
 }
 
@@ -110,8 +110,8 @@ static int parse(int argc, char **argv, axm_config_t *config, axm_filter_t *filt
             *filter = AXM_FILTER_ALL;
         } else if (strcmp(argument, "--live") == 0) {
             *filter = AXM_FILTER_LIVE;
-        } else if (strcmp(argument, "--failed") == 0) {
-            *filter = AXM_FILTER_FAILED;
+        } else if (strcmp(argument, "--lost") == 0) {
+            *filter = AXM_FILTER_LOST;
         } else if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0) {
             usage(stdout);
             return EXIT_SUCCESS;

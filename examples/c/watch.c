@@ -21,18 +21,18 @@ static bool failed(axm_error_t *error)
     return true;
 }
 
-static const char *name_of(int32_t event)
+static const char *name_of(axm_change_kind_t kind)
 {
-    switch (event) {
-    case AXM_EVENT_ADDED:
+    switch (kind) {
+    case AXM_CHANGE_ADDED:
         return "added";
-    case AXM_EVENT_REMOVED:
+    case AXM_CHANGE_REMOVED:
         return "removed";
-    case AXM_EVENT_LIVE:
+    case AXM_CHANGE_LIVE:
         return "live";
-    case AXM_EVENT_LOST:
+    case AXM_CHANGE_LOST:
         return "lost";
-    case AXM_EVENT_MOVED:
+    case AXM_CHANGE_MOVED:
         return "moved";
     default:
         return "changed"; /* a later version of the library may know more */
@@ -40,12 +40,13 @@ static const char *name_of(int32_t event)
 }
 
 /* Runs on a thread of the library, one call at a time. */
-static void changed(void *user_data, int32_t event, const axm_member_t *member,
+static void changed(void *user_data, axm_change_kind_t kind, const axm_member_t *member,
                     const axm_snapshot_t *snapshot)
 {
     FILE *stream = user_data;
-    fprintf(stream, "%s\t%s\t%s:%" PRId32 "\t%s\tof %zu\n", name_of(event),
-            axm_member_identity(member), axm_member_host(member), axm_member_rpc_port(member),
+    const axm_worker_t *worker = axm_member_worker(member);
+    fprintf(stream, "%s\t%s\t%s:%" PRId32 "\t%s\tof %zu\n", name_of(kind), worker->identity,
+            worker->host, worker->rpc_port,
             axm_member_state(member) == AXM_STATE_LIVE ? "ONLINE" : "OFFLINE",
             axm_snapshot_count(snapshot));
     fflush(stream);

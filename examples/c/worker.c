@@ -56,7 +56,7 @@ int main(int argc, char **argv)
     worker.host = argv[3];
     worker.rpc_port = atoi(argv[4]);
     int status = EXIT_FAILURE;
-    if (!failed(axm_membership_join(membership, &worker))) {
+    if (!failed(axm_membership_join(membership, &worker, NULL))) {
         printf("registered %s\n", worker.identity);
         fflush(stdout);
         int received = 0;

@@ -32,8 +32,9 @@ int main(int argc, char **argv)
             std::cout << membership.show();
             return 0;
         }
-        for (const am::Member &member : membership.list(AXM_FILTER_LIVE)) {
-            std::cout << member.identity() << '\t' << member.host() << ':' << member.rpc_port() << '\n';
+        for (const am::Member &member : membership.list(am::MemberFilter::Live)) {
+            std::cout << member.identity() << '\t' << member.host() << ':' << member.rpc_port()
+                      << '\n';
         }
     } catch (const am::Error &error) {
         std::cerr << "nodes: " << error.what() << '\n';

@@ -1,4 +1,4 @@
-//! `axm_config_t`: properties on their way to a membership.
+//! `axm_config_t`: the properties that a membership is opened with.
 
 use std::ffi::c_char;
 use std::path::Path;
@@ -7,23 +7,30 @@ use super::convert::{required, text};
 use super::error::{axm_error_t, guard};
 use crate::config::Properties;
 
-/// Alluxio properties. Nothing is checked before axm_membership_open, and what Alluxio knows but this library does not
-/// need is ignored, so a whole alluxio-site.properties may be given.
+/// Alluxio properties.
+///
+/// axm_membership_open checks them. The library ignores other properties of Alluxio, so a whole
+/// alluxio-site.properties may be loaded. One thread at a time may use a configuration.
 #[derive(Default)]
 pub struct axm_config_t {
     pub(super) properties: Properties,
 }
 
-/// An empty configuration. Never NULL.
+/// Makes an empty configuration.
+///
+/// \return The configuration, for axm_config_free; never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_config_new() -> Box<axm_config_t> {
     Box::default()
 }
 
-/// Sets one property, for example "alluxio.etcd.endpoints" to "http://etcd-0:2379,http://etcd-1:2379". The last value
-/// counts.
+/// Sets one property.
 ///
-/// Errors: INVALID_ARGUMENT.
+/// \param config A configuration.
+/// \param key A name, such as "alluxio.etcd.endpoints".
+/// \param value A value, such as "http://etcd-0:2379,http://etcd-1:2379". It replaces an earlier
+/// value.
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_config_set(
@@ -40,9 +47,12 @@ pub extern "C" fn axm_config_set(
     })
 }
 
-/// Sets all properties of a file in the format of alluxio-site.properties. Blocks for as long as the file system does.
+/// Sets all properties of a file. Blocks for as long as the file system blocks.
 ///
-/// Errors: NOT_FOUND, IO, INVALID_CONFIG (what is in the file), INVALID_ARGUMENT.
+/// \param config A configuration.
+/// \param path A file in the format of alluxio-site.properties.
+/// \return NULL, or an error: AXM_ERROR_NOT_FOUND or AXM_ERROR_IO for the file,
+/// AXM_ERROR_INVALID_CONFIG for its content, AXM_ERROR_INVALID_ARGUMENT.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_config_load_file(
@@ -57,7 +67,9 @@ pub extern "C" fn axm_config_load_file(
     })
 }
 
-/// Frees a configuration. Memberships opened with it do not need it any more.
+/// Frees a configuration. Memberships that were opened with the configuration do not need it.
+///
+/// \param config A configuration, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_config_free(config: Option<Box<axm_config_t>>) {
     drop(config);

@@ -16,6 +16,14 @@ pub(super) fn required<T>(argument: Option<T>, name: &str) -> Result<T> {
     argument.ok_or_else(|| invalid(format!("{name} is NULL")))
 }
 
+/// An object that a function changes, which other threads may use at the same time: its own locks
+/// order the changes, so Rust shares it although its type in C is not const.
+pub(super) fn shared<'a, T: Sync>(pointer: *mut T, name: &str) -> Result<&'a T> {
+    // SAFETY: the caller passes NULL, or an object of this library that no thread frees during the
+    // call; no caller of this function keeps the reference longer.
+    required(unsafe { pointer.as_ref() }, name)
+}
+
 /// A text that must not be NULL.
 pub(super) fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
     required(optional_text(pointer, name)?, name)
@@ -43,6 +51,67 @@ pub(super) fn to_identity(pointer: *const c_char, name: &str) -> Result<WorkerId
         ))
     })?;
     WorkerIdentity::parse(text)
+}
+
+/// No version of a struct will be larger; a struct that claims to be was not initialized.
+const MAX_STRUCT_SIZE: usize = 4096;
+
+/// A struct that begins with its size, so that later versions can add fields at the end.
+///
+/// # Safety
+///
+/// The type is `#[repr(C)]`, its first field is a `usize`, and any bytes are valid for its fields.
+pub(super) unsafe trait SizedStruct: Copy {
+    /// How errors name the struct.
+    const NAME: &str;
+    /// The macro of the header that initializes it.
+    const INIT: &str;
+}
+
+/// The size that the caller's struct says it has: at least the size of the first version.
+fn size_of_struct<T: SizedStruct>(pointer: *const T) -> Result<usize> {
+    if pointer.is_null() {
+        return Err(invalid(format!("{} is NULL", T::NAME)));
+    }
+    // SAFETY: the caller passes a struct that begins with its size, whatever version of the struct
+    // the caller knows.
+    let size = unsafe { pointer.cast::<usize>().read() };
+    let known = size_of::<T>();
+    if !(known..=MAX_STRUCT_SIZE).contains(&size) {
+        return Err(invalid(format!(
+            "{0}.struct_size is {size}, expected {known}: initialize the {0} with {1}",
+            T::NAME,
+            T::INIT
+        )));
+    }
+    Ok(size)
+}
+
+/// Copies a struct of the caller. Fields that this version does not know must be 0.
+pub(super) fn read_struct<T: SizedStruct>(pointer: *const T) -> Result<T> {
+    let (size, known) = (size_of_struct(pointer)?, size_of::<T>());
+    // SAFETY: the caller's struct has `size` bytes, which are at least the `known` ones.
+    let unknown =
+        unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known) };
+    if unknown.iter().any(|&byte| byte != 0) {
+        return Err(invalid(format!(
+            "{} has a field that this version of the library does not know",
+            T::NAME
+        )));
+    }
+    // SAFETY: as above, and any bytes are valid for the fields.
+    Ok(unsafe { pointer.read() })
+}
+
+/// Copies a struct to the caller. Leaves the size, and fields that this version does not know.
+pub(super) fn write_struct<T: SizedStruct>(pointer: *mut T, value: T) -> Result<()> {
+    let size = size_of_struct(pointer)?;
+    // SAFETY: the caller's struct has at least the bytes of `T`, and begins with its size.
+    unsafe {
+        pointer.write(value);
+        pointer.cast::<usize>().write(size);
+    }
+    Ok(())
 }
 
 /// A text for C.

@@ -1,28 +1,32 @@
 //! `axm_error_t` and the guard around every function that can fail.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::convert::c_text;
+use super::numbers;
 use crate::aside::{bug, panic_text};
 use crate::error::{Error, ErrorKind, Result};
 
-/// What went wrong, in terms of what a caller can do about it. Later versions may add codes.
+/// What went wrong, in terms of what a caller can do about it. Later versions may add kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub enum axm_error_code_t {
-    /// An argument cannot be used, the operation does not fit the worker's state, or the log callback called.
+#[repr(i32)]
+pub enum axm_error_kind_t {
+    /// Nothing went wrong.
+    AXM_OK = 0,
+    /// An argument cannot be used, the worker is in a state that the operation does not allow, or
+    /// the log callback called the function.
     AXM_ERROR_INVALID_ARGUMENT = 1,
     /// A property has a value that cannot be used. Correct the configuration.
     AXM_ERROR_INVALID_CONFIG = 2,
-    /// A property without a default is not set. Set it.
+    /// A property without a default is not set. Set the property.
     AXM_ERROR_MISSING_CONFIG = 3,
-    /// A file named by the configuration does not exist.
+    /// A file that the configuration names does not exist.
     AXM_ERROR_NOT_FOUND = 4,
-    /// Another worker holds this identity.
+    /// Another worker has this identity.
     AXM_ERROR_ALREADY_EXISTS = 5,
-    /// A stored record that had to be understood could not be.
+    /// A stored record that the operation needs cannot be read.
     AXM_ERROR_CORRUPT = 6,
     /// etcd did not answer, or not in time. The same call may succeed later.
     AXM_ERROR_UNAVAILABLE = 7,
@@ -34,17 +38,18 @@ pub enum axm_error_code_t {
     AXM_ERROR_IO = 10,
     /// The membership was closed before or during the call.
     AXM_ERROR_CLOSED = 11,
-    /// This process was forked after its parent had opened a membership. See "Fork" above.
+    /// The process was forked after its parent had opened a membership. See \ref fork.
     AXM_ERROR_FORKED = 12,
     /// A bug in this library.
     AXM_ERROR_INTERNAL = 13,
-    /// The system grants this process no more threads or file descriptors. The same call may succeed later.
+    /// The system grants this process no more threads or file descriptors. The same call may
+    /// succeed later.
     AXM_ERROR_RESOURCE_EXHAUSTED = 14,
 }
 
-impl From<ErrorKind> for axm_error_code_t {
+impl From<ErrorKind> for axm_error_kind_t {
     fn from(kind: ErrorKind) -> Self {
-        use axm_error_code_t::*;
+        use axm_error_kind_t::*;
         match kind {
             ErrorKind::InvalidArgument => AXM_ERROR_INVALID_ARGUMENT,
             ErrorKind::InvalidConfig => AXM_ERROR_INVALID_CONFIG,
@@ -64,9 +69,10 @@ impl From<ErrorKind> for axm_error_code_t {
     }
 }
 
-/// Why a call failed.
+/// Why a call failed. One thread at a time may use an error.
 pub struct axm_error_t {
     kind: ErrorKind,
+    is_timeout: bool,
     message: CString,
 }
 
@@ -80,6 +86,7 @@ impl From<Error> for axm_error_t {
     fn from(error: Error) -> Self {
         axm_error_t {
             kind: error.kind(),
+            is_timeout: error.cause().is_some_and(|cause| cause.timed_out),
             message: c_text(&error.to_string()),
         }
     }
@@ -93,25 +100,84 @@ pub(super) fn guard(body: impl FnOnce() -> Result<()>) -> Option<Box<axm_error_t
     result.err().map(|error| Box::new(error.into()))
 }
 
-/// One of the AXM_ERROR_* values; 0 for NULL.
+/// Returns the kind of an error.
+///
+/// \param error An error, or NULL.
+/// \return The kind; AXM_OK for NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn axm_error_code(error: Option<&axm_error_t>) -> i32 {
-    error.map_or(0, |error| axm_error_code_t::from(error.kind) as i32)
+pub extern "C" fn axm_error_kind(error: Option<&axm_error_t>) -> numbers::axm_error_kind_t {
+    error.map_or(axm_error_kind_t::AXM_OK, |error| error.kind.into()) as i32
 }
 
-/// What failed and why, for people. Belongs to the error.
+/// Returns the name of a kind of error, for logs.
+///
+/// \param kind A kind.
+/// \return The name in this header, such as "AXM_ERROR_UNAVAILABLE", or "unknown" for a number that
+/// the library does not know. The text lives as long as the process.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_error_name(kind: numbers::axm_error_kind_t) -> *const c_char {
+    const NAMES: [&CStr; 15] = [
+        c"AXM_OK",
+        c"AXM_ERROR_INVALID_ARGUMENT",
+        c"AXM_ERROR_INVALID_CONFIG",
+        c"AXM_ERROR_MISSING_CONFIG",
+        c"AXM_ERROR_NOT_FOUND",
+        c"AXM_ERROR_ALREADY_EXISTS",
+        c"AXM_ERROR_CORRUPT",
+        c"AXM_ERROR_UNAVAILABLE",
+        c"AXM_ERROR_UNAUTHENTICATED",
+        c"AXM_ERROR_PERMISSION_DENIED",
+        c"AXM_ERROR_IO",
+        c"AXM_ERROR_CLOSED",
+        c"AXM_ERROR_FORKED",
+        c"AXM_ERROR_INTERNAL",
+        c"AXM_ERROR_RESOURCE_EXHAUSTED",
+    ];
+    let name = usize::try_from(kind).ok().and_then(|kind| NAMES.get(kind));
+    name.unwrap_or(&c"unknown").as_ptr()
+}
+
+/// Returns what failed and why, for people.
+///
+/// \param error An error, or NULL.
+/// \return The text, which lives as long as the error; NULL for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_error_message(error: Option<&axm_error_t>) -> *const c_char {
     error.map_or(std::ptr::null(), |error| error.message.as_ptr())
 }
 
-/// Whether the same call may succeed later without anybody correcting anything.
+/// Returns whether the same call may succeed later although nobody corrects anything.
+///
+/// \param error An error, or NULL.
+/// \return True for AXM_ERROR_UNAVAILABLE and AXM_ERROR_RESOURCE_EXHAUSTED; false for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_error_is_retryable(error: Option<&axm_error_t>) -> bool {
     error.is_some_and(|error| error.kind.is_retryable())
 }
 
+/// Returns whether a call failed because no answer of etcd came in time.
+///
+/// Then etcd may have done what the call asked for, or may do it later:
+/// - If the first axm_membership_join of a worker fails, the library ends the registration: it
+///   revokes the lease, or the lease runs out. A later join of a registered worker may have changed
+///   its record, and the registration continues.
+/// - axm_membership_leave, axm_membership_leave_worker and axm_membership_close have ended the
+///   renewals, so the lease runs out.
+/// - axm_membership_remove may have removed the worker. Then the same call fails with
+///   AXM_ERROR_INVALID_ARGUMENT, because the worker is unknown.
+///
+/// The other functions only read.
+///
+/// \param error An error, or NULL.
+/// \return True if no answer came in time; false for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_error_is_timeout(error: Option<&axm_error_t>) -> bool {
+    error.is_some_and(|error| error.is_timeout)
+}
+
 /// Frees an error.
+///
+/// \param error An error, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_error_free(error: Option<Box<axm_error_t>>) {
     drop(error);
@@ -124,7 +190,7 @@ mod tests {
     fn answer(body: impl FnOnce() -> Result<()>) -> (i32, String) {
         let error = guard(body).expect("an error");
         let message = error.message.to_str().expect("UTF-8").to_owned();
-        (axm_error_code(Some(&error)), message)
+        (axm_error_kind(Some(&error)), message)
     }
 
     #[test]
@@ -147,10 +213,23 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_the_numbers_of_the_kinds() {
+    fn kinds_have_the_numbers_and_names_of_the_header() {
+        let name = |kind| {
+            // SAFETY: axm_error_name returns texts of the library.
+            unsafe { CStr::from_ptr(axm_error_name(kind)) }
+                .to_str()
+                .expect("UTF-8")
+        };
         for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as i32, index as i32 + 1);
-            assert_eq!(axm_error_code_t::from(kind) as i32, kind as i32);
+            let in_c = axm_error_kind_t::from(kind);
+            assert_eq!(in_c as i32, kind as i32);
+            assert_eq!(name(kind as i32), format!("{in_c:?}"));
+        }
+        assert_eq!(axm_error_kind(None), 0);
+        assert_eq!(name(0), "AXM_OK");
+        for unknown in [-1, ErrorKind::ALL.len() as i32 + 1, i32::MAX, i32::MIN] {
+            assert_eq!(name(unknown), "unknown");
         }
     }
 }

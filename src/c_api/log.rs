@@ -8,11 +8,12 @@ use parking_lot::RwLock;
 
 use super::convert::{c_text, invalid};
 use super::error::{axm_error_t, guard};
+use super::numbers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::check_not_forked;
 
 /// How important a message is.
-#[repr(C)]
+#[repr(i32)]
 pub enum axm_log_level_t {
     /// No messages.
     AXM_LOG_OFF = 0,
@@ -20,20 +21,24 @@ pub enum axm_log_level_t {
     AXM_LOG_ERROR = 1,
     /// The library lost something, such as a connection or a lease.
     AXM_LOG_WARN = 2,
-    /// Something changed as it should.
+    /// Something changed as expected.
     AXM_LOG_INFO = 3,
-    /// For finding out what goes on.
+    /// Detail for debugging.
     AXM_LOG_DEBUG = 4,
     /// Trace-level detail, such as each request.
     AXM_LOG_TRACE = 5,
 }
 
-/// Called with the user_data of axm_log_set, an AXM_LOG_* value, the part of the library that speaks, and what it says.
-/// The texts live during the call only.
+/// Called for each message.
+///
+/// \param user_data The user_data of axm_log_set.
+/// \param level How important the message is.
+/// \param target The module of the library that logs. Lives during the call only.
+/// \param message The message. Lives during the call only.
 pub type axm_log_callback_t = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
-        level: i32,
+        level: numbers::axm_log_level_t,
         target: *const c_char,
         message: *const c_char,
     ),
@@ -97,7 +102,7 @@ impl Log for Logger {
 }
 
 /// The level of a number from C.
-fn to_level(number: i32) -> Result<LevelFilter> {
+fn to_level(number: numbers::axm_log_level_t) -> Result<LevelFilter> {
     use axm_log_level_t::*;
     [
         (AXM_LOG_OFF, LevelFilter::Off),
@@ -112,22 +117,30 @@ fn to_level(number: i32) -> Result<LevelFilter> {
     .ok_or_else(|| invalid(format!("level is {number}, expected an AXM_LOG_* value")))
 }
 
-/// Reports messages of this level and of more important ones to a callback, for the whole process. NULL ends that. Without
-/// a callback the library logs nothing. May be called before a fork, and after axm_shutdown.
+/// Passes messages to a callback, for the whole process.
 ///
-/// The callback is called on any thread, and on several at a time. It must return soon, since the library waits for it,
-/// and should not call the library: functions that use a membership fail with AXM_ERROR_INVALID_ARGUMENT there, as do this
-/// one and axm_shutdown; axm_membership_free closes in the background, and axm_subscription_free does not wait for a
-/// running call. Blocks until calls of the callback that was set before have returned; after that, there is none.
+/// Without a callback the library logs nothing. May be called before a fork, and after
+/// axm_shutdown.
 ///
-/// Errors: INVALID_ARGUMENT (level, or inside the callback), FORKED, ALREADY_EXISTS (another logger in this process has the
-/// messages already: programs in Rust and JVMs).
+/// The callback runs on any thread, and on several threads at the same time. It must return soon,
+/// because the library waits for it. It should not call the library: functions that use a
+/// membership, axm_log_set and axm_shutdown fail there with AXM_ERROR_INVALID_ARGUMENT,
+/// axm_membership_free closes in the background, and axm_subscription_free does not wait for a
+/// running call. Blocks until running calls of the previous callback have returned. No call of the
+/// previous callback starts after that.
+///
+/// \param callback The callback; NULL to stop.
+/// \param user_data For the callback. Must live until another axm_log_set has returned.
+/// \param level Messages of this level, and more important ones, are passed.
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT for the level, or inside the callback;
+/// AXM_ERROR_ALREADY_EXISTS if another logger of this process gets the messages already, as in JVMs
+/// and in programs in Rust; AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_log_set(
     callback: axm_log_callback_t,
     user_data: *mut c_void,
-    level: i32,
+    level: numbers::axm_log_level_t,
 ) -> Option<Box<axm_error_t>> {
     guard(|| {
         let level = to_level(level)?;

@@ -10,9 +10,12 @@ use parking_lot::Mutex;
 
 use super::check_not_in_log_callback;
 use super::config::axm_config_t;
-use super::convert::{c_text, free_text, required, to_identity};
+use super::convert::{
+    SizedStruct, c_text, free_text, invalid, read_struct, required, shared, to_identity,
+};
 use super::error::{axm_error_t, guard};
 use super::log::in_callback;
+use super::numbers;
 use super::snapshot::{axm_snapshot_t, to_filter};
 use super::worker::{axm_worker_t, to_worker};
 use crate::config::Config;
@@ -22,13 +25,16 @@ use crate::membership::{JoinOptions, Membership};
 use crate::runtime::{self, Runtime};
 use crate::view::{ClusterView, MemberFilter};
 
-/// Access to one cluster: lists its workers, registers workers and keeps them registered. Memberships of one cluster
-/// share their connections and their memory; opening another one is cheap.
+/// Access to one cluster: lists its workers, registers workers and keeps them registered.
+///
+/// Memberships of one cluster share their connections and their memory, so another one is cheap.
+/// Any number of threads may use a membership at the same time.
 pub struct axm_membership_t {
     membership: Membership,
     /// What runs the membership. It stays until the handle is freed.
     runtime: Runtime,
-    /// What was handed out last. Not touched in a forked process, where no thread may be left to unlock it.
+    /// What was handed out last. Not touched in a forked process, where no thread may be left to
+    /// unlock it.
     listings: Mutex<Listings>,
 }
 
@@ -96,11 +102,68 @@ impl axm_membership_t {
     }
 }
 
-/// Opens a membership. Never waits for the network: an etcd that cannot be reached is an error of later calls. Reads the
-/// files that the configuration names. Blocks if there are any, at most for alluxio.membership.native.operation.timeout.
+/// Whether the workers run on Kubernetes, where a worker may start again under another address.
+#[repr(i32)]
+pub enum axm_k8s_t {
+    /// As the property alluxio.k8s.env.deployment says.
+    AXM_K8S_AS_CONFIGURED = 0,
+    /// The workers do not run on Kubernetes.
+    AXM_K8S_NO = 1,
+    /// The workers run on Kubernetes.
+    AXM_K8S_YES = 2,
+}
+
+/// How a worker joins. Start with #AXM_JOIN_OPTIONS_INIT. Later versions may add fields at the end.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct axm_join_options_t {
+    /// sizeof(axm_join_options_t), which #AXM_JOIN_OPTIONS_INIT sets.
+    pub struct_size: usize,
+    /// Whether a record of the worker under another address is replaced.
+    pub k8s: numbers::axm_k8s_t,
+}
+
+// SAFETY: the fields are numbers.
+unsafe impl SizedStruct for axm_join_options_t {
+    const NAME: &str = "options";
+    const INIT: &str = "AXM_JOIN_OPTIONS_INIT";
+}
+
+/// The options a caller gives; NULL stands for none.
+fn to_join_options(pointer: *const axm_join_options_t) -> Result<JoinOptions> {
+    if pointer.is_null() {
+        return Ok(JoinOptions::default());
+    }
+    let options = read_struct(pointer)?;
+    let k8s_deployment = [
+        (axm_k8s_t::AXM_K8S_AS_CONFIGURED, None),
+        (axm_k8s_t::AXM_K8S_NO, Some(false)),
+        (axm_k8s_t::AXM_K8S_YES, Some(true)),
+    ]
+    .into_iter()
+    .find_map(|(number, k8s)| (number as i32 == options.k8s).then_some(k8s))
+    .ok_or_else(|| {
+        let number = options.k8s;
+        invalid(format!(
+            "options.k8s is {number}, expected an AXM_K8S_* value"
+        ))
+    })?;
+    Ok(JoinOptions {
+        k8s_deployment,
+        ..JoinOptions::default()
+    })
+}
+
+/// Opens a membership.
 ///
-/// Errors: INVALID_CONFIG, MISSING_CONFIG; NOT_FOUND, IO (a file, also if it is not read in time); INVALID_ARGUMENT,
-/// CLOSED, FORKED, RESOURCE_EXHAUSTED (no thread or no file descriptor to be had).
+/// Never waits for the network: if etcd cannot be reached, later calls fail. Blocks if the
+/// configuration names files, at most for alluxio.membership.native.operation.timeout.
+///
+/// \param config The configuration.
+/// \param[out] out The membership, for axm_membership_free.
+/// \return NULL, or an error: AXM_ERROR_INVALID_CONFIG, AXM_ERROR_MISSING_CONFIG;
+/// AXM_ERROR_NOT_FOUND or AXM_ERROR_IO for a file, also for one that is not read in time;
+/// AXM_ERROR_RESOURCE_EXHAUSTED, AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_open(
@@ -127,38 +190,48 @@ pub extern "C" fn axm_membership_open(
     })
 }
 
-/// Registers a worker and keeps it registered until axm_membership_leave, axm_membership_stop_heartbeat,
-/// axm_membership_close or the end of the process. A worker that is registered already may join again, with another
-/// http_server_port and netty_data_port. Joining with any other address is AXM_ERROR_ALREADY_EXISTS, unless
-/// alluxio.k8s.env.deployment is true. Succeeds and does nothing for a STATIC cluster, whose workers are those of the
-/// hosts file. Blocks.
+/// Registers a worker and keeps it registered.
 ///
-/// Errors: INVALID_ARGUMENT (the worker, or a record longer than etcd stores: 1.5 MiB by default), ALREADY_EXISTS, CORRUPT
-/// (what is stored under this identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED, CLOSED, FORKED.
+/// The registration ends with axm_membership_leave, axm_membership_leave_worker,
+/// axm_membership_close or the process. A registered worker may join again with another
+/// http_server_port and netty_data_port. Any other new address is AXM_ERROR_ALREADY_EXISTS, unless
+/// the workers run on Kubernetes (#axm_k8s_t). Succeeds and does nothing for a STATIC cluster,
+/// because the hosts file defines its workers. Blocks.
+///
+/// \param membership A membership.
+/// \param worker The worker.
+/// \param options How it joins; NULL for the defaults.
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT for the worker, also for a record that is
+/// longer than etcd stores (1.5 MiB by default); AXM_ERROR_ALREADY_EXISTS; AXM_ERROR_CORRUPT if the
+/// record that is stored under this identity cannot be read; AXM_ERROR_UNAVAILABLE,
+/// AXM_ERROR_UNAUTHENTICATED, AXM_ERROR_PERMISSION_DENIED, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_join(
-    membership: Option<&axm_membership_t>,
+    membership: *mut axm_membership_t,
     worker: *const axm_worker_t,
+    options: *const axm_join_options_t,
 ) -> Option<Box<axm_error_t>> {
     guard(|| {
-        let membership = required(membership, "membership")?;
+        let membership = shared(membership, "membership")?;
         let worker = to_worker(worker)?;
-        membership.run(|membership| async move {
-            membership.join(&worker, &JoinOptions::default()).await
-        })
+        let options = to_join_options(options)?;
+        membership.run(|membership| async move { membership.join(&worker, &options).await })
     })
 }
 
-/// Lists the workers of the cluster that an AXM_FILTER_* value names. Blocks when the library has no fresh list, which
-/// it usually has.
+/// Lists workers of the cluster. Blocks when the library has no list that is fresh enough.
 ///
-/// Errors: INVALID_ARGUMENT, UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED, CLOSED, FORKED.
+/// \param membership A membership.
+/// \param filter Which workers to list.
+/// \param[out] out The snapshot, for axm_snapshot_release.
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_UNAVAILABLE,
+/// AXM_ERROR_UNAUTHENTICATED, AXM_ERROR_PERMISSION_DENIED, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_list(
     membership: Option<&axm_membership_t>,
-    filter: i32,
+    filter: numbers::axm_filter_t,
     out: Option<&mut MaybeUninit<*mut axm_snapshot_t>>,
 ) -> Option<Box<axm_error_t>> {
     guard(|| {
@@ -170,8 +243,13 @@ pub extern "C" fn axm_membership_list(
     })
 }
 
-/// The version that a listing would have now; 0 if axm_membership_list would block or fail. Takes nanoseconds: for
-/// programs that keep something of their own up to date with the list.
+/// Returns the version that a list would have now. Takes nanoseconds.
+///
+/// For programs that derive data of their own from the list, and update it when the version
+/// changes.
+///
+/// \param membership A membership, or NULL.
+/// \return The version; 0 if axm_membership_list would block or fail, and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_version(membership: Option<&axm_membership_t>) -> u64 {
     let Some(membership) = membership else {
@@ -187,16 +265,22 @@ pub extern "C" fn axm_membership_version(membership: Option<&axm_membership_t>) 
     version
 }
 
-/// Waits until the library has a list of the cluster with a greater version than the given one (0: any), and hands it out.
-/// That may be of any age, in each read mode: axm_snapshot_age_ms says it. When the time is over first, *out is NULL. Waits
-/// without limit if timeout_ms is negative. Blocks, also while etcd does not answer: axm_membership_status says that.
+/// Waits for a list of the cluster with a greater version.
 ///
-/// Errors: INVALID_ARGUMENT, CLOSED, FORKED.
+/// The list may be of any age, whatever the configured read mode: axm_snapshot_age_ms returns the
+/// age. Blocks, also while etcd does not answer: axm_membership_status shows that.
+///
+/// \param membership A membership.
+/// \param filter Which workers to list.
+/// \param version The version that the caller knows; 0 for none.
+/// \param timeout_ms The limit in milliseconds; no limit if negative.
+/// \param[out] out The snapshot, for axm_snapshot_release; NULL after the timeout.
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_wait_for_change(
     membership: Option<&axm_membership_t>,
-    filter: i32,
+    filter: numbers::axm_filter_t,
     version: u64,
     timeout_ms: i64,
     out: Option<&mut MaybeUninit<*mut axm_snapshot_t>>,
@@ -215,10 +299,13 @@ pub extern "C" fn axm_membership_wait_for_change(
     })
 }
 
-/// The table of all workers that "alluxio info nodes" prints. Freed with axm_string_free. Blocks as
-/// axm_membership_list does.
+/// Returns the table of all workers that "alluxio info nodes" prints. Blocks like
+/// axm_membership_list.
 ///
-/// Errors: those of axm_membership_list.
+/// \param membership A membership.
+/// \param[out] out The table, for axm_string_free.
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_UNAVAILABLE,
+/// AXM_ERROR_UNAUTHENTICATED, AXM_ERROR_PERMISSION_DENIED, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_show(
@@ -235,77 +322,100 @@ pub extern "C" fn axm_membership_show(
     })
 }
 
-/// Removes a lost worker, such as "worker-<uuid>", from the cluster. Succeeds and does nothing where there is nothing to
-/// remove a worker from: in a STATIC and in a SERVICE_REGISTRY cluster. Blocks.
+/// Removes a lost worker from the cluster.
 ///
-/// Errors: INVALID_ARGUMENT (a live or an unknown worker, or no identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED,
-/// CLOSED, FORKED.
+/// Succeeds and does nothing in a STATIC and in a SERVICE_REGISTRY cluster, which have no record to
+/// remove. Blocks.
+///
+/// \param membership A membership.
+/// \param identity The identity of the worker, such as "worker-<uuid>".
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT for a live or an unknown worker, and for a
+/// text that is no identity; AXM_ERROR_UNAVAILABLE, AXM_ERROR_UNAUTHENTICATED,
+/// AXM_ERROR_PERMISSION_DENIED, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_remove(
-    membership: Option<&axm_membership_t>,
+    membership: *mut axm_membership_t,
     identity: *const c_char,
 ) -> Option<Box<axm_error_t>> {
     guard(|| {
-        let membership = required(membership, "membership")?;
+        let membership = shared(membership, "membership")?;
         let identity = to_identity(identity, "identity")?;
-        membership.run(|membership| async move { membership.decommission(&identity).await })
+        membership.run(|membership| async move { membership.remove(&identity).await })
     })
 }
 
-/// Ends the registration of one worker that this process registered; it is listed as lost at once. Success if there is
-/// none. Blocks.
+/// Ends the registration of one worker that this process registered. The worker is lost at once.
 ///
-/// Errors: INVALID_ARGUMENT (no identity), UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (then its lease ends on its
-/// own), CLOSED, FORKED.
+/// Succeeds and does nothing if this process has not registered the worker. Blocks.
+///
+/// \param membership A membership of the cluster.
+/// \param identity The identity of the worker, such as "worker-<uuid>".
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT; AXM_ERROR_UNAVAILABLE,
+/// AXM_ERROR_UNAUTHENTICATED or AXM_ERROR_PERMISSION_DENIED, after which the lease runs out on its
+/// own; AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
-pub extern "C" fn axm_membership_stop_heartbeat(
-    membership: Option<&axm_membership_t>,
+pub extern "C" fn axm_membership_leave_worker(
+    membership: *mut axm_membership_t,
     identity: *const c_char,
 ) -> Option<Box<axm_error_t>> {
     guard(|| {
-        let membership = required(membership, "membership")?;
+        let membership = shared(membership, "membership")?;
         let identity = to_identity(identity, "identity")?;
-        membership.run(|membership| async move { membership.stop_heartbeat(&identity).await })
+        membership.run(|membership| async move { membership.leave_worker(&identity).await })
     })
 }
 
-/// Ends the registration of every worker that joined through this membership; they are listed as lost at once. Blocks.
+/// Ends the registration of every worker that joined through this membership. They are lost at
+/// once.
 ///
-/// Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (then a lease ends on its own), CLOSED, FORKED;
-/// INVALID_ARGUMENT for NULL.
+/// Blocks.
+///
+/// \param membership A membership.
+/// \return NULL, or an error: AXM_ERROR_UNAVAILABLE, AXM_ERROR_UNAUTHENTICATED or
+/// AXM_ERROR_PERMISSION_DENIED, after which a lease runs out on its own;
+/// AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_leave(
-    membership: Option<&axm_membership_t>,
+    membership: *mut axm_membership_t,
 ) -> Option<Box<axm_error_t>> {
     guard(|| {
-        let membership = required(membership, "membership")?;
+        let membership = shared(membership, "membership")?;
         membership.run(|membership| async move { membership.leave().await })
     })
 }
 
-/// Leaves and closes. Calls that are running end soon, with AXM_ERROR_CLOSED (which do not, "Blocking" says above), as do
-/// all later calls but this one, which succeeds again. Still to be freed; until then the library follows the cluster.
-/// Closed even if leaving fails, in which case the lease of a worker ends on its own. Blocks.
+/// Leaves and closes.
 ///
-/// Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (closed all the same); CLOSED (after axm_shutdown), FORKED;
-/// INVALID_ARGUMENT for NULL.
+/// Running calls soon end with AXM_ERROR_CLOSED (\ref blocking names the exceptions), and so do all
+/// later calls except this one, which succeeds again. The membership is closed even if leaving
+/// fails; then the lease of a worker runs out on its own. The membership must still be freed; until
+/// then the library follows the cluster. Blocks.
+///
+/// \param membership A membership.
+/// \return NULL, or an error: AXM_ERROR_UNAVAILABLE, AXM_ERROR_UNAUTHENTICATED or
+/// AXM_ERROR_PERMISSION_DENIED, after which the membership is closed too; AXM_ERROR_CLOSED after
+/// axm_shutdown; AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_close(
-    membership: Option<&axm_membership_t>,
+    membership: *mut axm_membership_t,
 ) -> Option<Box<axm_error_t>> {
     guard(|| {
-        let membership = required(membership, "membership")?;
+        let membership = shared(membership, "membership")?;
         membership.run(|membership| async move { membership.close().await })?;
         *membership.listings.lock() = Listings::default();
         Ok(())
     })
 }
 
-/// Closes a membership that is not closed, and frees it; blocks in the first case, and loses the error. Snapshots stay.
+/// Frees a membership, and closes it first if it is open. Snapshots stay.
+///
+/// Blocks if it closes the membership. The error of closing is logged only.
+///
+/// \param membership A membership, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_free(membership: Option<Box<axm_membership_t>>) {
     let Some(membership) = membership else {
@@ -344,7 +454,9 @@ pub extern "C" fn axm_membership_free(membership: Option<Box<axm_membership_t>>)
     drop(error);
 }
 
-/// Frees a text that a function handed out through a char ** out-parameter.
+/// Frees a text that a function handed out through an out-parameter.
+///
+/// \param text A text, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_string_free(text: *mut c_char) {
     free_text(text);

@@ -9,6 +9,7 @@ mod convert;
 mod error;
 mod log;
 mod membership;
+mod numbers;
 mod shutdown;
 mod snapshot;
 mod status;
@@ -19,8 +20,8 @@ mod worker;
 use self::convert::invalid;
 use crate::error::Result;
 
-/// Fails inside the log callback, where no function of C works that uses the runtime: the thread that logs may be the one
-/// that the function would wait for, or hold what the function needs.
+/// Fails inside the log callback, where no function of C works that uses the runtime: the thread
+/// that logs may be the one that the function would wait for, or hold what the function needs.
 fn check_not_in_log_callback() -> Result<()> {
     if log::in_callback() {
         return Err(invalid(

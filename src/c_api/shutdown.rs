@@ -7,13 +7,19 @@ use super::error::{axm_error_t, guard};
 use super::log::in_callback;
 use crate::runtime::shut_down;
 
-/// Ends the library before the process ends: ends every registration, then every thread but those of subscriptions, which
-/// end by themselves. Waits for at most timeout_ms, and some tenths of a second for the threads. Calls that are running end
-/// with AXM_ERROR_CLOSED, as do later ones; there is no way back. What was opened must still be freed. Does nothing if no
-/// membership was ever opened, and if the library was shut down already. Not from the log callback. Blocks.
+/// Ends the library before the process ends.
 ///
-/// Errors: UNAVAILABLE, UNAUTHENTICATED, PERMISSION_DENIED (a lease could not be revoked in time; the library has ended all
-/// the same), UNAVAILABLE also if another thread is shutting down for longer than timeout_ms; INVALID_ARGUMENT, FORKED.
+/// Ends every registration, then every thread except the threads of subscriptions, which end on
+/// their own. Waits for at most timeout_ms, and some tenths of a second for the threads. Running
+/// calls end with AXM_ERROR_CLOSED, and so do later calls. The library cannot be started again.
+/// What was opened must still be freed. Does nothing if no membership was ever opened, or if the
+/// library was shut down before. Must not be called from the log callback. Blocks.
+///
+/// \param timeout_ms The limit for ending the registrations, in milliseconds; 0 or more.
+/// \return NULL, or an error. After the errors AXM_ERROR_UNAVAILABLE, AXM_ERROR_UNAUTHENTICATED and
+/// AXM_ERROR_PERMISSION_DENIED the library has ended too, but etcd revokes some lease only when it
+/// runs out. AXM_ERROR_UNAVAILABLE also means that another thread has been shutting down for longer
+/// than timeout_ms. Others: AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_shutdown(timeout_ms: i64) -> Option<Box<axm_error_t>> {

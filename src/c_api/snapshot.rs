@@ -7,36 +7,38 @@ use std::sync::Arc;
 
 use super::convert::{c_text, invalid, milliseconds, required, to_identity};
 use super::error::{axm_error_t, guard};
+use super::numbers;
+use super::worker::axm_worker_t;
 use crate::error::Result;
 use crate::view::{ClusterView, Confirmed, Member, MemberFilter};
 use crate::worker::{WorkerIdentity, WorkerState};
 
-/// Which workers are asked for.
-#[repr(C)]
+/// Which workers a caller asks for.
+#[repr(i32)]
 pub enum axm_filter_t {
     /// Every registered worker, live or lost.
     AXM_FILTER_ALL = 0,
-    /// Workers that renew their lease.
+    /// The workers that renew their lease.
     AXM_FILTER_LIVE = 1,
-    /// Registered workers whose lease has ended.
-    AXM_FILTER_FAILED = 2,
+    /// The registered workers whose lease has ended.
+    AXM_FILTER_LOST = 2,
 }
 
 /// The state of a worker.
-#[repr(C)]
+#[repr(i32)]
 pub enum axm_state_t {
-    /// Registered and renewing its lease.
+    /// The worker renews its lease.
     AXM_STATE_LIVE = 1,
-    /// Registered, but its lease has ended.
+    /// The worker is registered, but its lease has ended.
     AXM_STATE_LOST = 2,
 }
 
 /// The filter of a number from C.
-pub(super) fn to_filter(number: i32) -> Result<MemberFilter> {
+pub(super) fn to_filter(number: numbers::axm_filter_t) -> Result<MemberFilter> {
     [
         (axm_filter_t::AXM_FILTER_ALL, MemberFilter::All),
         (axm_filter_t::AXM_FILTER_LIVE, MemberFilter::Live),
-        (axm_filter_t::AXM_FILTER_FAILED, MemberFilter::Failed),
+        (axm_filter_t::AXM_FILTER_LOST, MemberFilter::Lost),
     ]
     .into_iter()
     .find_map(|(code, filter)| (code as i32 == number).then_some(filter))
@@ -47,32 +49,34 @@ pub(super) fn to_filter(number: i32) -> Result<MemberFilter> {
     })
 }
 
-/// Some or all workers of a cluster at one moment, in the order of their keys in etcd (of the lines, where they come from
-/// a hosts file). Never changes, but for its age. Counted: it lives until every holder has freed it, however many memberships are freed
-/// before. The same listing may be handed out many times, and costs nothing then.
+/// Workers of a cluster at one moment, in the order of their keys in etcd or of the lines of the
+/// hosts file.
+///
+/// Only the age of a snapshot changes. A snapshot lives until each of its owners has released it,
+/// also after its membership is freed. The library hands out the same snapshot again while nothing
+/// changes. Any number of threads may use a snapshot at the same time.
 pub struct axm_snapshot_t {
     version: u64,
     revision: i64,
     members: Vec<axm_member_t>,
     skipped: Vec<Skipped>,
+    skipped_total: usize,
     confirmed: Confirmed,
 }
 
-/// A worker in a listing. Belongs to its snapshot, as do its texts.
+/// A worker in a snapshot, and its state. Lives as long as the snapshot.
 pub struct axm_member_t {
     identity: WorkerIdentity,
-    identity_text: CString,
-    host: CString,
-    container_host: CString,
-    domain_socket_path: CString,
-    rpc_port: i32,
-    data_port: i32,
-    secure_rpc_port: i32,
-    netty_data_port: i32,
-    web_port: i32,
-    http_server_port: i32,
+    /// Points into `_texts`.
+    worker: axm_worker_t,
+    _texts: [CString; 4],
     state: WorkerState,
 }
+
+// SAFETY: the pointers in `worker` lead to texts that the member owns and nothing changes.
+unsafe impl Send for axm_member_t {}
+// SAFETY: as above.
+unsafe impl Sync for axm_member_t {}
 
 struct Skipped {
     key: CString,
@@ -93,6 +97,7 @@ impl axm_snapshot_t {
                     reason: c_text(&record.reason),
                 })
                 .collect(),
+            skipped_total: view.skipped_count(),
             confirmed: view.confirmed.clone(),
         }
     }
@@ -107,24 +112,39 @@ impl axm_member_t {
     pub(super) fn new(member: &Member) -> Self {
         let address = &member.worker.address;
         let text = |text: &Option<String>| c_text(text.as_deref().unwrap_or_default());
+        let texts = [
+            c_text(&member.worker.identity.to_string()),
+            text(&address.host),
+            text(&address.container_host),
+            text(&address.domain_socket_path),
+        ];
+        let [identity, host, container_host, domain_socket_path] =
+            texts.each_ref().map(|text| text.as_ptr());
         axm_member_t {
             identity: member.worker.identity,
-            identity_text: c_text(&member.worker.identity.to_string()),
-            host: text(&address.host),
-            container_host: text(&address.container_host),
-            domain_socket_path: text(&address.domain_socket_path),
-            rpc_port: address.rpc_port,
-            data_port: address.data_port,
-            secure_rpc_port: address.secure_rpc_port,
-            netty_data_port: address.netty_data_port,
-            web_port: address.web_port,
-            http_server_port: address.http_server_port,
+            worker: axm_worker_t {
+                struct_size: size_of::<axm_worker_t>(),
+                identity,
+                host,
+                container_host,
+                domain_socket_path,
+                rpc_port: address.rpc_port,
+                data_port: address.data_port,
+                secure_rpc_port: address.secure_rpc_port,
+                netty_data_port: address.netty_data_port,
+                web_port: address.web_port,
+                http_server_port: address.http_server_port,
+            },
+            _texts: texts,
             state: member.state,
         }
     }
 }
 
-/// Another hold on the same snapshot, for another owner, who frees it. Returns the snapshot.
+/// Adds an owner to a snapshot.
+///
+/// \param snapshot A snapshot, or NULL. Const, because no function shows the number of owners.
+/// \return The same snapshot, for another axm_snapshot_release.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_retain(snapshot: *const axm_snapshot_t) -> *mut axm_snapshot_t {
     if !snapshot.is_null() {
@@ -134,41 +154,63 @@ pub extern "C" fn axm_snapshot_retain(snapshot: *const axm_snapshot_t) -> *mut a
     snapshot.cast_mut()
 }
 
-/// Ends one hold on the snapshot; the last one frees it, with its workers and their texts.
+/// Ends the ownership of one owner. The last one frees the snapshot, its workers and their texts.
+///
+/// \param snapshot A snapshot, or NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn axm_snapshot_free(snapshot: *mut axm_snapshot_t) {
+pub extern "C" fn axm_snapshot_release(snapshot: *mut axm_snapshot_t) {
     if !snapshot.is_null() {
         // SAFETY: the pointer is from `into_raw`, and the caller gives up one hold on it.
         unsafe { Arc::decrement_strong_count(snapshot) };
     }
 }
 
-/// Grows with every change, while the cluster stays open; never 0. May start again from 1 when the cluster is opened again.
+/// Returns the version of a snapshot.
+///
+/// The version grows with every change while the cluster is open. It may start again from 1 when
+/// the cluster is opened again.
+///
+/// \param snapshot A snapshot, or NULL.
+/// \return The version, which is never 0; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_version(snapshot: Option<&axm_snapshot_t>) -> u64 {
     snapshot.map_or(0, |snapshot| snapshot.version)
 }
 
-/// The etcd revision that the snapshot shows; 0 if the workers come from a hosts file.
+/// Returns the revision of etcd that a snapshot shows.
+///
+/// \param snapshot A snapshot, or NULL.
+/// \return The revision; 0 if the workers come from a hosts file, and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_revision(snapshot: Option<&axm_snapshot_t>) -> i64 {
     snapshot.map_or(0, |snapshot| snapshot.revision)
 }
 
-/// How many milliseconds ago etcd was last known to have exactly these workers; -1 for NULL. A few thousand at most while
-/// they are the newest and etcd answers; from then on it grows. 0 if the workers come from a hosts file.
+/// Returns the time since etcd was last known to have exactly these workers.
+///
+/// The age of the newest snapshot stays below a few thousand while etcd answers.
+///
+/// \param snapshot A snapshot, or NULL.
+/// \return The age in milliseconds; 0 if the workers come from a hosts file; -1 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_age_ms(snapshot: Option<&axm_snapshot_t>) -> i64 {
     snapshot.map_or(-1, |snapshot| milliseconds(snapshot.confirmed.age()))
 }
 
-/// The number of workers.
+/// Returns the number of workers.
+///
+/// \param snapshot A snapshot, or NULL.
+/// \return The number; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_count(snapshot: Option<&axm_snapshot_t>) -> usize {
     snapshot.map_or(0, |snapshot| snapshot.members.len())
 }
 
-/// The worker at an index; NULL if the index is not below axm_snapshot_count.
+/// Returns the worker at an index.
+///
+/// \param snapshot A snapshot, or NULL.
+/// \param index An index.
+/// \return The member; NULL if the index is not below axm_snapshot_count.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_member(
     snapshot: Option<&axm_snapshot_t>,
@@ -177,9 +219,12 @@ pub extern "C" fn axm_snapshot_member(
     snapshot?.members.get(index)
 }
 
-/// The worker of an identity such as "worker-<uuid>": *out is NULL if the snapshot does not contain it.
+/// Finds the worker of an identity.
 ///
-/// Errors: INVALID_ARGUMENT.
+/// \param snapshot A snapshot.
+/// \param identity An identity, such as "worker-<uuid>".
+/// \param[out] out The member; NULL if the snapshot does not contain the worker.
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_find(
@@ -199,13 +244,31 @@ pub extern "C" fn axm_snapshot_find(
     })
 }
 
-/// The number of keys that belong to the cluster but are not listed, because their records cannot be understood.
+/// Returns the number of skipped records that a snapshot carries, at most 100.
+///
+/// A skipped record has a key of the cluster, but cannot be read, so its worker is not listed.
+///
+/// \param snapshot A snapshot, or NULL.
+/// \return The number; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_skipped_count(snapshot: Option<&axm_snapshot_t>) -> usize {
     snapshot.map_or(0, |snapshot| snapshot.skipped.len())
 }
 
-/// The etcd key of a record that is not listed; NULL if the index is not below axm_snapshot_skipped_count.
+/// Returns the number of all skipped records, also of those beyond the 100 that a snapshot carries.
+///
+/// \param snapshot A snapshot, or NULL.
+/// \return The number; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn axm_snapshot_skipped_total(snapshot: Option<&axm_snapshot_t>) -> usize {
+    snapshot.map_or(0, |snapshot| snapshot.skipped_total)
+}
+
+/// Returns the key in etcd of a skipped record.
+///
+/// \param snapshot A snapshot, or NULL.
+/// \param index An index.
+/// \return The key; NULL if the index is not below axm_snapshot_skipped_count.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_skipped_key(
     snapshot: Option<&axm_snapshot_t>,
@@ -216,7 +279,11 @@ pub extern "C" fn axm_snapshot_skipped_key(
         .map_or(ptr::null(), |skipped| skipped.key.as_ptr())
 }
 
-/// Why that record is not listed.
+/// Returns why a skipped record is not listed.
+///
+/// \param snapshot A snapshot, or NULL.
+/// \param index An index.
+/// \return The reason; NULL if the index is not below axm_snapshot_skipped_count.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_skipped_reason(
     snapshot: Option<&axm_snapshot_t>,
@@ -227,71 +294,23 @@ pub extern "C" fn axm_snapshot_skipped_reason(
         .map_or(ptr::null(), |skipped| skipped.reason.as_ptr())
 }
 
-/// The identity: "worker-<uuid>", or "worker-<number>" for workers of old releases.
+/// Returns the worker of a member.
+///
+/// \param member A member, or NULL.
+/// \return The worker, which lives as long as the member; NULL for NULL. No text in it is NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn axm_member_identity(member: Option<&axm_member_t>) -> *const c_char {
-    member.map_or(ptr::null(), |member| member.identity_text.as_ptr())
+pub extern "C" fn axm_member_worker(member: Option<&axm_member_t>) -> Option<&axm_worker_t> {
+    member.map(|member| &member.worker)
 }
 
-/// One of the AXM_STATE_* values.
+/// Returns the state of a member.
+///
+/// \param member A member, or NULL.
+/// \return The state; 0 for NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn axm_member_state(member: Option<&axm_member_t>) -> i32 {
+pub extern "C" fn axm_member_state(member: Option<&axm_member_t>) -> numbers::axm_state_t {
     member.map_or(0, |member| match member.state {
         WorkerState::Live => axm_state_t::AXM_STATE_LIVE as i32,
         WorkerState::Lost => axm_state_t::AXM_STATE_LOST as i32,
     })
-}
-
-/// The host name or IP address of the worker's services.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_member_host(member: Option<&axm_member_t>) -> *const c_char {
-    member.map_or(ptr::null(), |member| member.host.as_ptr())
-}
-
-/// The host name of the worker's container; empty if there is none.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_member_container_host(member: Option<&axm_member_t>) -> *const c_char {
-    member.map_or(ptr::null(), |member| member.container_host.as_ptr())
-}
-
-/// The path of the domain socket for short-circuit reads; empty if there is none.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_member_domain_socket_path(member: Option<&axm_member_t>) -> *const c_char {
-    member.map_or(ptr::null(), |member| member.domain_socket_path.as_ptr())
-}
-
-/// The port of the RPC service; 0, as for all ports, if there is none.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_member_rpc_port(member: Option<&axm_member_t>) -> i32 {
-    member.map_or(0, |member| member.rpc_port)
-}
-
-/// The port of the data service.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_member_data_port(member: Option<&axm_member_t>) -> i32 {
-    member.map_or(0, |member| member.data_port)
-}
-
-/// The port of the secure RPC service.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_member_secure_rpc_port(member: Option<&axm_member_t>) -> i32 {
-    member.map_or(0, |member| member.secure_rpc_port)
-}
-
-/// The port of the Netty data service.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_member_netty_data_port(member: Option<&axm_member_t>) -> i32 {
-    member.map_or(0, |member| member.netty_data_port)
-}
-
-/// The port of the web server.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_member_web_port(member: Option<&axm_member_t>) -> i32 {
-    member.map_or(0, |member| member.web_port)
-}
-
-/// The port of the HTTP server.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_member_http_server_port(member: Option<&axm_member_t>) -> i32 {
-    member.map_or(0, |member| member.http_server_port)
 }

@@ -5,26 +5,28 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::Duration;
 
-use super::convert::{c_text, milliseconds, required};
+use super::convert::{SizedStruct, c_text, milliseconds, required, to_identity, write_struct};
 use super::error::{axm_error_t, guard};
 use super::membership::axm_membership_t;
-use crate::etcd::{EndpointHealth, RegistrationState, RegistrationStatus, ViewCounters};
-use crate::membership::Status;
+use super::numbers;
+use crate::etcd::{EndpointHealth, RegistrationState, RegistrationStatus};
+use crate::status::{Counters, Status};
+use crate::worker::WorkerIdentity;
 
-/// Where a registration stands.
-#[repr(C)]
+/// The state of a registration.
+#[repr(i32)]
 pub enum axm_registration_state_t {
-    /// The first registration is under way.
+    /// The first registration is running.
     AXM_REGISTRATION_JOINING = 1,
     /// The lease is renewed in time.
     AXM_REGISTRATION_REGISTERED = 2,
     /// No renewal was answered for two thirds of the lease.
     AXM_REGISTRATION_SUSPECT = 3,
-    /// The lease has run out, or may have: others may list the worker as lost.
+    /// The lease has ended, or may have ended. Others may list the worker as lost.
     AXM_REGISTRATION_LOST = 4,
-    /// The lease has run out or a key is gone; the keys are being written again.
+    /// The lease has ended or a key is gone. The library writes the keys again.
     AXM_REGISTRATION_REJOINING = 5,
-    /// Ended on purpose.
+    /// The registration ended on purpose.
     AXM_REGISTRATION_LEFT = 6,
 }
 
@@ -42,45 +44,201 @@ impl From<RegistrationState> for axm_registration_state_t {
     }
 }
 
-/// How a membership was doing at one moment, as far as this process knew. Never changes.
+/// The status of a membership at one moment, as far as this process knew.
+///
+/// A status never changes. Any number of threads may use it at the same time.
 pub struct axm_status_t {
     version: u64,
     view_age: Option<Duration>,
     view_error: Option<CString>,
-    counters: ViewCounters,
+    counters: Counters,
     endpoints: Vec<Endpoint>,
     registrations: Vec<Registration>,
 }
 
-struct Endpoint {
-    url: CString,
-    last_error: Option<CString>,
-    health: EndpointHealth,
+/// One server of etcd. Lives as long as its status. Later versions may add fields at the end.
+#[repr(C)]
+pub struct axm_endpoint_t {
+    /// sizeof(axm_endpoint_t) in the library.
+    pub struct_size: usize,
+    /// "http://host:port", or "https://host:port" with TLS.
+    pub url: *const c_char,
+    /// Why the endpoint is quarantined, else why its last failed request failed. NULL if no request
+    /// has failed.
+    pub last_error: *const c_char,
+    /// The number of requests that the endpoint answered.
+    pub answered: u64,
+    /// The number of requests to the endpoint that failed.
+    pub failed: u64,
+    /// False while the endpoint is quarantined: it did not answer, and is not used until it answers
+    /// again. True for an endpoint that was never asked.
+    pub is_healthy: bool,
 }
 
+/// The registration of a worker. Lives as long as its status. Later versions may add fields at the
+/// end.
+#[repr(C)]
+pub struct axm_registration_t {
+    /// sizeof(axm_registration_t) in the library.
+    pub struct_size: usize,
+    /// The identity of the worker.
+    pub identity: *const c_char,
+    /// The id of the lease in etcd; 0 without a lease.
+    pub lease: i64,
+    /// The time until the lease ends unless it is renewed, in milliseconds.
+    pub lease_left_ms: i64,
+    /// The number of leases that the registration has had; more than 1 if the worker was registered
+    /// again.
+    pub leases: u64,
+    /// How often no renewal was answered for two thirds of the lease.
+    pub late_renewals: u64,
+    /// The state.
+    pub state: numbers::axm_registration_state_t,
+    /// True if another process has registered the same identity, so that its record is the live
+    /// one. This process writes its own record again when the other one is gone.
+    pub is_displaced: bool,
+}
+
+/// The counters of a status, under the names that they have in metrics.
+///
+/// Start with #AXM_COUNTERS_INIT. Later versions may add fields at the end. The first six count for
+/// all memberships of the cluster in this process, since its first list.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct axm_counters_t {
+    /// sizeof(axm_counters_t), which #AXM_COUNTERS_INIT sets.
+    pub struct_size: usize,
+    /// How often all workers were listed: once at first, and whenever changes may have been missed.
+    pub listings: u64,
+    /// How often etcd opened a watch: after each listing, and after each watch that broke.
+    pub watches: u64,
+    /// How often a comparison of the list with etcd showed that the list is complete.
+    pub checks: u64,
+    /// How often a comparison found changes that the watch had not delivered yet. A few are normal.
+    pub checks_behind: u64,
+    /// How often etcd did not answer a comparison.
+    pub checks_failed: u64,
+    /// How many listings showed that etcd had lost data: it was wiped, or restored from a backup.
+    pub other_histories: u64,
+    /// The number of etcd's endpoints in the configuration.
+    pub endpoints: u64,
+    /// The number of endpoints that are not quarantined.
+    pub endpoints_up: u64,
+    /// The number of workers that this process keeps registered in the cluster.
+    pub registrations: u64,
+    /// The number of registrations that are listed as live: registered or suspect, and not
+    /// displaced by another process.
+    pub registered: u64,
+    /// How often no renewal was answered for two thirds of a lease.
+    pub late_renewals: u64,
+    /// How often a worker was registered again after its lease had ended.
+    pub re_registrations: u64,
+    /// The time that is left of the lease that ends first, in milliseconds; -1 without a
+    /// registration.
+    pub lease_left_ms: i64,
+}
+
+// SAFETY: the fields are numbers.
+unsafe impl SizedStruct for axm_counters_t {
+    const NAME: &str = "counters";
+    const INIT: &str = "AXM_COUNTERS_INIT";
+}
+
+impl From<Counters> for axm_counters_t {
+    fn from(counters: Counters) -> Self {
+        axm_counters_t {
+            struct_size: size_of::<axm_counters_t>(),
+            listings: counters.listings,
+            watches: counters.watches,
+            checks: counters.checks,
+            checks_behind: counters.checks_behind,
+            checks_failed: counters.checks_failed,
+            other_histories: counters.other_histories,
+            endpoints: counters.endpoints as u64,
+            endpoints_up: counters.endpoints_up as u64,
+            registrations: counters.registrations as u64,
+            registered: counters.registered as u64,
+            late_renewals: counters.late_renewals,
+            re_registrations: counters.re_registrations,
+            lease_left_ms: counters.lease_left.map_or(-1, milliseconds),
+        }
+    }
+}
+
+/// An endpoint and the texts that it points to.
+struct Endpoint {
+    shown: axm_endpoint_t,
+    _url: CString,
+    _last_error: Option<CString>,
+}
+
+/// A registration and the text that it points to.
 struct Registration {
-    identity: CString,
-    status: RegistrationStatus,
+    identity: WorkerIdentity,
+    shown: axm_registration_t,
+    _identity: CString,
+}
+
+// SAFETY: the pointers lead to texts that the status owns and nothing changes.
+unsafe impl Send for axm_status_t {}
+// SAFETY: as above.
+unsafe impl Sync for axm_status_t {}
+
+impl From<EndpointHealth> for Endpoint {
+    fn from(health: EndpointHealth) -> Self {
+        let url = c_text(&health.url);
+        let last_error = health.last_error.as_deref().map(c_text);
+        Endpoint {
+            shown: axm_endpoint_t {
+                struct_size: size_of::<axm_endpoint_t>(),
+                url: url.as_ptr(),
+                last_error: pointer(last_error.as_ref()),
+                answered: health.answered,
+                failed: health.failed,
+                is_healthy: health.healthy,
+            },
+            _url: url,
+            _last_error: last_error,
+        }
+    }
+}
+
+impl From<RegistrationStatus> for Registration {
+    fn from(status: RegistrationStatus) -> Self {
+        let identity = c_text(&status.identity.to_string());
+        Registration {
+            identity: status.identity,
+            shown: axm_registration_t {
+                struct_size: size_of::<axm_registration_t>(),
+                identity: identity.as_ptr(),
+                lease: status.lease,
+                lease_left_ms: milliseconds(status.lease_left),
+                leases: status.leases,
+                late_renewals: status.late_renewals,
+                state: axm_registration_state_t::from(status.state) as i32,
+                is_displaced: status.displaced_by.is_some(),
+            },
+            _identity: identity,
+        }
+    }
 }
 
 impl From<Status> for axm_status_t {
     fn from(status: Status) -> Self {
-        let endpoint = |health: EndpointHealth| Endpoint {
-            url: c_text(&health.url),
-            last_error: health.last_error.as_deref().map(c_text),
-            health,
-        };
-        let registration = |status: RegistrationStatus| Registration {
-            identity: c_text(&status.identity.to_string()),
-            status,
-        };
         axm_status_t {
             version: status.version,
             view_age: status.view_age,
-            view_error: status.view_error.map(|error| c_text(&error.to_string())),
-            counters: status.view_counters,
-            endpoints: status.endpoints.into_iter().map(endpoint).collect(),
-            registrations: status.registrations.into_iter().map(registration).collect(),
+            view_error: status
+                .view_error
+                .as_ref()
+                .map(|error| c_text(&error.to_string())),
+            counters: status.counters(),
+            endpoints: status.endpoints.into_iter().map(Endpoint::from).collect(),
+            registrations: status
+                .registrations
+                .into_iter()
+                .map(Registration::from)
+                .collect(),
         }
     }
 }
@@ -89,18 +247,13 @@ fn pointer(text: Option<&CString>) -> *const c_char {
     text.map_or(ptr::null(), |text| text.as_ptr())
 }
 
-fn endpoint(status: Option<&axm_status_t>, index: usize) -> Option<&Endpoint> {
-    status?.endpoints.get(index)
-}
-
-fn registration(status: Option<&axm_status_t>, index: usize) -> Option<&Registration> {
-    status?.registrations.get(index)
-}
-
-/// How the membership is doing, as far as this process knows without asking anybody. Does not block, also while another
-/// call changes a registration.
+/// Returns the status of a membership, as far as this process knows without asking etcd.
 ///
-/// Errors: INVALID_ARGUMENT, CLOSED, FORKED.
+/// Does not block, also while another call changes a registration.
+///
+/// \param membership A membership.
+/// \param[out] out The status, for axm_status_free.
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_status(
@@ -118,178 +271,126 @@ pub extern "C" fn axm_membership_status(
 }
 
 /// Frees a status.
+///
+/// \param status A status, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_free(status: Option<Box<axm_status_t>>) {
     drop(status);
 }
 
-/// The version of the list in memory, which counts its changes; 0 before the first listing.
+/// Returns the version of the list in memory, which grows with each change.
+///
+/// \param status A status, or NULL.
+/// \return The version; 0 before the first listing, and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_version(status: Option<&axm_status_t>) -> u64 {
     status.map_or(0, |status| status.version)
 }
 
-/// For how long the list in memory has not been compared with etcd, in milliseconds; -1 before the first listing.
+/// Returns for how long the list in memory has not been compared with etcd.
+///
+/// \param status A status, or NULL.
+/// \return The age in milliseconds; -1 before the first listing, and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_view_age_ms(status: Option<&axm_status_t>) -> i64 {
     status.map_or(-1, |status| status.view_age.map_or(-1, milliseconds))
 }
 
-/// Why the list in memory cannot be brought up to date at present; NULL if it can.
+/// Returns why the list in memory cannot be updated at present.
+///
+/// \param status A status, or NULL.
+/// \return The reason, which lives as long as the status; NULL if the list is updated, and for
+/// NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_view_error(status: Option<&axm_status_t>) -> *const c_char {
     pointer(status.and_then(|status| status.view_error.as_ref()))
 }
 
-/// How often all workers were listed, since the process first listed the cluster: once at first, and whenever changes may
-/// have been missed.
+/// Copies the counters of a status.
+///
+/// \param status A status.
+/// \param[in,out] counters Counters, which start as #AXM_COUNTERS_INIT. A field that this library
+/// does not know stays 0.
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT.
+#[must_use]
 #[unsafe(no_mangle)]
-pub extern "C" fn axm_status_listings(status: Option<&axm_status_t>) -> u64 {
-    status.map_or(0, |status| status.counters.listings)
+pub extern "C" fn axm_status_counters(
+    status: Option<&axm_status_t>,
+    counters: *mut axm_counters_t,
+) -> Option<Box<axm_error_t>> {
+    guard(|| {
+        let status = required(status, "status")?;
+        write_struct(counters, status.counters.into())
+    })
 }
 
-/// How often etcd opened a watch: once after each listing, and whenever the connection of a watch was lost.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_watches(status: Option<&axm_status_t>) -> u64 {
-    status.map_or(0, |status| status.counters.watches)
-}
-
-/// How often a comparison of the list in memory with etcd found nothing missing.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_checks(status: Option<&axm_status_t>) -> u64 {
-    status.map_or(0, |status| status.counters.checks)
-}
-
-/// How often such a comparison found changes that the watch had not brought yet. Some are normal: the changes are on
-/// their way. What does not come within seconds is listed anew.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_checks_behind(status: Option<&axm_status_t>) -> u64 {
-    status.map_or(0, |status| status.counters.checks_behind)
-}
-
-/// How often etcd did not answer such a comparison.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_checks_failed(status: Option<&axm_status_t>) -> u64 {
-    status.map_or(0, |status| status.counters.checks_failed)
-}
-
-/// How many listings showed that etcd had lost data: it was wiped, or restored from a backup.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_other_histories(status: Option<&axm_status_t>) -> u64 {
-    status.map_or(0, |status| status.counters.other_histories)
-}
-
-/// The number of etcd's endpoints in the configuration; 0 if the workers come from a hosts file.
+/// Returns the number of etcd's endpoints in the configuration.
+///
+/// \param status A status, or NULL.
+/// \return The number; 0 if the workers come from a hosts file, and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_endpoint_count(status: Option<&axm_status_t>) -> usize {
     status.map_or(0, |status| status.endpoints.len())
 }
 
-/// "http://host:port", "https://host:port" with TLS; NULL if the index is not below axm_status_endpoint_count.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_endpoint_url(
-    status: Option<&axm_status_t>,
-    index: usize,
-) -> *const c_char {
-    pointer(endpoint(status, index).map(|endpoint| &endpoint.url))
-}
-
-/// Whether the endpoint is used. One that did not answer is quarantined until it answers again. One that was never
-/// asked counts as healthy.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_endpoint_is_healthy(
-    status: Option<&axm_status_t>,
-    index: usize,
-) -> bool {
-    endpoint(status, index).is_some_and(|endpoint| endpoint.health.healthy)
-}
-
-/// The number of requests that the endpoint answered.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_endpoint_answered(status: Option<&axm_status_t>, index: usize) -> u64 {
-    endpoint(status, index).map_or(0, |endpoint| endpoint.health.answered)
-}
-
-/// The number of requests to the endpoint that failed.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_endpoint_failed(status: Option<&axm_status_t>, index: usize) -> u64 {
-    endpoint(status, index).map_or(0, |endpoint| endpoint.health.failed)
-}
-
-/// Why the last of these failed; NULL if none has.
+/// Returns the endpoint at an index.
 ///
-/// While the endpoint is quarantined, this is the reason of that.
+/// \param status A status, or NULL.
+/// \param index An index.
+/// \return The endpoint; NULL if the index is not below axm_status_endpoint_count.
 #[unsafe(no_mangle)]
-pub extern "C" fn axm_status_endpoint_last_error(
+pub extern "C" fn axm_status_endpoint(
     status: Option<&axm_status_t>,
     index: usize,
-) -> *const c_char {
-    pointer(endpoint(status, index).and_then(|endpoint| endpoint.last_error.as_ref()))
+) -> Option<&axm_endpoint_t> {
+    Some(&status?.endpoints.get(index)?.shown)
 }
 
-/// The number of workers of this cluster that the process keeps registered, through this membership or another; 0 for a
-/// STATIC cluster.
+/// Returns the number of workers of the cluster that this process keeps registered.
+///
+/// They may have joined through any membership of this process.
+///
+/// \param status A status, or NULL.
+/// \return The number; 0 for a STATIC cluster, and for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_status_registration_count(status: Option<&axm_status_t>) -> usize {
     status.map_or(0, |status| status.registrations.len())
 }
 
-/// Whose registration it is; NULL if the index is not below axm_status_registration_count.
+/// Returns the registration at an index.
+///
+/// \param status A status, or NULL.
+/// \param index An index.
+/// \return The registration; NULL if the index is not below axm_status_registration_count.
 #[unsafe(no_mangle)]
-pub extern "C" fn axm_status_registration_identity(
+pub extern "C" fn axm_status_registration(
     status: Option<&axm_status_t>,
     index: usize,
-) -> *const c_char {
-    pointer(registration(status, index).map(|registration| &registration.identity))
+) -> Option<&axm_registration_t> {
+    Some(&status?.registrations.get(index)?.shown)
 }
 
-/// One of the AXM_REGISTRATION_* values.
+/// Finds the registration of a worker.
+///
+/// \param status A status.
+/// \param identity The identity of the worker, such as "worker-<uuid>".
+/// \param[out] out The registration; NULL if this process has not registered the worker.
+/// \return NULL, or an error: AXM_ERROR_INVALID_ARGUMENT.
+#[must_use]
 #[unsafe(no_mangle)]
-pub extern "C" fn axm_status_registration_state(
+pub extern "C" fn axm_status_find_registration(
     status: Option<&axm_status_t>,
-    index: usize,
-) -> i32 {
-    registration(status, index).map_or(0, |registration| {
-        axm_registration_state_t::from(registration.status.state) as i32
+    identity: *const c_char,
+    out: Option<&mut MaybeUninit<*const axm_registration_t>>,
+) -> Option<Box<axm_error_t>> {
+    guard(|| {
+        let status = required(status, "status")?;
+        let wanted = to_identity(identity, "identity")?;
+        let found = status
+            .registrations
+            .iter()
+            .find(|registration| registration.identity == wanted);
+        required(out, "out")?.write(found.map_or(ptr::null(), |it| ptr::from_ref(&it.shown)));
+        Ok(())
     })
-}
-
-/// The id of the registration's lease in etcd; 0 while there is none.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_registration_lease(
-    status: Option<&axm_status_t>,
-    index: usize,
-) -> i64 {
-    registration(status, index).map_or(0, |registration| registration.status.lease)
-}
-
-/// How long that lease lasts unless it is renewed, in milliseconds.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_registration_lease_left_ms(
-    status: Option<&axm_status_t>,
-    index: usize,
-) -> i64 {
-    registration(status, index).map_or(0, |registration| {
-        milliseconds(registration.status.lease_left)
-    })
-}
-
-/// Whether another process has registered the same identity: then its record is the live one, and this process writes its
-/// own again when that one is gone. False if the index is not below axm_status_registration_count.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_registration_is_displaced(
-    status: Option<&axm_status_t>,
-    index: usize,
-) -> bool {
-    registration(status, index)
-        .is_some_and(|registration| registration.status.displaced_by.is_some())
-}
-
-/// How many leases the registration has had: more than one if it was lost in between.
-#[unsafe(no_mangle)]
-pub extern "C" fn axm_status_registration_leases(
-    status: Option<&axm_status_t>,
-    index: usize,
-) -> u64 {
-    registration(status, index).map_or(0, |registration| registration.status.leases)
 }

@@ -13,6 +13,7 @@ use super::convert::required;
 use super::error::{axm_error_t, guard};
 use super::log::in_callback;
 use super::membership::axm_membership_t;
+use super::numbers;
 use super::snapshot::{axm_member_t, axm_snapshot_t};
 use crate::aside::start_thread;
 use crate::error::Result;
@@ -21,48 +22,55 @@ use crate::membership::Membership;
 use crate::runtime::{Runtime, check_not_forked};
 use crate::view::{Change, ChangeKind, ClusterView, MemberFilter};
 
-/// What happened to a worker. Later versions may add events.
-#[repr(C)]
-pub enum axm_event_t {
-    /// It is new to the subscription.
-    AXM_EVENT_ADDED = 1,
-    /// It is no longer listed.
-    AXM_EVENT_REMOVED = 2,
-    /// It was lost and is live again.
-    AXM_EVENT_LIVE = 3,
-    /// It was live and is lost.
-    AXM_EVENT_LOST = 4,
-    /// It is as live as before, under another address.
-    AXM_EVENT_MOVED = 5,
+/// What happened to a worker. Later versions may add kinds.
+#[repr(i32)]
+pub enum axm_change_kind_t {
+    /// The worker is new to the subscription.
+    AXM_CHANGE_ADDED = 1,
+    /// The worker is no longer listed.
+    AXM_CHANGE_REMOVED = 2,
+    /// The worker was lost and is live again.
+    AXM_CHANGE_LIVE = 3,
+    /// The worker was live and is lost.
+    AXM_CHANGE_LOST = 4,
+    /// The worker has another address, and the state that it had before.
+    AXM_CHANGE_MOVED = 5,
 }
 
-impl From<ChangeKind> for axm_event_t {
+impl From<ChangeKind> for axm_change_kind_t {
     fn from(kind: ChangeKind) -> Self {
         match kind {
-            ChangeKind::Added => axm_event_t::AXM_EVENT_ADDED,
-            ChangeKind::Removed => axm_event_t::AXM_EVENT_REMOVED,
-            ChangeKind::Live => axm_event_t::AXM_EVENT_LIVE,
-            ChangeKind::Lost => axm_event_t::AXM_EVENT_LOST,
-            ChangeKind::Moved => axm_event_t::AXM_EVENT_MOVED,
+            ChangeKind::Added => axm_change_kind_t::AXM_CHANGE_ADDED,
+            ChangeKind::Removed => axm_change_kind_t::AXM_CHANGE_REMOVED,
+            ChangeKind::Live => axm_change_kind_t::AXM_CHANGE_LIVE,
+            ChangeKind::Lost => axm_change_kind_t::AXM_CHANGE_LOST,
+            ChangeKind::Moved => axm_change_kind_t::AXM_CHANGE_MOVED,
         }
     }
 }
 
-/// Called for each change: with the user_data of axm_membership_subscribe, an AXM_EVENT_* value, the worker as it is now
-/// (as it was, if it was removed), and the registered workers after the change and all others reported with it, as
-/// AXM_FILTER_ALL lists them. Changes reported together come in the order of the workers' identities, not of time. A live
-/// worker that is not registered counts too, but is not in the snapshot; that it is registered now, or no longer, is not
-/// reported. The member lives during the call only; so does the snapshot, unless it is kept with axm_snapshot_retain.
-pub type axm_event_callback_t = Option<
+/// Called for each change.
+///
+/// Changes that are reported together come in the order of the identities, not of time. A live
+/// worker that is not registered is reported too, but is not in the snapshot. That such a worker
+/// registers, or stops being registered, is not reported.
+///
+/// \param user_data The user_data of axm_membership_subscribe.
+/// \param kind What happened.
+/// \param member The worker as it is now; if it was removed, as it was. Lives during the call only.
+/// \param snapshot The registered workers after this change and all others that are reported with
+/// it, as #AXM_FILTER_ALL lists them. Lives during the call only, unless axm_snapshot_retain keeps
+/// it.
+pub type axm_change_callback_t = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
-        event: i32,
+        kind: numbers::axm_change_kind_t,
         member: *const axm_member_t,
         snapshot: *const axm_snapshot_t,
     ),
 >;
 
-/// A callback that changes are reported to until it is freed.
+/// A callback that gets the changes of a cluster until the subscription is freed.
 pub struct axm_subscription_t {
     stop: Arc<Stop>,
     thread: JoinHandle<()>,
@@ -85,27 +93,35 @@ unsafe impl Send for Subscriber {}
 impl Subscriber {
     fn report(&self, change: &Change, snapshot: &Arc<axm_snapshot_t>) {
         let member = axm_member_t::new(&change.member);
-        let event = axm_event_t::from(change.kind) as i32;
+        let kind = axm_change_kind_t::from(change.kind) as i32;
         let snapshot = Arc::as_ptr(snapshot);
         // SAFETY: the caller gave a function of this type, and keeps the user data until the subscription is freed; the
         // other pointers are valid during the call, which is all the header promises.
-        unsafe { (self.callback)(self.user_data, event, &member, snapshot) };
+        unsafe { (self.callback)(self.user_data, kind, &member, snapshot) };
     }
 }
 
-/// Subscribes to the changes of the cluster. The callback first gets AXM_EVENT_ADDED for each listed worker, then
-/// each change. Changes that come faster than the callback takes them may be reported as one.
+/// Subscribes to the changes of the cluster.
 ///
-/// The callback runs on a thread of the subscription's own, one call at a time, and may use the library as any thread
-/// may, close the membership included. It ends, without a report, when the membership is closed; while etcd does not
-/// answer, nothing changes, and axm_membership_status says so. The user data must live until axm_subscription_free has returned.
+/// The callback first gets AXM_CHANGE_ADDED for each listed worker, then each change. Changes that
+/// come faster than the callback returns may be reported as one.
 ///
-/// Errors: INVALID_ARGUMENT, CLOSED, FORKED, RESOURCE_EXHAUSTED (the thread cannot be started).
+/// The subscription has a thread, which runs one call of the callback at a time. The callback may
+/// use the library like any other thread, and may close the membership. The subscription ends
+/// without a call when the membership is closed. While etcd does not answer there are no changes;
+/// axm_membership_status shows that.
+///
+/// \param membership A membership.
+/// \param callback The callback.
+/// \param user_data For the callback. Must live until axm_subscription_free has returned.
+/// \param[out] out The subscription, for axm_subscription_free.
+/// \return NULL, or an error: AXM_ERROR_RESOURCE_EXHAUSTED if the thread cannot start;
+/// AXM_ERROR_INVALID_ARGUMENT, AXM_ERROR_CLOSED, AXM_ERROR_FORKED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_membership_subscribe(
     membership: Option<&axm_membership_t>,
-    callback: axm_event_callback_t,
+    callback: axm_change_callback_t,
     user_data: *mut c_void,
     out: Option<&mut MaybeUninit<*mut axm_subscription_t>>,
 ) -> Option<Box<axm_error_t>> {
@@ -133,14 +149,15 @@ pub extern "C" fn axm_membership_subscribe(
     })
 }
 
-/// Fails when no change is reported any more: the membership is closed, the library was shut down, this process was
-/// forked.
+/// Fails when no change is reported any more: the membership is closed, the library was shut down,
+/// this process was forked.
 fn check_open(membership: &Membership, runtime: &Runtime) -> Result<()> {
     runtime.check()?;
     membership.view_age().map(drop)
 }
 
-/// Reports changes until it is asked to stop or the membership is closed, and not in a process that a callback forked.
+/// Reports changes until it is asked to stop or the membership is closed, and not in a process that
+/// a callback forked.
 fn report_all(
     membership: &Membership,
     runtime: &Runtime,
@@ -173,9 +190,13 @@ fn report_all(
     }
 }
 
-/// Ends a subscription and frees it. Blocks until a running call of the callback has returned; after that, there is none.
-/// From inside the callback itself it does not wait: the running call is then the last one. Nor does it from the log
-/// callback, where the running call may end later.
+/// Ends a subscription and frees it.
+///
+/// Blocks until a running call of the callback has returned. No call starts after that. Inside the
+/// callback itself, this function does not wait: the running call is the last one. In the log
+/// callback it does not wait either, and a running call may end later.
+///
+/// \param subscription A subscription, or NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_subscription_free(subscription: Option<Box<axm_subscription_t>>) {
     let Some(subscription) = subscription else {

@@ -418,7 +418,7 @@ impl Cluster {
     }
 
     /// Ends the registration of this worker, whichever managers joined it.
-    pub(crate) async fn stop_heartbeat(
+    pub(crate) async fn leave_worker(
         &self,
         identity: &WorkerIdentity,
         deadline: Instant,
@@ -508,11 +508,7 @@ impl Cluster {
     }
 
     /// Removes a lost worker from the ring.
-    pub(crate) async fn decommission(
-        &self,
-        identity: &WorkerIdentity,
-        deadline: Instant,
-    ) -> Result<()> {
+    pub(crate) async fn remove(&self, identity: &WorkerIdentity, deadline: Instant) -> Result<()> {
         if !self.has_ring {
             return Ok(());
         }
@@ -522,7 +518,7 @@ impl Cluster {
             Some(WorkerState::Live) => return Err(ring::running_worker(identity)),
             Some(WorkerState::Lost) => {}
         }
-        self.stop_heartbeat(identity, deadline).await?;
+        self.leave_worker(identity, deadline).await?;
         let revision = ring::remove(&self.endpoints, &self.keys, identity, deadline).await?;
         self.roster()
             .saw_gone(KeyRange::Ring, identity, revision, deadline)

@@ -39,7 +39,7 @@ use wire::{Reader, Reply};
 
 /// Must equal `Natives.INTERFACE`. Counts up with every change of a native method or of the byte
 /// encoding.
-const INTERFACE: jint = 3;
+const INTERFACE: jint = 4;
 
 /// An id is the number of a session in the high bits, and a number of Java's below. Must equal
 /// `Natives.SESSION_SHIFT`.
@@ -73,8 +73,8 @@ const NATIVES: &[NativeMethod] = &[
     native_method! { error_policy = LogBug, static fn join(operation: jlong, manager: jlong, worker: jbyte[], k8s_deployment: jint) -> jlong },
     native_method! { error_policy = LogBug, static fn status(manager: jlong, into: jbyte[]) -> jint },
     native_method! { error_policy = LogBug, static fn show_all_members(operation: jlong, manager: jlong) -> jlong },
-    native_method! { error_policy = LogBug, static fn stop_heart_beat(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong },
-    native_method! { error_policy = LogBug, static fn decommission(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong },
+    native_method! { error_policy = LogBug, static fn leave_worker(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong },
+    native_method! { error_policy = LogBug, static fn remove(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong },
     native_method! { error_policy = LogBug, static fn leave(operation: jlong, manager: jlong) -> jlong },
     native_method! { error_policy = LogBug, static fn close(operation: jlong, manager: jlong) -> jlong },
     native_method! { error_policy = LogBug, static fn leave_on_shutdown(operation: jlong) -> jlong },
@@ -319,7 +319,7 @@ fn show_all_members<'local>(
     }))
 }
 
-fn stop_heart_beat<'local>(
+fn leave_worker<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
     operation: jlong,
@@ -330,13 +330,13 @@ fn stop_heart_beat<'local>(
     Ok(on_manager(operation, manager, move |manager| async move {
         manager
             .membership
-            .stop_heartbeat(&identity_from(&identity)?)
+            .leave_worker(&identity_from(&identity)?)
             .await?;
         Ok(wire::nothing())
     }))
 }
 
-fn decommission<'local>(
+fn remove<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
     operation: jlong,
@@ -347,7 +347,7 @@ fn decommission<'local>(
     Ok(on_manager(operation, manager, move |manager| async move {
         manager
             .membership
-            .decommission(&identity_from(&identity)?)
+            .remove(&identity_from(&identity)?)
             .await?;
         Ok(wire::nothing())
     }))

@@ -5,7 +5,7 @@
 //! - A reply starts with one byte: 0 and the result, or 1 and an error (`i32` kind, `u8` retryable,
 //!   `u8` timed out, text message, text cause or null).
 //! - A view is its version and revision, the list of all distinct members (a worker and the `i32`
-//!   state), the lists of `i32` positions in it of all, live and failed members, and the list of
+//!   state), the lists of `i32` positions in it of all, live and lost members, and the list of
 //!   skipped records (two texts each) and the `i32` number of further skipped records. Most members
 //!   are in two lists; they are written once.
 //! - A status is the text of the cluster, the version, the age in `i64` milliseconds or -1, the text
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use super::to_millis;
 use crate::error::{Error, ErrorKind, Result};
-use crate::membership::Status;
+use crate::status::Status;
 use crate::view::{ClusterView, Member, MemberFilter};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 
@@ -62,7 +62,7 @@ pub(super) fn error(error: &Error) -> Reply {
 }
 
 pub(super) fn view(view: &ClusterView) -> Reply {
-    let lists = [MemberFilter::All, MemberFilter::Live, MemberFilter::Failed]
+    let lists = [MemberFilter::All, MemberFilter::Live, MemberFilter::Lost]
         .map(|filter| view.members(filter));
     let mut distinct: Vec<&Member> = Vec::with_capacity(lists[0].len());
     let mut known: HashMap<&WorkerIdentity, usize> = HashMap::with_capacity(lists[0].len());
@@ -118,7 +118,7 @@ pub(super) fn status(cluster: &str, status: &Status, view: Option<&ClusterView>)
     put_text(&mut out, error.as_deref());
     for count in [
         view.map_or(0, |view| view.members(MemberFilter::Live).len()),
-        view.map_or(0, |view| view.members(MemberFilter::Failed).len()),
+        view.map_or(0, |view| view.members(MemberFilter::Lost).len()),
         view.map_or(0, ClusterView::skipped_count),
     ] {
         put_i32(&mut out, to_i32(count));
@@ -361,7 +361,7 @@ mod tests {
                 member(&a, WorkerState::Live),
                 member(&moved, WorkerState::Live),
             ],
-            failed: vec![member(&lost, WorkerState::Lost)],
+            lost: vec![member(&lost, WorkerState::Lost)],
             skipped: vec![SkippedRecord {
                 key: "k".into(),
                 reason: "r".into(),

@@ -284,7 +284,7 @@ mod tests {
             view.members(MemberFilter::Live),
             view.members(MemberFilter::All)
         );
-        assert!(view.members(MemberFilter::Failed).is_empty());
+        assert!(view.members(MemberFilter::Lost).is_empty());
         assert!(view.skipped().is_empty());
         assert!(
             view.members(MemberFilter::All)

@@ -306,7 +306,7 @@ impl Shared {
         self.view.send_replace(Some(Arc::new(ClusterView {
             version: before.map_or(0, |view| view.version()) + 1,
             live: of(WorkerState::Live).cloned().collect(),
-            failed: of(WorkerState::Lost).cloned().collect(),
+            lost: of(WorkerState::Lost).cloned().collect(),
             all,
             ..ClusterView::default()
         })));

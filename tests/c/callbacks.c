@@ -15,7 +15,7 @@ struct record {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     int count;
-    int32_t events[32];
+    axm_change_kind_t events[32];
     char identities[32][64];
     axm_snapshot_t *kept;
     const axm_membership_t *membership;
@@ -32,7 +32,7 @@ static struct record new_record(const axm_membership_t *membership)
     return record;
 }
 
-static void on_event(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void on_event(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     struct record *record = user_data;
     CHECK(pthread_mutex_lock(&record->mutex) == 0);
@@ -46,15 +46,15 @@ static void on_event(void *user_data, int32_t event, const axm_member_t *member,
     char *table = NULL;
     OK(axm_membership_list(record->membership, AXM_FILTER_ALL, &listed));
     CHECK(axm_snapshot_version(listed) >= axm_snapshot_version(snapshot));
-    axm_snapshot_free(listed);
+    axm_snapshot_release(listed);
     OK(axm_membership_show(record->membership, &table));
     axm_string_free(table);
 
     CHECK(pthread_mutex_lock(&record->mutex) == 0);
     record->events[record->count] = event;
-    snprintf(record->identities[record->count], 64, "%s", axm_member_identity(member));
+    snprintf(record->identities[record->count], 64, "%s", axm_member_worker(member)->identity);
     record->count++;
-    axm_snapshot_free(record->kept);
+    axm_snapshot_release(record->kept);
     record->kept = axm_snapshot_retain(snapshot);
     record->running = false;
     CHECK(pthread_cond_signal(&record->changed) == 0);
@@ -62,7 +62,7 @@ static void on_event(void *user_data, int32_t event, const axm_member_t *member,
 }
 
 /* Waits until the newest event is this one. */
-static void await_event(struct record *record, int32_t event, const char *identity)
+static void await_event(struct record *record, axm_change_kind_t event, const char *identity)
 {
     struct timespec deadline;
     CHECK(clock_gettime(CLOCK_REALTIME, &deadline) == 0);
@@ -89,7 +89,7 @@ static bool told_live(struct record *record, const char *identity)
 
 static void free_record(struct record *record)
 {
-    axm_snapshot_free(record->kept);
+    axm_snapshot_release(record->kept);
     CHECK(pthread_cond_destroy(&record->changed) == 0);
     CHECK(pthread_mutex_destroy(&record->mutex) == 0);
 }
@@ -109,34 +109,34 @@ static void events(const char *endpoint)
     axm_membership_t *watcher = open_and_free(etcd_config(endpoint));
     axm_worker_t worker1 = worker(ID1, "host1");
     axm_worker_t worker2 = worker(ID2, "host2");
-    OK(axm_membership_join(joiner, &worker1));
+    OK(axm_membership_join(joiner, &worker1, NULL));
 
     struct record record = new_record(watcher);
     axm_subscription_t *subscription = NULL;
     OK(axm_membership_subscribe(watcher, on_event, &record, &subscription));
-    await_event(&record, AXM_EVENT_ADDED, ID1);
+    await_event(&record, AXM_CHANGE_ADDED, ID1);
     CHECK(record.count == 1 && axm_snapshot_count(record.kept) == 1);
 
-    OK(axm_membership_join(joiner, &worker2));
+    OK(axm_membership_join(joiner, &worker2, NULL));
     /* Its two keys are written one after the other: added as lost, then live; or added as live. */
     AWAIT(told_live(&record, ID2));
-    OK(axm_membership_stop_heartbeat(joiner, ID1));
-    await_event(&record, AXM_EVENT_LOST, ID1);
-    OK(axm_membership_join(joiner, &worker1));
-    await_event(&record, AXM_EVENT_LIVE, ID1);
+    OK(axm_membership_leave_worker(joiner, ID1));
+    await_event(&record, AXM_CHANGE_LOST, ID1);
+    OK(axm_membership_join(joiner, &worker1, NULL));
+    await_event(&record, AXM_CHANGE_LIVE, ID1);
     worker1.http_server_port = 7;
-    OK(axm_membership_join(joiner, &worker1));
-    await_event(&record, AXM_EVENT_MOVED, ID1);
-    OK(axm_membership_stop_heartbeat(joiner, ID1));
-    await_event(&record, AXM_EVENT_LOST, ID1);
+    OK(axm_membership_join(joiner, &worker1, NULL));
+    await_event(&record, AXM_CHANGE_MOVED, ID1);
+    OK(axm_membership_leave_worker(joiner, ID1));
+    await_event(&record, AXM_CHANGE_LOST, ID1);
     OK(axm_membership_remove(joiner, ID1));
-    await_event(&record, AXM_EVENT_REMOVED, ID1);
+    await_event(&record, AXM_CHANGE_REMOVED, ID1);
     CHECK(axm_snapshot_count(record.kept) == 1);
 
     /* After the end there are no more events. */
     axm_subscription_free(subscription);
     int count = record.count;
-    OK(axm_membership_join(joiner, &worker1));
+    OK(axm_membership_join(joiner, &worker1, NULL));
     CHECK(record.count == count);
     free_record(&record);
     axm_membership_free(joiner);
@@ -144,10 +144,10 @@ static void events(const char *endpoint)
 }
 
 /* The first event ends the subscription, from inside. */
-static void end_inside(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void end_inside(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     struct record *record = user_data;
-    CHECK(event == AXM_EVENT_ADDED && axm_member_host(member) != NULL && axm_snapshot_count(snapshot) > 0);
+    CHECK(event == AXM_CHANGE_ADDED && axm_member_worker(member)->host != NULL && axm_snapshot_count(snapshot) > 0);
     CHECK(pthread_mutex_lock(&record->mutex) == 0);
     CHECK(record->count == 0);
     axm_subscription_free(record->subscription);
@@ -177,7 +177,7 @@ static void ended_by_close(const char *endpoint)
     struct record record = new_record(membership);
     axm_subscription_t *subscription = NULL;
     OK(axm_membership_subscribe(membership, on_event, &record, &subscription));
-    await_event(&record, AXM_EVENT_ADDED, ID2);
+    await_event(&record, AXM_CHANGE_ADDED, ID2);
     OK(axm_membership_close(membership));
     axm_membership_free(membership);
     axm_subscription_free(subscription);
@@ -185,7 +185,7 @@ static void ended_by_close(const char *endpoint)
 }
 
 /* The first event closes and frees the membership, from inside. */
-static void free_inside(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void free_inside(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     struct record *record = user_data;
     (void)event, (void)member;
@@ -217,44 +217,53 @@ static void freed_from_inside(const char *endpoint)
 
 static bool knows_nothing(const axm_status_t *status)
 {
+    const axm_endpoint_t *endpoint = axm_status_endpoint(status, 0);
     return axm_status_version(status) == 0 && axm_status_view_age_ms(status) == -1 &&
-           axm_status_listings(status) == 0 && axm_status_endpoint_is_healthy(status, 0) &&
-           axm_status_endpoint_last_error(status, 0) == NULL;
+           counters_of(status).listings == 0 && endpoint->is_healthy && endpoint->last_error == NULL;
 }
 
 static bool cannot_list(const axm_status_t *status)
 {
-    const char *error = axm_status_endpoint_last_error(status, 0);
-    return !axm_status_endpoint_is_healthy(status, 0) && axm_status_endpoint_failed(status, 0) > 0 && error != NULL &&
-           strstr(error, "127.0.0.1:1") != NULL && axm_status_view_error(status) != NULL;
+    const axm_endpoint_t *endpoint = axm_status_endpoint(status, 0);
+    return !endpoint->is_healthy && endpoint->failed > 0 && endpoint->last_error != NULL &&
+           strstr(endpoint->last_error, "127.0.0.1:1") != NULL &&
+           axm_status_view_error(status) != NULL && counters_of(status).endpoints == 1 &&
+           counters_of(status).endpoints_up == 0;
 }
 
 static bool is_up_to_date(const axm_status_t *status)
 {
+    const axm_counters_t counters = counters_of(status);
     return axm_status_version(status) > 0 && axm_status_view_age_ms(status) >= 0 &&
            axm_status_view_age_ms(status) < 60000 && axm_status_view_error(status) == NULL &&
-           axm_status_listings(status) > 0 && axm_status_watches(status) > 0 && axm_status_checks(status) > 0;
+           counters.listings > 0 && counters.watches > 0 && counters.checks > 0;
 }
 
 static bool has_a_healthy_endpoint(const axm_status_t *status)
 {
-    return axm_status_endpoint_count(status) == 1 && axm_status_endpoint_is_healthy(status, 0) &&
-           axm_status_endpoint_answered(status, 0) > 0;
+    const axm_endpoint_t *endpoint = axm_status_endpoint(status, 0);
+    return axm_status_endpoint_count(status) == 1 && endpoint->is_healthy &&
+           endpoint->answered > 0 && endpoint->struct_size == sizeof *endpoint;
 }
 
 static bool keeps_worker1(const axm_status_t *status)
 {
-    int64_t left = axm_status_registration_lease_left_ms(status, 0);
-    return axm_status_registration_count(status) == 1 &&
-           strcmp(axm_status_registration_identity(status, 0), ID1) == 0 &&
-           axm_status_registration_state(status, 0) == AXM_REGISTRATION_REGISTERED &&
-           axm_status_registration_lease(status, 0) != 0 && axm_status_registration_leases(status, 0) > 0 &&
-           left > 0 && left <= 120000;
+    const axm_registration_t *registration = axm_status_registration(status, 0);
+    const axm_counters_t counters = counters_of(status);
+    return axm_status_registration_count(status) == 1 && strcmp(registration->identity, ID1) == 0 &&
+           registration->struct_size == sizeof *registration &&
+           registration->state == AXM_REGISTRATION_REGISTERED && registration->lease != 0 &&
+           registration->leases == 1 && !registration->is_displaced &&
+           registration->lease_left_ms > 0 && registration->lease_left_ms <= 120000 &&
+           counters.registrations == 1 && counters.registered == 1 &&
+           counters.re_registrations == 0 && counters.lease_left_ms == registration->lease_left_ms;
 }
 
 static bool keeps_nobody(const axm_status_t *status)
 {
-    return axm_status_registration_count(status) == 0;
+    const axm_counters_t counters = counters_of(status);
+    return axm_status_registration_count(status) == 0 && counters.registrations == 0 &&
+           counters.registered == 0 && counters.lease_left_ms == -1;
 }
 
 /* Whether the status is such now. A request that is late for once changes it for a moment, so this has to be awaited. */
@@ -290,18 +299,23 @@ static void status(const char *endpoint)
     AWAIT(status_is(elsewhere, cannot_list));
     axm_membership_free(elsewhere);
 
-    OK(axm_membership_join(membership, &worker1));
+    OK(axm_membership_join(membership, &worker1, NULL));
     OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
     CHECK(axm_snapshot_age_ms(snapshot) >= 0);
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
     AWAIT(status_is(membership, is_up_to_date));
     AWAIT(status_is(membership, has_a_healthy_endpoint));
     AWAIT(status_is(membership, keeps_worker1));
     AWAIT(version_is_that_of_the_status(membership));
     axm_status_t *status = NULL;
     OK(axm_membership_status(membership, &status));
-    CHECK_TEXT(endpoint, axm_status_endpoint_url(status, 0));
-    CHECK(axm_status_endpoint_url(status, 1) == NULL && axm_status_registration_identity(status, 1) == NULL);
+    const axm_registration_t *found = NULL;
+    CHECK_TEXT(endpoint, axm_status_endpoint(status, 0)->url);
+    CHECK(axm_status_endpoint(status, 1) == NULL && axm_status_registration(status, 1) == NULL);
+    OK(axm_status_find_registration(status, ID1, &found));
+    CHECK(found == axm_status_registration(status, 0));
+    OK(axm_status_find_registration(status, ID2, &found));
+    CHECK(found == NULL);
     axm_status_free(status);
     OK(axm_membership_leave(membership));
     CHECK(status_is(membership, keeps_nobody));
@@ -314,7 +328,7 @@ struct messages {
     int most;
 };
 
-static void on_message(void *user_data, int32_t level, const char *target, const char *message)
+static void on_message(void *user_data, axm_log_level_t level, const char *target, const char *message)
 {
     struct messages *messages = user_data;
     CHECK(level >= AXM_LOG_ERROR && level <= AXM_LOG_DEBUG);
@@ -330,7 +344,7 @@ static void join_and_leave(const char *endpoint)
 {
     axm_membership_t *membership = open_and_free(etcd_config(endpoint));
     axm_worker_t worker2 = worker(ID2, "host2");
-    OK(axm_membership_join(membership, &worker2));
+    OK(axm_membership_join(membership, &worker2, NULL));
     axm_membership_free(membership);
 }
 
@@ -386,13 +400,13 @@ static void stay(struct running *running)
     }
 }
 
-static void stay_in_event(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void stay_in_event(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     (void)event, (void)member, (void)snapshot;
     stay(user_data);
 }
 
-static void stay_in_message(void *user_data, int32_t level, const char *target, const char *message)
+static void stay_in_message(void *user_data, axm_log_level_t level, const char *target, const char *message)
 {
     (void)level, (void)target, (void)message;
     stay(user_data);
@@ -467,7 +481,7 @@ static void *wait_for_ever(void *membership)
     return NULL;
 }
 
-static void ignore_event(void *user_data, int32_t event, const axm_member_t *member,
+static void ignore_event(void *user_data, axm_change_kind_t event, const axm_member_t *member,
                          const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
@@ -482,10 +496,10 @@ static void shut_down(const char *endpoint)
     axm_subscription_t *subscription = NULL;
     axm_snapshot_t *snapshot = NULL;
     axm_worker_t worker2 = worker(ID2, "host2");
-    OK(axm_membership_join(membership, &worker2));
+    OK(axm_membership_join(membership, &worker2, NULL));
     OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
     OK(axm_membership_subscribe(membership, on_event, &record, &subscription));
-    await_event(&record, AXM_EVENT_ADDED, ID2);
+    await_event(&record, AXM_CHANGE_ADDED, ID2);
     /* Whatever was opened may be freed afterwards, in any order. */
     axm_subscription_t *late = NULL;
     axm_status_t *status = NULL;
@@ -504,10 +518,10 @@ static void shut_down(const char *endpoint)
     OK(axm_log_set(NULL, NULL, AXM_LOG_OFF));
     CHECK(pthread_mutex_destroy(&messages.mutex) == 0);
     FAILS_WITH(AXM_ERROR_CLOSED, "was shut down", axm_membership_open(config, &other));
-    FAILS(AXM_ERROR_CLOSED, axm_membership_join(membership, &worker2));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_join(membership, &worker2, NULL));
     FAILS(AXM_ERROR_CLOSED, axm_membership_close(membership));
     CHECK(axm_membership_version(membership) == 0 && axm_snapshot_count(snapshot) > 0);
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
     axm_membership_free(membership);
     axm_config_free(config);
     axm_subscription_free(late);

@@ -34,13 +34,13 @@
 #define CHECK_TEXT(expected, actual) check_text(__FILE__, __LINE__, expected, actual)
 
 /* The call succeeds. */
-#define OK(call) check_error(__FILE__, __LINE__, #call, call, 0, NULL)
+#define OK(call) check_error(__FILE__, __LINE__, #call, call, AXM_OK, NULL)
 
-/* The call fails with this code. */
-#define FAILS(code, call) check_error(__FILE__, __LINE__, #call, call, code, NULL)
+/* The call fails with an error of this kind. */
+#define FAILS(kind, call) check_error(__FILE__, __LINE__, #call, call, kind, NULL)
 
-/* The call fails with this code and a message that contains this text. */
-#define FAILS_WITH(code, text, call) check_error(__FILE__, __LINE__, #call, call, code, text)
+/* The call fails with an error of this kind, and a message that contains this text. */
+#define FAILS_WITH(kind, text, call) check_error(__FILE__, __LINE__, #call, call, kind, text)
 
 static inline void check_text(const char *file, int line, const char *expected, const char *actual)
 {
@@ -52,15 +52,22 @@ static inline void check_text(const char *file, int line, const char *expected, 
 }
 
 static inline void check_error(const char *file, int line, const char *call, axm_error_t *error,
-                               int32_t code, const char *text)
+                               axm_error_kind_t kind, const char *text)
 {
     const char *message = error == NULL ? "success" : axm_error_message(error);
-    if (axm_error_code(error) != code || (text != NULL && strstr(message, text) == NULL)) {
-        fprintf(stderr, "%s:%d: %s: expected code %d and \"%s\", got %d: %s\n", file, line, call,
-                (int)code, text == NULL ? "" : text, (int)axm_error_code(error), message);
+    if (axm_error_kind(error) != kind || (text != NULL && strstr(message, text) == NULL)) {
+        fprintf(stderr, "%s:%d: %s: expected %s and \"%s\", got %s: %s\n", file, line, call,
+                axm_error_name(kind), text == NULL ? "" : text, axm_error_name(axm_error_kind(error)), message);
         abort();
     }
     axm_error_free(error);
+}
+
+static inline axm_counters_t counters_of(const axm_status_t *status)
+{
+    axm_counters_t counters = AXM_COUNTERS_INIT;
+    OK(axm_status_counters(status, &counters));
+    return counters;
 }
 
 /* A configuration of a STATIC cluster. */

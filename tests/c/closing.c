@@ -29,7 +29,7 @@ static axm_error_t *list(axm_membership_t *membership)
     axm_snapshot_t *snapshot = NULL;
     axm_error_t *error = axm_membership_list(membership, AXM_FILTER_ALL, &snapshot);
     CHECK(error != NULL || axm_snapshot_count(snapshot) == 2);
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
     return error;
 }
 
@@ -49,7 +49,7 @@ static axm_error_t *show(axm_membership_t *membership)
     return error;
 }
 
-static void ignore(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void ignore(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
 }
@@ -65,20 +65,20 @@ static axm_error_t *subscribe(axm_membership_t *membership)
 static axm_error_t *join_and_leave(axm_membership_t *membership)
 {
     const axm_worker_t worker1 = worker(ID1);
-    axm_error_t *error = axm_membership_join(membership, &worker1);
+    axm_error_t *error = axm_membership_join(membership, &worker1, NULL);
     return error != NULL ? error : axm_membership_leave(membership);
 }
 
-static axm_error_t *stop_heartbeat(axm_membership_t *membership)
+static axm_error_t *leave_worker(axm_membership_t *membership)
 {
-    return axm_membership_stop_heartbeat(membership, ID2);
+    return axm_membership_leave_worker(membership, ID2);
 }
 
 /* Nobody has this identity, which is an error while the membership is open, except for a STATIC cluster. */
 static axm_error_t *remove_nobody(axm_membership_t *membership)
 {
     axm_error_t *error = axm_membership_remove(membership, "worker-7");
-    if (axm_error_code(error) == AXM_ERROR_INVALID_ARGUMENT) {
+    if (axm_error_kind(error) == AXM_ERROR_INVALID_ARGUMENT) {
         axm_error_free(error);
         error = NULL;
     }
@@ -91,7 +91,7 @@ static axm_error_t *wait(axm_membership_t *membership)
     static thread_local uint64_t version = 0;
     axm_snapshot_t *snapshot = NULL;
     axm_error_t *error = axm_membership_wait_for_change(membership, AXM_FILTER_ALL, version, -1, &snapshot);
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
     version = UINT64_MAX;
     return error;
 }
@@ -104,7 +104,7 @@ static axm_error_t *ask_version(axm_membership_t *membership)
 }
 
 static axm_error_t *(*const CALLS[])(axm_membership_t *) = {
-    list, ask_status, show, subscribe, join_and_leave, stop_heartbeat, remove_nobody, wait, wait, ask_version,
+    list, ask_status, show, subscribe, join_and_leave, leave_worker, remove_nobody, wait, wait, ask_version,
 };
 enum { CALLERS = sizeof CALLS / sizeof CALLS[0], CLOSERS = 2 };
 
@@ -160,7 +160,7 @@ static size_t count(const axm_membership_t *membership, axm_filter_t filter)
     axm_snapshot_t *snapshot = NULL;
     OK(axm_membership_list(membership, filter, &snapshot));
     size_t count = axm_snapshot_count(snapshot);
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
     return count;
 }
 
@@ -176,8 +176,8 @@ int main(int argc, char **argv)
     }
     axm_membership_t *witness = open_and_free(etcd_config(argv[3]));
     const axm_worker_t worker1 = worker(ID1), worker2 = worker(ID2);
-    OK(axm_membership_join(witness, &worker1));
-    OK(axm_membership_join(witness, &worker2));
+    OK(axm_membership_join(witness, &worker1, NULL));
+    OK(axm_membership_join(witness, &worker2, NULL));
     OK(axm_membership_leave(witness));
     for (int i = 0; i < rounds; i++) {
         close_while_in_use(open_and_free(etcd_config(argv[3])));

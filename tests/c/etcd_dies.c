@@ -23,10 +23,10 @@ static void check_unavailable(axm_error_t *error, const char *endpoint)
 }
 
 /* One that is impatient may need several tries where everything is slow. */
-static bool join_succeeds(const axm_membership_t *membership, const axm_worker_t *worker)
+static bool join_succeeds(axm_membership_t *membership, const axm_worker_t *worker)
 {
-    axm_error_t *error = axm_membership_join(membership, worker);
-    CHECK(error == NULL || axm_error_code(error) == AXM_ERROR_UNAVAILABLE);
+    axm_error_t *error = axm_membership_join(membership, worker, NULL);
+    CHECK(error == NULL || axm_error_kind(error) == AXM_ERROR_UNAVAILABLE);
     axm_error_free(error);
     return error == NULL;
 }
@@ -42,7 +42,7 @@ int main(int argc, char **argv)
 
     axm_membership_t *nowhere = open_with(argv[3], "1s");
     check_unavailable(axm_membership_list(nowhere, AXM_FILTER_ALL, &snapshot), argv[3]);
-    check_unavailable(axm_membership_join(nowhere, &worker), argv[3]);
+    check_unavailable(axm_membership_join(nowhere, &worker, NULL), argv[3]);
     check_unavailable(axm_membership_show(nowhere, &table), argv[3]);
     CHECK(axm_membership_version(nowhere) == 0);
     axm_membership_free(nowhere);
@@ -51,17 +51,17 @@ int main(int argc, char **argv)
     CHECK(sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL);
     axm_membership_t *membership = open_with(argv[1], "2min");
     axm_membership_t *impatient = open_with(argv[1], "1s");
-    OK(axm_membership_join(membership, &worker));
+    OK(axm_membership_join(membership, &worker, NULL));
     AWAIT(join_succeeds(impatient, &worker));
     OK(axm_membership_list(membership, AXM_FILTER_LIVE, &snapshot));
     CHECK(axm_snapshot_count(snapshot) == 1);
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
     CHECK(kill((pid_t)atoi(argv[2]), SIGKILL) == 0);
     for (int i = 0; i < 3; i++) {
         check_unavailable(axm_membership_list(impatient, AXM_FILTER_LIVE, &snapshot), argv[1]);
     }
     check_unavailable(axm_membership_show(impatient, &table), argv[1]);
-    check_unavailable(axm_membership_join(impatient, &worker), argv[1]);
+    check_unavailable(axm_membership_join(impatient, &worker, NULL), argv[1]);
     CHECK(sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL);
     /* The registration is the other one's too, so that nobody needs etcd; then nobody's. */
     OK(axm_membership_close(membership));

@@ -23,23 +23,24 @@ static bool works(const char *call, axm_error_t *error)
     for (int signal = 1; signal < SIGRTMAX; signal++) {
         CHECK(sigismember(&before, signal) == sigismember(&now, signal));
     }
-    const int32_t code = axm_error_code(error);
-    const bool expected = code == 0 || (!granted && (code == AXM_ERROR_RESOURCE_EXHAUSTED || code == AXM_ERROR_IO ||
-                                                     code == AXM_ERROR_UNAVAILABLE));
+    const axm_error_kind_t kind = axm_error_kind(error);
+    const bool is_lack = kind == AXM_ERROR_RESOURCE_EXHAUSTED || kind == AXM_ERROR_IO ||
+                         kind == AXM_ERROR_UNAVAILABLE;
+    const bool expected = kind == AXM_OK || (!granted && is_lack);
     if (!expected) {
-        fprintf(stderr, "%s: %d: %s\n", call, (int)code, axm_error_message(error));
+        fprintf(stderr, "%s: %s: %s\n", call, axm_error_name(kind), axm_error_message(error));
         abort();
     }
-    if (code != 0) {
-        printf("%d %s\n", (int)code, axm_error_message(error));
+    if (kind != AXM_OK) {
+        printf("%s %s\n", axm_error_name(kind), axm_error_message(error));
     }
     axm_error_free(error);
-    return code == 0;
+    return kind == AXM_OK;
 }
 
 #define WORKS(call) works(#call, call)
 
-static void on_event(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void on_event(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     (void)event, (void)member, (void)snapshot;
     atomic_store((atomic_bool *)user_data, true);
@@ -50,11 +51,11 @@ static void use(axm_membership_t *membership)
     axm_worker_t worker = AXM_WORKER_INIT;
     worker.identity = ID1;
     worker.host = "host";
-    (void)WORKS(axm_membership_join(membership, &worker));
+    (void)WORKS(axm_membership_join(membership, &worker, NULL));
     axm_snapshot_t *snapshot = NULL;
     if (WORKS(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot))) {
         CHECK(!granted || axm_snapshot_count(snapshot) > 0);
-        axm_snapshot_free(snapshot);
+        axm_snapshot_release(snapshot);
     }
     atomic_bool seen = false;
     axm_subscription_t *subscription = NULL;

@@ -19,13 +19,13 @@ static void in_child(const char *hosts_file, axm_membership_t *membership, axm_s
     axm_worker_t worker = AXM_WORKER_INIT;
     worker.identity = IDENTITY;
     worker.host = "host1";
-    FAILS(AXM_ERROR_FORKED, axm_membership_join(membership, &worker));
+    FAILS(AXM_ERROR_FORKED, axm_membership_join(membership, &worker, NULL));
     FAILS(AXM_ERROR_FORKED, axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
     FAILS(AXM_ERROR_FORKED,
           axm_membership_wait_for_change(membership, AXM_FILTER_ALL, 0, -1, &snapshot));
     FAILS(AXM_ERROR_FORKED, axm_membership_show(membership, &table));
     FAILS(AXM_ERROR_FORKED, axm_membership_remove(membership, IDENTITY));
-    FAILS(AXM_ERROR_FORKED, axm_membership_stop_heartbeat(membership, IDENTITY));
+    FAILS(AXM_ERROR_FORKED, axm_membership_leave_worker(membership, IDENTITY));
     FAILS(AXM_ERROR_FORKED, axm_membership_leave(membership));
     FAILS(AXM_ERROR_FORKED, axm_membership_close(membership));
     CHECK(axm_membership_version(membership) == 0);
@@ -36,8 +36,8 @@ static void in_child(const char *hosts_file, axm_membership_t *membership, axm_s
     axm_config_free(config);
 
     CHECK(axm_snapshot_count(kept) == 2);
-    CHECK(axm_member_host(axm_snapshot_member(kept, 0)) != NULL);
-    axm_snapshot_free(kept);
+    CHECK(axm_member_worker(axm_snapshot_member(kept, 0))->host != NULL);
+    axm_snapshot_release(kept);
     axm_membership_free(membership);
     end_child(false);
 }
@@ -61,16 +61,16 @@ static void fork_with(const char *hosts_file, axm_membership_t *membership)
 
     OK(axm_membership_list(membership, AXM_FILTER_LIVE, &after));
     CHECK(axm_snapshot_count(after) == 2);
-    axm_snapshot_free(before);
-    axm_snapshot_free(after);
+    axm_snapshot_release(before);
+    axm_snapshot_release(after);
 }
 
-static void join(const axm_membership_t *membership, const char *identity, const char *host)
+static void join(axm_membership_t *membership, const char *identity, const char *host)
 {
     axm_worker_t worker = AXM_WORKER_INIT;
     worker.identity = identity;
     worker.host = host;
-    OK(axm_membership_join(membership, &worker));
+    OK(axm_membership_join(membership, &worker, NULL));
 }
 
 int main(int argc, char **argv)

@@ -9,13 +9,13 @@
 
 static atomic_int messages;
 
-static void on_message(void *user_data, int32_t level, const char *target, const char *message)
+static void on_message(void *user_data, axm_log_level_t level, const char *target, const char *message)
 {
     (void)level, (void)target, (void)message;
     atomic_fetch_add((atomic_int *)user_data, 1);
 }
 
-static void ignore(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void ignore(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
 }
@@ -29,10 +29,10 @@ static void use_the_library(const char *endpoint, const char *identity)
     axm_worker_t worker = AXM_WORKER_INIT;
     worker.identity = identity;
     worker.host = "host";
-    OK(axm_membership_join(membership, &worker));
+    OK(axm_membership_join(membership, &worker, NULL));
     OK(axm_membership_list(membership, AXM_FILTER_LIVE, &snapshot));
     CHECK(axm_snapshot_count(snapshot) == 1);
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
     OK(axm_membership_subscribe(membership, ignore, NULL, &subscription));
     axm_subscription_free(subscription);
     OK(axm_membership_close(membership));

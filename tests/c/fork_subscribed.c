@@ -30,14 +30,14 @@ int __lsan_is_turned_off(void)
     return getpid() != parent;
 }
 
-static void on_event(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void on_event(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
     atomic_fetch_add(getpid() == parent ? &calls->in_parent : &calls->in_child, 1);
 }
 
 /* Forks in the callback, which returns in the child too. */
-static void fork_inside(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void fork_inside(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     on_event(user_data, event, member, snapshot);
     if (atomic_load(&calls->forked_inside) == 0) {
@@ -69,19 +69,20 @@ static axm_worker_t worker(const char *identity)
 }
 
 /* The lease of the one registration, which never was lost; 0 while it is not renewed in time. */
-static int64_t lease(const axm_membership_t *membership)
+static int64_t lease(axm_membership_t *membership)
 {
     axm_status_t *status = NULL;
     OK(axm_membership_status(membership, &status));
-    CHECK(axm_status_registration_leases(status, 0) <= 1);
-    int64_t lease = axm_status_registration_state(status, 0) == AXM_REGISTRATION_REGISTERED
-                        ? axm_status_registration_lease(status, 0)
+    const axm_registration_t *registration = axm_status_registration(status, 0);
+    CHECK(registration == NULL || registration->leases <= 1);
+    int64_t lease = registration != NULL && registration->state == AXM_REGISTRATION_REGISTERED
+                        ? registration->lease
                         : 0;
     axm_status_free(status);
     return lease;
 }
 
-static void in_child(const axm_membership_t *membership, axm_subscription_t *subscription)
+static void in_child(axm_membership_t *membership, axm_subscription_t *subscription)
 {
     axm_subscription_t *another = NULL;
     axm_snapshot_t *snapshot = NULL;
@@ -96,7 +97,7 @@ static void in_child(const axm_membership_t *membership, axm_subscription_t *sub
 }
 
 /* Forks; while the child lives, the cluster changes; the child ends while the subscription goes on. */
-static void fork_and_change(axm_membership_t *membership, const axm_membership_t *other,
+static void fork_and_change(axm_membership_t *membership, axm_membership_t *other,
                             axm_subscription_t *subscription)
 {
     int ready[2], changed[2];
@@ -116,7 +117,7 @@ static void fork_and_change(axm_membership_t *membership, const axm_membership_t
     CHECK(read(ready[0], &byte, 1) == 1);
     int before = atomic_load(&calls->in_parent);
     axm_worker_t worker2 = worker(ID2);
-    OK(axm_membership_join(other, &worker2));
+    OK(axm_membership_join(other, &worker2, NULL));
     await_calls(before + 1);
     CHECK(write(changed[1], "c", 1) == 1);
     int status = 0;
@@ -124,7 +125,7 @@ static void fork_and_change(axm_membership_t *membership, const axm_membership_t
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 
     before = atomic_load(&calls->in_parent);
-    OK(axm_membership_stop_heartbeat(other, ID2));
+    OK(axm_membership_leave_worker(other, ID2));
     await_calls(before + 1);
     for (int i = 0; i < 2; i++) {
         CHECK(close(ready[i]) == 0 && close(changed[i]) == 0);
@@ -132,7 +133,7 @@ static void fork_and_change(axm_membership_t *membership, const axm_membership_t
 }
 
 /* The child of a callback ends when the callback returns, and is told nothing more. */
-static void fork_in_callback(const axm_membership_t *membership)
+static void fork_in_callback(axm_membership_t *membership)
 {
     axm_subscription_t *subscription = NULL;
     int before = atomic_load(&calls->in_parent);
@@ -158,7 +159,7 @@ int main(int argc, char **argv)
     axm_membership_t *other = open_and_free(etcd_config(argv[1]));
     axm_subscription_t *subscription = NULL;
     axm_worker_t worker1 = worker(ID1);
-    OK(axm_membership_join(membership, &worker1));
+    OK(axm_membership_join(membership, &worker1, NULL));
     int64_t lease_before = 0;
     AWAIT((lease_before = lease(membership)) != 0);
     OK(axm_membership_subscribe(membership, on_event, NULL, &subscription));

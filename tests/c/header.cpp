@@ -23,22 +23,31 @@ namespace am = alluxio::membership;
 /* Whether a worker can be found in a temporary snapshot, and then be used after its end. */
 template <typename Snapshot, typename = void> struct finds : std::false_type {};
 template <typename Snapshot>
-struct finds<Snapshot, std::void_t<decltype(std::declval<Snapshot>().find(std::string()))>> : std::true_type {};
+struct finds<Snapshot, std::void_t<decltype(std::declval<Snapshot>().find(std::string_view()))>> : std::true_type {};
 static_assert(finds<const am::Snapshot &>::value && !finds<am::Snapshot>::value, "find");
 static_assert(!std::is_copy_constructible<am::Membership>::value, "one owner");
 static_assert(std::is_nothrow_move_constructible<am::Membership>::value, "which may change");
 static_assert(std::is_nothrow_move_assignable<am::Subscription>::value, "and so may that of a subscription");
 
-template <typename Call> static int32_t code_of(Call call)
+template <typename Call> static std::optional<am::ErrorKind> kind_of(Call call)
 {
     try {
         call();
     } catch (const am::Error &error) {
         CHECK(std::string(error.what()).size() > 0);
-        return error.code();
+        CHECK(std::string(error.name()).rfind("AXM_ERROR_", 0) == 0);
+        return error.kind();
     }
-    return 0;
+    return std::nullopt;
 }
+
+/* The same for the texts of a status. */
+template <typename Status, typename = void> struct shows_endpoints : std::false_type {};
+template <typename Status>
+struct shows_endpoints<Status, std::void_t<decltype(std::declval<Status>().endpoints())>>
+    : std::true_type {};
+static_assert(shows_endpoints<const am::Status &>::value && !shows_endpoints<am::Status>::value,
+              "endpoints");
 
 static am::Config config(const std::string &hosts_file)
 {
@@ -50,17 +59,17 @@ static am::Config config(const std::string &hosts_file)
 
 static void errors(const std::string &hosts_file)
 {
-    CHECK(code_of([] { am::Config().load_file("/does/not/exist"); }) == AXM_ERROR_NOT_FOUND);
-    CHECK(code_of([] { am::Membership membership((am::Config())); }) != 0);
+    CHECK(kind_of([] { am::Config().load_file("/does/not/exist"); }) == am::ErrorKind::NotFound);
+    CHECK(kind_of([] { am::Membership membership((am::Config())); }).has_value());
     const am::Membership membership(config(hosts_file));
-    CHECK(code_of([&] { membership.list().size(); }) == 0);
-    CHECK(code_of([&] {
+    CHECK(!kind_of([&] { membership.list().size(); }));
+    CHECK(kind_of([&] {
               const am::Snapshot all = membership.list();
               all.find("nobody");
-          }) == AXM_ERROR_INVALID_ARGUMENT);
+          }) == am::ErrorKind::InvalidArgument);
     bool refused = false;
     try {
-        am::Config().set("key", std::string("a\0b", 3));
+        am::Config().set("key", std::string_view("a\0b", 3));
     } catch (const std::invalid_argument &) {
         refused = true;
     }
@@ -79,13 +88,13 @@ static void snapshots(const std::string &hosts_file)
         CHECK(!membership.wait_for_change(all.version(), std::chrono::milliseconds(1)));
         CHECK(membership.wait_for_change(0, std::chrono::milliseconds(1))->size() == 2);
         CHECK(membership.show().find("host1:29999") != std::string::npos);
-        membership.stop_heartbeat("worker-1");
+        membership.leave("worker-1");
         kept = all;
         membership.close();
         membership.close();
-        CHECK(code_of([&] { membership.list(); }) == AXM_ERROR_CLOSED);
+        CHECK(kind_of([&] { membership.list(); }) == am::ErrorKind::Closed);
     }
-    CHECK(kept->size() == 2 && kept->skipped().empty());
+    CHECK(kept->size() == 2 && kept->skipped().empty() && kept->skipped_total() == 0);
     const auto host1 = [](const am::Member &member) { return member.host() == "host1"; };
     const auto found = std::find_if(kept->begin(), kept->end(), host1);
     CHECK(found != kept->end() && (*found).is_live() && (*found).rpc_port() == 29999);
@@ -93,16 +102,97 @@ static void snapshots(const std::string &hosts_file)
     CHECK(!kept->find("worker-7"));
 }
 
-static void skipped_records(const std::string &endpoint)
+static am::Config etcd_config(const std::string &endpoint, const std::string &cluster)
 {
     am::Config config;
     config.set("alluxio.worker.membership.manager.type", "ETCD")
         .set("alluxio.etcd.endpoints", endpoint)
-        .set("alluxio.cluster.name", "c")
+        .set("alluxio.cluster.name", cluster)
         .set("alluxio.membership.native.operation.timeout", "2min");
-    const am::Membership membership(config);
-    const auto skipped = membership.list().skipped();
-    CHECK(skipped.size() == 2);
+    return config;
+}
+
+/* A worker joins with all fields, is seen in every way, moves and is removed. */
+static void a_workers_life(const std::string &endpoint)
+{
+    const std::string identity = "worker-00000000-0000-4000-8000-000000000001";
+    am::Membership membership(etcd_config(endpoint, "cpp"));
+    am::Worker worker(identity, "host1");
+    worker.container_host("container1").domain_socket_path("/var/lib/domain.sock").rpc_port(1);
+    worker.data_port(2).secure_rpc_port(3).netty_data_port(4).web_port(5).http_server_port(6);
+    membership.join(worker);
+
+    const am::Snapshot live = membership.list(am::MemberFilter::Live);
+    const am::Member member = *live.find(identity);
+    CHECK(member.identity() == identity && member.host() == "host1");
+    CHECK(member.container_host() == "container1");
+    CHECK(member.domain_socket_path() == "/var/lib/domain.sock");
+    CHECK(member.rpc_port() == 1 && member.data_port() == 2 && member.secure_rpc_port() == 3);
+    CHECK(member.netty_data_port() == 4 && member.web_port() == 5);
+    CHECK(member.http_server_port() == 6 && member.worker().web_port == 5);
+    CHECK(member.state() == am::WorkerState::Live);
+
+    const am::Status status = membership.status();
+    const std::vector<am::EndpointStatus> endpoints = status.endpoints();
+    CHECK(endpoints.size() == 1 && endpoints[0].url() == endpoint && endpoints[0].answered() > 0);
+    const am::RegistrationStatus registration = *status.registration(identity);
+    CHECK(registration.identity() == identity && registration.lease() != 0);
+    CHECK(registration.leases() == 1 && !registration.is_displaced());
+    CHECK(registration.lease_left().count() > 0);
+    CHECK(registration.state() == am::RegistrationState::Registered ||
+          registration.state() == am::RegistrationState::Suspect);
+    CHECK(status.registrations().size() == 1 && !status.registration("worker-7"));
+    CHECK(status.counters().registrations == 1 && status.counters().listings > 0);
+    CHECK(status.version() > 0 && status.view_age().has_value());
+
+    am::Worker moved(identity, "host2");
+    am::JoinOptions options;
+    options.k8s = false;
+    CHECK(kind_of([&] { membership.join(moved, options); }) == am::ErrorKind::AlreadyExists);
+    options.k8s = true;
+    membership.join(moved, options);
+    membership.leave(identity);
+    const std::optional<am::Snapshot> lost =
+        membership.wait_for_change(0, std::chrono::minutes(1), am::MemberFilter::Lost);
+    CHECK(lost->size() == 1 && (*lost->begin()).host() == "host2");
+    membership.remove(identity);
+    CHECK(membership.list().size() == 0);
+}
+
+/* Messages arrive while the object lives, and no longer. */
+static void messages(const std::string &hosts_file)
+{
+    std::atomic<int> count{0};
+    {
+        const am::Log log(am::LogLevel::Trace, [&](const am::LogRecord &record) {
+            CHECK(record.level <= am::LogLevel::Trace && record.level > am::LogLevel::Off);
+            CHECK(record.target.rfind("alluxio_membership", 0) == 0 && !record.message.empty());
+            ++count;
+        });
+        const am::Membership broken(etcd_config("http://127.0.0.1:1", "c"));
+        CHECK(!broken.wait_for_change(0, std::chrono::milliseconds(1)));
+        while (count == 0) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+    }
+    const int before = count;
+    const am::Membership membership(config(hosts_file));
+    CHECK(membership.list().size() == 2 && count == before);
+    bool refused = false;
+    try {
+        const am::Log log(am::LogLevel::Info, nullptr);
+    } catch (const std::invalid_argument &) {
+        refused = true;
+    }
+    CHECK(refused);
+}
+
+static void skipped_records(const std::string &endpoint)
+{
+    const am::Membership membership(etcd_config(endpoint, "c"));
+    const am::Snapshot all = membership.list();
+    const auto skipped = all.skipped();
+    CHECK(skipped.size() == 2 && all.skipped_total() == 2);
     CHECK(skipped[0].key == "/DHT/c/AUTHORIZED/broken" && !skipped[0].reason.empty());
     CHECK(skipped[1].key == "/ServiceDiscovery/c/broken" && !skipped[1].reason.empty());
 }
@@ -113,10 +203,10 @@ static void subscriptions(const std::string &hosts_file)
     std::promise<std::size_t> both;
     std::size_t added = 0;
     const am::Subscription subscription =
-        membership.subscribe([&](int32_t event, const am::Member &member, const am::Snapshot &all) {
-            CHECK(event == AXM_EVENT_ADDED && !member.host().empty());
+        membership.subscribe([&](const am::Change &change) {
+            CHECK(change.kind == am::ChangeKind::Added && !change.member.host().empty());
             if (++added == 2) {
-                both.set_value(all.size());
+                both.set_value(change.snapshot.size());
             }
         });
     CHECK(both.get_future().get() == 2);
@@ -132,7 +222,7 @@ struct Staying {
     am::Subscription::Callback callback()
     {
         /* What the callback holds tells how long it lives. */
-        return [this, held = std::make_shared<std::string>("held")](int32_t, const am::Member &, const am::Snapshot &) {
+        return [this, held = std::make_shared<std::string>("held")](const am::Change &) {
             if (calls++ == 0) {
                 entered.set_value();
                 go_on.get_future().wait();
@@ -169,7 +259,7 @@ static void moved_subscriptions(const std::string &hosts_file)
     while (second.calls < 2) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    subscription = membership.subscribe([](int32_t, const am::Member &, const am::Snapshot &) {});
+    subscription = membership.subscribe([](const am::Change &) {});
 }
 
 /* A callback that destroys its own subscription, or assigns another one to it, is called no more, and lives on until it
@@ -183,11 +273,11 @@ static void ended_from_inside(const std::string &hosts_file, bool assigned)
     auto held = std::make_shared<std::string>("held");
     const std::weak_ptr<std::string> watched = held;
     int calls = 0;
-    subscription.emplace(membership.subscribe([&, held = std::move(held)](int32_t, const am::Member &, const am::Snapshot &) {
+    subscription.emplace(membership.subscribe([&, held = std::move(held)](const am::Change &) {
         CHECK(++calls == 1);
         subscribed.get_future().wait();
         if (assigned) {
-            *subscription = membership.subscribe([](int32_t, const am::Member &, const am::Snapshot &) {});
+            *subscription = membership.subscribe([](const am::Change &) {});
         } else {
             subscription.reset();
         }
@@ -221,10 +311,15 @@ int main(int argc, char **argv)
     errors(argv[1]);
     snapshots(argv[1]);
     skipped_records(argv[2]);
+    a_workers_life(argv[2]);
+    messages(argv[1]);
+    CHECK(am::version() == AXM_VERSION_STRING);
     subscriptions(argv[1]);
     moved_subscriptions(argv[1]);
     ended_from_inside(argv[1], false);
     ended_from_inside(argv[1], true);
     empty_callback(argv[1]);
+    am::shutdown(std::chrono::seconds(10));
+    CHECK(kind_of([&] { am::Membership membership(config(argv[1])); }) == am::ErrorKind::Closed);
     return 0;
 }

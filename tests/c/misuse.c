@@ -12,7 +12,9 @@ static const char IDENTITY[] = "worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
 
 static void null_where_nothing_can_fail(void)
 {
-    CHECK(axm_error_code(NULL) == 0);
+    CHECK(axm_error_kind(NULL) == AXM_OK);
+    CHECK(!axm_error_is_timeout(NULL));
+    CHECK_TEXT("unknown", axm_error_name(-1));
     CHECK(axm_error_message(NULL) == NULL);
     CHECK(!axm_error_is_retryable(NULL));
     CHECK(axm_membership_version(NULL) == 0);
@@ -25,45 +27,22 @@ static void null_where_nothing_can_fail(void)
     CHECK(axm_snapshot_skipped_count(NULL) == 0);
     CHECK(axm_snapshot_skipped_key(NULL, 0) == NULL);
     CHECK(axm_snapshot_skipped_reason(NULL, 0) == NULL);
-    CHECK(axm_member_identity(NULL) == NULL);
+    CHECK(axm_snapshot_skipped_total(NULL) == 0);
+    CHECK(axm_member_worker(NULL) == NULL);
     CHECK(axm_member_state(NULL) == 0);
-    CHECK(axm_member_host(NULL) == NULL);
-    CHECK(axm_member_container_host(NULL) == NULL);
-    CHECK(axm_member_domain_socket_path(NULL) == NULL);
-    CHECK(axm_member_rpc_port(NULL) == 0);
-    CHECK(axm_member_data_port(NULL) == 0);
-    CHECK(axm_member_secure_rpc_port(NULL) == 0);
-    CHECK(axm_member_netty_data_port(NULL) == 0);
-    CHECK(axm_member_web_port(NULL) == 0);
-    CHECK(axm_member_http_server_port(NULL) == 0);
     CHECK(axm_status_version(NULL) == 0);
     CHECK(axm_status_view_age_ms(NULL) == -1);
     CHECK(axm_status_view_error(NULL) == NULL);
-    CHECK(axm_status_listings(NULL) == 0);
-    CHECK(axm_status_watches(NULL) == 0);
-    CHECK(axm_status_checks(NULL) == 0);
-    CHECK(axm_status_checks_behind(NULL) == 0);
-    CHECK(axm_status_checks_failed(NULL) == 0);
-    CHECK(axm_status_other_histories(NULL) == 0);
-    CHECK(!axm_status_registration_is_displaced(NULL, 0));
     CHECK(axm_status_endpoint_count(NULL) == 0);
-    CHECK(axm_status_endpoint_url(NULL, 0) == NULL);
-    CHECK(!axm_status_endpoint_is_healthy(NULL, 0));
-    CHECK(axm_status_endpoint_answered(NULL, 0) == 0);
-    CHECK(axm_status_endpoint_failed(NULL, 0) == 0);
-    CHECK(axm_status_endpoint_last_error(NULL, 0) == NULL);
+    CHECK(axm_status_endpoint(NULL, 0) == NULL);
     CHECK(axm_status_registration_count(NULL) == 0);
-    CHECK(axm_status_registration_identity(NULL, 0) == NULL);
-    CHECK(axm_status_registration_state(NULL, 0) == 0);
-    CHECK(axm_status_registration_lease(NULL, 0) == 0);
-    CHECK(axm_status_registration_lease_left_ms(NULL, 0) == 0);
-    CHECK(axm_status_registration_leases(NULL, 0) == 0);
+    CHECK(axm_status_registration(NULL, 0) == NULL);
     axm_status_free(NULL);
     axm_subscription_free(NULL);
     axm_error_free(NULL);
     axm_string_free(NULL);
     axm_config_free(NULL);
-    axm_snapshot_free(NULL);
+    axm_snapshot_release(NULL);
     axm_membership_free(NULL);
 }
 
@@ -135,18 +114,18 @@ static axm_worker_t good_worker(void)
     return worker;
 }
 
-static void bad_workers(const axm_membership_t *membership)
+static void bad_workers(axm_membership_t *membership)
 {
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker is NULL", axm_membership_join(membership, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker is NULL", axm_membership_join(membership, NULL, NULL));
 
     axm_worker_t worker = good_worker();
     worker.struct_size = 0;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "AXM_WORKER_INIT",
-               axm_membership_join(membership, &worker));
+               axm_membership_join(membership, &worker, NULL));
     worker.struct_size = sizeof worker - 1;
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "struct_size", axm_membership_join(membership, &worker));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "struct_size", axm_membership_join(membership, &worker, NULL));
     worker.struct_size = SIZE_MAX;
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "struct_size", axm_membership_join(membership, &worker));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "struct_size", axm_membership_join(membership, &worker, NULL));
 
     /* A caller of a later version, with a field that means something there. */
     struct {
@@ -155,53 +134,96 @@ static void bad_workers(const axm_membership_t *membership)
     } later = {good_worker(), {0, 1}};
     later.worker.struct_size = sizeof later;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "does not know",
-               axm_membership_join(membership, &later.worker));
+               axm_membership_join(membership, &later.worker, NULL));
     later.later[1] = 0;
-    OK(axm_membership_join(membership, &later.worker));
+    OK(axm_membership_join(membership, &later.worker, NULL));
 
     worker = good_worker();
     worker.identity = NULL;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.identity is NULL, expected worker-<uuid>",
-               axm_membership_join(membership, &worker));
+               axm_membership_join(membership, &worker, NULL));
     worker.identity = "6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, worker.identity, axm_membership_join(membership, &worker));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, worker.identity, axm_membership_join(membership, &worker, NULL));
     worker.identity = BAD_UTF8;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.identity is not UTF-8",
-               axm_membership_join(membership, &worker));
+               axm_membership_join(membership, &worker, NULL));
     worker = good_worker();
     worker.host = NULL;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.host is NULL",
-               axm_membership_join(membership, &worker));
+               axm_membership_join(membership, &worker, NULL));
     worker.host = BAD_UTF8;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.host is not UTF-8",
-               axm_membership_join(membership, &worker));
+               axm_membership_join(membership, &worker, NULL));
     worker.host = "";
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.host is empty",
-               axm_membership_join(membership, &worker));
+               axm_membership_join(membership, &worker, NULL));
     for (int i = 0; i < 6; i++) {
         worker = good_worker();
         int32_t *const ports[] = {&worker.rpc_port,        &worker.data_port, &worker.secure_rpc_port,
                                   &worker.netty_data_port, &worker.web_port,  &worker.http_server_port};
         *ports[i] = 65536;
-        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "_port is 65536", axm_membership_join(membership, &worker));
+        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "_port is 65536", axm_membership_join(membership, &worker, NULL));
         *ports[i] = -1;
-        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "_port is -1", axm_membership_join(membership, &worker));
+        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "_port is -1", axm_membership_join(membership, &worker, NULL));
         *ports[i] = 65535;
-        OK(axm_membership_join(membership, &worker));
+        OK(axm_membership_join(membership, &worker, NULL));
     }
     worker = good_worker();
     worker.container_host = BAD_UTF8;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.container_host is not UTF-8",
-               axm_membership_join(membership, &worker));
+               axm_membership_join(membership, &worker, NULL));
     worker = good_worker();
     worker.domain_socket_path = BAD_UTF8;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.domain_socket_path is not UTF-8",
-               axm_membership_join(membership, &worker));
+               axm_membership_join(membership, &worker, NULL));
 }
 
-static void bad_arguments(const axm_membership_t *membership)
+static void bad_join_options(axm_membership_t *membership)
 {
-    static const int32_t BAD_FILTERS[] = {-1, 3, INT32_MIN, INT32_MAX};
+    const axm_worker_t worker = good_worker();
+    axm_join_options_t options = AXM_JOIN_OPTIONS_INIT;
+    OK(axm_membership_join(membership, &worker, &options));
+    options.k8s = 3;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "options.k8s is 3, expected an AXM_K8S_* value",
+               axm_membership_join(membership, &worker, &options));
+    options.k8s = -1;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "options.k8s is -1",
+               axm_membership_join(membership, &worker, &options));
+    options.struct_size = 0;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "AXM_JOIN_OPTIONS_INIT",
+               axm_membership_join(membership, &worker, &options));
+}
+
+static void bad_counters(const axm_status_t *status)
+{
+    /* A caller of a later version: what the library does not know stays. */
+    struct {
+        axm_counters_t counters;
+        uint64_t later;
+    } later = {AXM_COUNTERS_INIT, 7};
+    later.counters.struct_size = sizeof later;
+    later.counters.listings = 9;
+    OK(axm_status_counters(status, &later.counters));
+    CHECK(later.counters.struct_size == sizeof later && later.later == 7);
+    CHECK(later.counters.listings == 0 && later.counters.lease_left_ms == -1);
+    axm_counters_t counters = {0};
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "AXM_COUNTERS_INIT",
+               axm_status_counters(status, &counters));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "counters is NULL", axm_status_counters(status, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "status is NULL", axm_status_counters(NULL, &counters));
+    const axm_registration_t *registration = NULL;
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "status is NULL",
+               axm_status_find_registration(NULL, IDENTITY, &registration));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "identity is NULL",
+               axm_status_find_registration(status, NULL, &registration));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "out is NULL",
+               axm_status_find_registration(status, IDENTITY, NULL));
+    CHECK(registration == NULL);
+}
+
+static void bad_arguments(axm_membership_t *membership)
+{
+    static const axm_filter_t BAD_FILTERS[] = {-1, 3, INT32_MIN, INT32_MAX};
     axm_snapshot_t *snapshot = NULL;
     char *table = NULL;
     for (size_t i = 0; i < sizeof BAD_FILTERS / sizeof BAD_FILTERS[0]; i++) {
@@ -222,37 +244,37 @@ static void bad_arguments(const axm_membership_t *membership)
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "Unrecognized worker identity string: worker",
                axm_membership_remove(membership, "worker"));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "identity is NULL",
-               axm_membership_stop_heartbeat(membership, NULL));
+               axm_membership_leave_worker(membership, NULL));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "identity is not UTF-8",
-               axm_membership_stop_heartbeat(membership, BAD_UTF8));
+               axm_membership_leave_worker(membership, BAD_UTF8));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "Unrecognized worker identity string: ",
-               axm_membership_stop_heartbeat(membership, ""));
+               axm_membership_leave_worker(membership, ""));
 
     const axm_worker_t worker = good_worker();
-    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_join(NULL, &worker));
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_join(NULL, &worker, NULL));
     FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_list(NULL, AXM_FILTER_ALL, &snapshot));
     FAILS(AXM_ERROR_INVALID_ARGUMENT,
           axm_membership_wait_for_change(NULL, AXM_FILTER_ALL, 0, 0, &snapshot));
     FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_show(NULL, &table));
     FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_remove(NULL, IDENTITY));
-    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_stop_heartbeat(NULL, IDENTITY));
+    FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_leave_worker(NULL, IDENTITY));
     FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_leave(NULL));
     FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_close(NULL));
     CHECK(snapshot == NULL && table == NULL);
 }
 
-static void ignore_event(void *user_data, int32_t event, const axm_member_t *member,
+static void ignore_event(void *user_data, axm_change_kind_t event, const axm_member_t *member,
                          const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
 }
 
-static void ignore_message(void *user_data, int32_t level, const char *target, const char *message)
+static void ignore_message(void *user_data, axm_log_level_t level, const char *target, const char *message)
 {
     (void)user_data, (void)level, (void)target, (void)message;
 }
 
-static void bad_callbacks(const axm_membership_t *membership)
+static void bad_callbacks(axm_membership_t *membership)
 {
     axm_subscription_t *subscription = NULL;
     axm_status_t *status = NULL;
@@ -275,13 +297,13 @@ static void bad_callbacks(const axm_membership_t *membership)
     OK(axm_membership_status(membership, &status));
     CHECK(axm_status_version(status) > 0 && axm_status_view_age_ms(status) == 0);
     CHECK(axm_status_endpoint_count(status) == 0 && axm_status_registration_count(status) == 0);
-    CHECK(axm_status_listings(status) == 0 && axm_status_checks(status) == 0);
+    bad_counters(status);
     axm_status_free(status);
     OK(axm_membership_subscribe(membership, ignore_event, NULL, &subscription));
     axm_subscription_free(subscription);
 }
 
-static void bad_snapshot_arguments(const axm_membership_t *membership)
+static void bad_snapshot_arguments(axm_membership_t *membership)
 {
     const axm_member_t *member = NULL;
     axm_snapshot_t *snapshot = NULL;
@@ -300,10 +322,10 @@ static void bad_snapshot_arguments(const axm_membership_t *membership)
     CHECK(axm_snapshot_member(snapshot, SIZE_MAX) == NULL);
     CHECK(axm_snapshot_skipped_key(snapshot, SIZE_MAX) == NULL);
     CHECK(axm_snapshot_skipped_reason(snapshot, SIZE_MAX) == NULL);
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
 }
 
-static void closed(const axm_membership_t *membership)
+static void closed(axm_membership_t *membership)
 {
     axm_snapshot_t *snapshot = NULL;
     axm_snapshot_t *kept = NULL;
@@ -312,14 +334,14 @@ static void closed(const axm_membership_t *membership)
     OK(axm_membership_list(membership, AXM_FILTER_ALL, &kept));
     OK(axm_membership_close(membership));
     OK(axm_membership_close(membership));
-    FAILS(AXM_ERROR_CLOSED, axm_membership_join(membership, &worker));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_join(membership, &worker, NULL));
     FAILS(AXM_ERROR_CLOSED, axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
     FAILS(AXM_ERROR_CLOSED, axm_membership_list(membership, AXM_FILTER_LIVE, &snapshot));
     FAILS(AXM_ERROR_CLOSED,
           axm_membership_wait_for_change(membership, AXM_FILTER_ALL, 0, -1, &snapshot));
     FAILS(AXM_ERROR_CLOSED, axm_membership_show(membership, &table));
     FAILS(AXM_ERROR_CLOSED, axm_membership_remove(membership, IDENTITY));
-    FAILS(AXM_ERROR_CLOSED, axm_membership_stop_heartbeat(membership, IDENTITY));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_leave_worker(membership, IDENTITY));
     FAILS(AXM_ERROR_CLOSED, axm_membership_leave(membership));
     axm_subscription_t *subscription = NULL;
     axm_status_t *status = NULL;
@@ -329,7 +351,7 @@ static void closed(const axm_membership_t *membership)
     CHECK(axm_membership_version(membership) == 0);
     CHECK(snapshot == NULL && table == NULL);
     CHECK(axm_snapshot_count(kept) == 2);
-    axm_snapshot_free(kept);
+    axm_snapshot_release(kept);
 }
 
 static void over_long_input(const char *hosts_file)
@@ -348,7 +370,7 @@ static void over_long_input(const char *hosts_file)
     const axm_member_t *member = NULL;
     OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
     FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_snapshot_find(snapshot, text, &member));
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
     axm_membership_free(membership);
     free(text);
 }
@@ -358,7 +380,7 @@ int main(int argc, char **argv)
     CHECK(argc == 2);
     const char *hosts_file = argv[1];
     CHECK(axm_abi_version() == AXM_ABI_VERSION);
-    CHECK(strlen(axm_version_string()) >= strlen("0.0.0"));
+    CHECK(strlen(axm_version()) >= strlen("0.0.0"));
     null_where_nothing_can_fail();
     configuration(hosts_file);
     opening(hosts_file);
@@ -366,6 +388,7 @@ int main(int argc, char **argv)
 
     axm_membership_t *membership = open_and_free(static_config(hosts_file));
     bad_workers(membership);
+    bad_join_options(membership);
     bad_arguments(membership);
     bad_callbacks(membership);
     bad_snapshot_arguments(membership);

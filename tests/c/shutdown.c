@@ -13,7 +13,7 @@ static void *join(void *membership)
     axm_worker_t worker = AXM_WORKER_INIT;
     worker.identity = "worker-00000000-0000-4000-8000-000000000001";
     worker.host = "host";
-    FAILS(AXM_ERROR_CLOSED, axm_membership_join(membership, &worker));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_join(membership, &worker, NULL));
     return NULL;
 }
 
@@ -21,7 +21,7 @@ static bool is_shutting_down(const axm_membership_t *membership)
 {
     axm_status_t *status = NULL;
     axm_error_t *error = axm_membership_status(membership, &status);
-    bool closed = axm_error_code(error) == AXM_ERROR_CLOSED;
+    bool closed = axm_error_kind(error) == AXM_ERROR_CLOSED;
     axm_error_free(error);
     axm_status_free(status);
     return closed;
@@ -31,7 +31,7 @@ static bool has_asked(const axm_membership_t *membership)
 {
     axm_status_t *status = NULL;
     OK(axm_membership_status(membership, &status));
-    bool asked = axm_status_endpoint_failed(status, 0) > 0;
+    bool asked = axm_status_endpoint(status, 0)->failed > 0;
     axm_status_free(status);
     return asked;
 }

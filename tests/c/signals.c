@@ -22,7 +22,7 @@ static void on_signal(int signal)
     }
 }
 
-static void ignore(void *user_data, int32_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void ignore(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
 }

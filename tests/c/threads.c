@@ -32,8 +32,8 @@ static void *open_list_close(void *unused)
         CHECK(axm_snapshot_count(shared) == 2);
         CHECK(axm_snapshot_count(snapshot) == 2);
         CHECK(axm_membership_version(membership) == axm_snapshot_version(shared));
-        axm_snapshot_free(snapshot);
-        axm_snapshot_free(shared);
+        axm_snapshot_release(snapshot);
+        axm_snapshot_release(shared);
     }
     OK(axm_membership_close(own));
     axm_membership_free(own);

@@ -27,10 +27,10 @@ static axm_config_t *(*config_new)(void);
 static axm_error_t *(*config_set)(axm_config_t *, const char *, const char *);
 static void (*config_free)(axm_config_t *);
 static axm_error_t *(*membership_open)(const axm_config_t *, axm_membership_t **);
-static axm_error_t *(*membership_list)(const axm_membership_t *, int32_t, axm_snapshot_t **);
+static axm_error_t *(*membership_list)(const axm_membership_t *, axm_filter_t, axm_snapshot_t **);
 static void (*membership_free)(axm_membership_t *);
 static size_t (*snapshot_count)(const axm_snapshot_t *);
-static void (*snapshot_free)(axm_snapshot_t *);
+static void (*snapshot_release)(axm_snapshot_t *);
 
 int main(int argc, char **argv)
 {
@@ -47,7 +47,7 @@ int main(int argc, char **argv)
         LOAD(library, membership_list);
         LOAD(library, membership_free);
         LOAD(library, snapshot_count);
-        LOAD(library, snapshot_free);
+        LOAD(library, snapshot_release);
         CHECK(abi_version() == AXM_ABI_VERSION);
 
         if (i == 0) {
@@ -63,7 +63,7 @@ int main(int argc, char **argv)
         axm_snapshot_t *snapshot = NULL;
         CHECK(membership_list(membership, AXM_FILTER_ALL, &snapshot) == NULL);
         CHECK(snapshot_count(snapshot) == 2);
-        snapshot_free(snapshot);
+        snapshot_release(snapshot);
     }
     membership_free(membership);
     return 0;

@@ -33,7 +33,7 @@ static void list_and_free(axm_config_t *config)
     axm_membership_t *membership = open_and_free(config);
     axm_snapshot_t *snapshot = NULL;
     OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
-    axm_snapshot_free(snapshot);
+    axm_snapshot_release(snapshot);
     CHECK(threads() > 1);
     axm_membership_free(membership);
 }
@@ -53,7 +53,7 @@ int main(int argc, char **argv)
     axm_worker_t worker = AXM_WORKER_INIT;
     worker.identity = "worker-00000000-0000-4000-8000-000000000001";
     worker.host = "host";
-    OK(axm_membership_join(open, &worker));
+    OK(axm_membership_join(open, &worker, NULL));
     list_and_free(static_config(argv[1]));
     CHECK(threads() > threads_before);
     axm_membership_free(open);

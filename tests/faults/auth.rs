@@ -363,12 +363,12 @@ async fn the_least_role_is_enough(version: EtcdVersion) {
         .await;
     eventually("back", LONG, || lists(&fresh, &[1, 2])).await;
     member
-        .stop_heartbeat(&worker(2).identity)
+        .leave_worker(&worker(2).identity)
         .await
         .expect("leave");
     assert!(lists(&fresh, &[1]).await && lists(&reader, &[1]).await);
     member
-        .decommission(&worker(2).identity)
+        .remove(&worker(2).identity)
         .await
         .expect("decommission");
     let view = reader.view().await.expect("a view");

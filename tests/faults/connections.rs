@@ -277,7 +277,7 @@ async fn probe_process() {
         .view()
         .await
         .expect("every worker has been probed");
-    assert_eq!(view.members(MemberFilter::Failed).len(), 50);
+    assert_eq!(view.members(MemberFilter::Lost).len(), 50);
     assert_eq!(view.members(MemberFilter::Live).len(), 1);
     // Longer than a lookup without an answer takes.
     let end = Instant::now() + Duration::from_secs(15);

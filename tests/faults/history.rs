@@ -119,7 +119,7 @@ async fn restored(name: &'static str, version: EtcdVersion, grows: bool) {
     .await;
     let lease = lease_of(&etcd, 1).await;
     leaves.close().await.expect("leave");
-    goes.decommission(&worker(4).identity)
+    goes.remove(&worker(4).identity)
         .await
         .expect("decommission");
     join(&joins, 3).await;
@@ -149,7 +149,7 @@ async fn restored(name: &'static str, version: EtcdVersion, grows: bool) {
     .await;
     eventually("the view is right", LONG, || lists(&reader, &[1, 3, 5])).await;
     let view = reader.view().await.expect("a view");
-    assert_eq!(numbers(&view, MemberFilter::Failed), [2, 4]);
+    assert_eq!(numbers(&view, MemberFilter::Lost), [2, 4]);
     assert_eq!(lease_of(&etcd, 1).await, lease);
     eventually("one lease each", LONG, || async {
         etcd.leases().await.len() == 3
@@ -190,7 +190,7 @@ async fn all_members_are_wiped(version: EtcdVersion) {
     let all: Vec<i64> = (1..=WORKERS).collect();
     eventually("all are listed", LONG, || lists(&reader, &all)).await;
     assert_eq!(
-        numbers(&reader.view().await.expect("a view"), MemberFilter::Failed),
+        numbers(&reader.view().await.expect("a view"), MemberFilter::Lost),
         [9]
     );
 

@@ -335,7 +335,7 @@ async fn churn(direct: &Membership, until: impl Future<Output = ()>) -> usize {
         number = 100 + (number + 1) % 7;
         join(direct, number).await;
         let left = (number + 3) % 7 + 100;
-        let stopped = direct.stop_heartbeat(&worker(left).identity).await;
+        let stopped = direct.leave_worker(&worker(left).identity).await;
         stopped.expect("leave");
         changes += 1;
         tokio::select! {

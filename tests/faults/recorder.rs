@@ -332,7 +332,7 @@ impl Seen {
                 ring: names(MemberFilter::All),
                 live: names(MemberFilter::Live),
             },
-            lost: names(MemberFilter::Failed),
+            lost: names(MemberFilter::Lost),
             called_lost: called_lost
                 .map(|member| member.worker.identity.to_string())
                 .collect(),

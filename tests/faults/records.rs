@@ -101,7 +101,7 @@ async fn a_known_record_becomes_bad(version: EtcdVersion) {
             }
             let is_lost = filter == MemberFilter::Live;
             let failed: &[i64] = if is_lost { &[2] } else { &[] };
-            assert_eq!(numbers(&view, MemberFilter::Failed), failed);
+            assert_eq!(numbers(&view, MemberFilter::Lost), failed);
 
             etcd.put(&key, record::encode(&second)).await;
             eventually("the corrected record is listed", LONG, || async {

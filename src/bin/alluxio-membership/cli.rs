@@ -101,11 +101,11 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct NodesOptions {
     /// Only workers that are live
-    #[arg(long, conflicts_with_all = ["failed", "watch"])]
+    #[arg(long, conflicts_with_all = ["lost", "watch"])]
     pub live: bool,
     /// Only workers that are lost
     #[arg(long, conflicts_with = "watch")]
-    pub failed: bool,
+    pub lost: bool,
     /// One JSON object, with --wide with the leases; with --watch, one in each line
     #[arg(long)]
     pub json: bool,

@@ -19,9 +19,9 @@ type Leases = HashMap<WorkerIdentity, Option<LeaseTime>>;
 
 pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, Stop> {
     let membership = &context.membership;
-    let filter = match (options.live, options.failed) {
+    let filter = match (options.live, options.lost) {
         (true, _) => MemberFilter::Live,
-        (_, true) => MemberFilter::Failed,
+        (_, true) => MemberFilter::Lost,
         _ => MemberFilter::All,
     };
     let view = membership.view().await?;
@@ -133,8 +133,8 @@ fn print_wide(
     );
     let mut text = output::aligned(&rows);
     let live = view.members(MemberFilter::Live).len();
-    let failed = view.members(MemberFilter::Failed).len();
-    text.push_str(&format!("\n{live} live, {failed} lost"));
+    let lost = view.members(MemberFilter::Lost).len();
+    text.push_str(&format!("\n{live} live, {lost} lost"));
     if let Backend::Etcd(_) = context.config.backend {
         let (revision, age) = (view.revision(), view.age().as_millis());
         text.push_str(&format!(", at revision {revision}, {age} ms old"));

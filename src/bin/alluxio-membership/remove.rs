@@ -27,7 +27,7 @@ pub async fn run(context: &Context, options: &RemoveOptions) -> Result<Outcome, 
     // Somebody types here, wherever the output goes.
     if io::stdin().is_terminal() && !options.yes {
         let view = context.membership.view().await?;
-        // For any other, decommission has the right words.
+        // For any other, remove() has the right words.
         if let Some(member) = view.find(&identity)
             && member.state == WorkerState::Lost
             && !confirmed(cluster_name, member).await?
@@ -35,7 +35,7 @@ pub async fn run(context: &Context, options: &RemoveOptions) -> Result<Outcome, 
             return Err(Failure::new(Outcome::Failed, "Nothing was removed.").into());
         }
     }
-    context.membership.decommission(&identity).await?;
+    context.membership.remove(&identity).await?;
     output::print(format!("Successfully removed worker: {identity}\n"))?;
     Ok(Outcome::Done)
 }

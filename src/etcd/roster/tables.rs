@@ -419,7 +419,7 @@ impl Tables {
             .iter()
             .map(|(worker, _)| member(worker, WorkerState::Live))
             .collect();
-        let (all, failed) = match &self.ring {
+        let (all, lost) = match &self.ring {
             None => (live.clone(), Vec::new()),
             Some(ring) => {
                 let mut live_identities: Vec<WorkerIdentity> = live_workers
@@ -450,12 +450,12 @@ impl Tables {
                         }
                     })
                     .collect();
-                let failed = all
+                let lost = all
                     .iter()
                     .filter(|member| member.state == WorkerState::Lost)
                     .cloned()
                     .collect();
-                (all, failed)
+                (all, lost)
             }
         };
         let skipped_more = skipped.len().saturating_sub(MAX_SKIPPED);
@@ -465,7 +465,7 @@ impl Tables {
             revisions,
             all,
             live,
-            failed,
+            lost,
             skipped,
             skipped_more,
             ..ClusterView::default()

@@ -111,7 +111,7 @@ async fn workers(
     let filter = match query.state {
         None | Some(StateQuery::All) => MemberFilter::All,
         Some(StateQuery::Live) => MemberFilter::Live,
-        Some(StateQuery::Lost) => MemberFilter::Failed,
+        Some(StateQuery::Lost) => MemberFilter::Lost,
     };
     let Some(shown) = app.feed.shown() else {
         return unavailable(&app.feed);

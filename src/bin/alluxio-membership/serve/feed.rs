@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use alluxio_membership::config::Backend;
 use alluxio_membership::error::ErrorKind;
-use alluxio_membership::membership::{Membership, Status};
+use alluxio_membership::membership::Membership;
+use alluxio_membership::status::Status;
 use alluxio_membership::view::{Change, ChangeKind, ClusterView, MemberFilter};
 use alluxio_membership::worker::WorkerIdentity;
 use axum::body::Bytes;
@@ -304,7 +305,7 @@ impl Feed {
             "ageMs": age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             "error": status.view_error.as_ref().map(output::reason),
             "live": count(MemberFilter::Live),
-            "lost": count(MemberFilter::Failed),
+            "lost": count(MemberFilter::Lost),
             "leftOut": shown.as_ref().map(|shown| shown.view.skipped_count()),
             "endpoints": endpoints.collect::<Vec<_>>(),
         })
@@ -322,7 +323,7 @@ impl Shown {
         let list = match filter {
             MemberFilter::All => all,
             MemberFilter::Live => live,
-            MemberFilter::Failed => lost,
+            MemberFilter::Lost => lost,
         };
         let encode = || {
             let workers = self.view.members(filter).iter().map(|member| {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use alluxio_membership::etcd::EndpointHealth;
-use alluxio_membership::membership::Status;
+use alluxio_membership::status::Status;
 use alluxio_membership::view::{Member, MemberFilter};
 use alluxio_membership::worker::WorkerState;
 use prometheus_client::collector::Collector;
@@ -79,7 +79,7 @@ impl Scrape {
         let states = match shown.knows_states {
             true => vec![
                 ("live", count(MemberFilter::Live)),
-                ("lost", count(MemberFilter::Failed)),
+                ("lost", count(MemberFilter::Lost)),
             ],
             false => vec![("unknown", count(MemberFilter::All))],
         };

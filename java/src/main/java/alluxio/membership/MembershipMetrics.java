@@ -54,7 +54,9 @@ final class MembershipMetrics {
     count("MembershipEndpoints", status -> status.getEndpoints().size());
     count("MembershipEndpointsUp",
         status -> status.getEndpoints().stream().filter(EndpointStatus::isHealthy).count());
-    count("MembershipRegistered", status -> isRegistered(status) ? 1 : 0);
+    count("MembershipRegistrations", status -> status.getRegistrations().size());
+    count("MembershipRegistered", status -> status.getRegistrations().stream()
+        .filter(MembershipMetrics::isRegistered).count());
     number("MembershipLeaseLeftSeconds", MembershipMetrics::leaseLeft);
     count("MembershipLateRenewals", status -> status.getRegistrations().stream()
         .mapToLong(RegistrationStatus::getLateRenewals).sum());
@@ -75,12 +77,10 @@ final class MembershipMetrics {
     GAUGES.put(name, value::applyAsDouble);
   }
 
-  /** Whether all workers of this process are registered, and there is one. */
-  private static boolean isRegistered(MembershipStatus status) {
-    return !status.getRegistrations().isEmpty()
-        && status.getRegistrations().stream().allMatch(each -> !each.isDisplaced()
-            && (each.getState() == RegistrationState.REGISTERED
-                || each.getState() == RegistrationState.SUSPECT));
+  /** Whether others list the worker as live, as far as this process knows. */
+  private static boolean isRegistered(RegistrationStatus registration) {
+    return !registration.isDisplaced() && (registration.getState() == RegistrationState.REGISTERED
+        || registration.getState() == RegistrationState.SUSPECT);
   }
 
   /** The shortest of the leases of this process, or 0 without one. */

@@ -109,7 +109,7 @@ abstract class NativeMembershipManager implements MembershipManager {
 
   @Override
   public WorkerClusterView getFailedMembers() throws IOException {
-    return members(Filter.FAILED);
+    return members(Filter.LOST);
   }
 
   @Override
@@ -306,7 +306,7 @@ abstract class NativeMembershipManager implements MembershipManager {
   private enum Filter {
     ALL(ClusterView::getAllMembers),
     LIVE(ClusterView::getLiveMembers),
-    FAILED(ClusterView::getLostMembers);
+    LOST(ClusterView::getLostMembers);
 
     private final Function<ClusterView, List<Member>> mMembers;
 

@@ -274,7 +274,7 @@ public final class Membership implements AutoCloseable {
   public void leave(WorkerIdentity identity) throws MembershipException, InterruptedException {
     byte[] text = Wire.utf8(identity.toString());
     try (Operation operation = new Operation()) {
-      operation.await(Natives.stopHeartBeat(operation.id(), mId, text));
+      operation.await(Natives.leaveWorker(operation.id(), mId, text));
     }
   }
 
@@ -289,7 +289,7 @@ public final class Membership implements AutoCloseable {
   public void remove(WorkerIdentity identity) throws MembershipException, InterruptedException {
     byte[] text = Wire.utf8(identity.toString());
     try (Operation operation = new Operation()) {
-      operation.await(Natives.decommission(operation.id(), mId, text));
+      operation.await(Natives.remove(operation.id(), mId, text));
     }
   }
 

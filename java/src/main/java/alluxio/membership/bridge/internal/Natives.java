@@ -10,7 +10,7 @@ package alluxio.membership.bridge.internal;
  */
 public final class Natives {
   /** Must equal the library's {@code INTERFACE}. */
-  static final int INTERFACE = 3;
+  static final int INTERFACE = 4;
   /**
    * An id is the session's number, shifted by this, and a number of our own. Must equal the
    * library's.
@@ -54,9 +54,9 @@ public final class Natives {
   /** The result is a text. */
   public static native long showAllMembers(long operation, long manager);
 
-  public static native long stopHeartBeat(long operation, long manager, byte[] identity);
+  public static native long leaveWorker(long operation, long manager, byte[] identity);
 
-  public static native long decommission(long operation, long manager, byte[] identity);
+  public static native long remove(long operation, long manager, byte[] identity);
 
   public static native long leave(long operation, long manager);
 

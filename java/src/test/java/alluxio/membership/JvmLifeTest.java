@@ -244,9 +244,7 @@ class JvmLifeTest {
      * @param args none; the configuration is in the system properties
      */
     public static void main(String[] args) throws Exception {
-      Map<String, String> properties = new HashMap<>();
-      System.getProperties().stringPropertyNames().stream().filter(name -> name.startsWith("alluxio."))
-          .forEach(name -> properties.put(name, System.getProperty(name)));
+      Map<String, String> properties = ChildJvm.alluxioProperties();
       Membership member = Membership.open(properties);
       Thread joining = new Thread(() -> {
         try {

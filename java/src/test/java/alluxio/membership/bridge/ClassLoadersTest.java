@@ -25,7 +25,6 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.Paths;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
@@ -50,9 +49,7 @@ class ClassLoadersTest {
      *         properties
      */
     public static void main(String[] args) throws Exception {
-      Map<String, String> properties = new HashMap<>();
-      System.getProperties().stringPropertyNames().stream().filter(name -> name.startsWith("alluxio."))
-          .forEach(name -> properties.put(name, System.getProperty(name)));
+      Map<String, String> properties = ChildJvm.alluxioProperties();
       List<WeakReference<ClassLoader>> loaders = new ArrayList<>();
       for (int i = 0; i < LOADERS; i++) {
         loaders.add(new WeakReference<>(use(args[0], properties)));

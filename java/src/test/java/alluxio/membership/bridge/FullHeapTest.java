@@ -61,9 +61,7 @@ class FullHeapTest {
      * @param args a hosts file; the configuration of a cluster in etcd is in the system properties
      */
     public static void main(String[] args) throws Exception {
-      Map<String, String> properties = new HashMap<>();
-      System.getProperties().stringPropertyNames().stream().filter(name -> name.startsWith("alluxio."))
-          .forEach(name -> properties.put(name, System.getProperty(name)));
+      Map<String, String> properties = ChildJvm.alluxioProperties();
       Map<String, String> hosts = new HashMap<>();
       hosts.put("alluxio.worker.membership.manager.type", "STATIC");
       hosts.put("alluxio.worker.static.membership.manager.config.file", args[0]);

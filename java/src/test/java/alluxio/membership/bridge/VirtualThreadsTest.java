@@ -13,7 +13,6 @@ import org.junit.jupiter.api.parallel.Execution;
 import org.junit.jupiter.api.parallel.ExecutionMode;
 
 import java.lang.reflect.Method;
-import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -37,9 +36,7 @@ class VirtualThreadsTest {
      * @param args none; the configuration is in the system properties
      */
     public static void main(String[] args) throws Exception {
-      Map<String, String> properties = new HashMap<>();
-      System.getProperties().stringPropertyNames().stream().filter(name -> name.startsWith("alluxio."))
-          .forEach(name -> properties.put(name, System.getProperty(name)));
+      Map<String, String> properties = ChildJvm.alluxioProperties();
       // The classes here are compiled for Java 8.
       Method start = Thread.class.getMethod("startVirtualThread", Runnable.class);
       Membership member = Membership.open(properties);

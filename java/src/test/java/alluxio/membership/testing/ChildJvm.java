@@ -22,6 +22,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Predicate;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
 /**
@@ -156,6 +157,15 @@ public final class ChildJvm implements AutoCloseable {
       command.addAll(Arrays.asList(arguments));
       return new ChildJvm(command, mDirectory, mEnvironment);
     }
+  }
+
+  /**
+   * @return what the program that is running was started with: the system properties that Alluxio
+   *         reads
+   */
+  public static Map<String, String> alluxioProperties() {
+    return System.getProperties().stringPropertyNames().stream().filter(name -> name.startsWith("alluxio."))
+        .collect(Collectors.toMap(name -> name, System::getProperty));
   }
 
   /**

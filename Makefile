@@ -1,14 +1,14 @@
-# The two commands are `make demo` and `make test`. Both look after what they need; see scripts/setup.
+# Begin with `make demo` or `make test`. Both install what they need; see scripts/setup.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# Where the installers of Rust and Go put them, for shells whose PATH does not have them yet.
+# The folders of the installers of Rust and Go, for shells whose PATH lacks them.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
 
-# One place for all parts, whatever the caller's environment says.
+# One folder for all parts, whatever the caller's environment contains.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 HEADER := include/alluxio_membership.h
@@ -18,36 +18,41 @@ WRONG_ETCD := .tools/bin/wrong-etcd
 GO_CLIENT := .tools/bin/go-client
 BENCH_JAVA := tools/bench-java/target/dependencies.classpath
 CARGO ?= cargo
-# Without the thousand lines of its downloads, and without colours, which would reach logs. A download that fails is tried again.
-MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never -Dmaven.wagon.http.retryHandler.count=5 -Daether.connector.http.retryHandler.count=5 --file java/pom.xml
+# Without a line per download, and without colours, which would reach logs. Repeats failed
+# downloads.
+MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never \
+  -Dmaven.wagon.http.retryHandler.count=5 -Daether.connector.http.retryHandler.count=5 \
+  --file java/pom.xml
 
-# Nor the code at its end that resets a terminal's colours.
+# Also without the code that resets a terminal's colours at the end.
 export MAVEN_OPTS := $(MAVEN_OPTS) -Djansi.noreset=true
 
-.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java test-long soak test-install test-k8s bench bench-tool docs dist test-dist clean
+.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record \
+  fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java \
+  test-long soak test-install test-k8s bench bench-tool docs dist test-dist clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
-demo: ## Shows real Alluxio code registering workers through the library, in a minute or two.
+demo: ## Shows real Alluxio workers that register through the library, in a minute or two.
 	@scripts/demo
 
-test: ## Runs every check and every test of every language, and sums up.
+test: ## Runs every check and every test of every language, and prints a summary.
 	@scripts/test
 
-# What the tool shows with --version.
+# The commit that the tool shows with --version.
 build: export AXM_COMMIT = $(shell git -c safe.directory='*' describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 build: ## Builds the library, the tool (release) and the C header.
 	$(CARGO) build --release --locked
 	@ln -sf liballuxio_membership.so target/release/liballuxio_membership.so.0
 	@touch $(BUILT)
 
-static: ## Builds the static library, and notes what must be linked with it.
+static: ## Builds the static library, and records what must be linked with it.
 	@mkdir -p target/release
 	$(CARGO) rustc --release --locked --lib --crate-type staticlib -- --print native-static-libs=$(CURDIR)/target/release/native-static-libs
 	@scripts/hide-symbols target/release/liballuxio_membership.a $(STATIC)
 
-# For `sudo make install`, where root may have no cargo: only what is missing, or older than its source, is built.
+# For `sudo make install`, where root may have no cargo: builds only missing or outdated files.
 BUILT := target/release/built
 STATIC := target/release/static/liballuxio_membership.a
 SOURCES := $(shell find src -type f) build.rs cbindgen.toml Cargo.toml Cargo.lock
@@ -58,13 +63,13 @@ $(BUILT): $(SOURCES)
 $(STATIC): $(SOURCES) scripts/hide-symbols
 	@$(MAKE) --no-print-directory static
 
-# PREFIX (/usr/local), DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, DATADIR and MANDIR say where to.
+# PREFIX (/usr/local), DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, DATADIR and MANDIR are the target.
 export PREFIX DESTDIR BINDIR LIBDIR INCLUDEDIR DATADIR MANDIR
 
-install: $(BUILT) $(STATIC) ## Installs libraries, headers, tool, manual pages, as built; PREFIX= and DESTDIR= say where.
+install: $(BUILT) $(STATIC) ## Installs libraries, headers, tool, manual pages; PREFIX=, DESTDIR=.
 	@scripts/install install
 
-uninstall: ## Removes what install put there; give it the same PREFIX= and DESTDIR=.
+uninstall: ## Removes the installed files; needs the same PREFIX= and DESTDIR=.
 	@scripts/install uninstall
 
 tools: $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(if $(AXM_TOXIPROXY),,$(TOXIPROXY)) $(if $(AXM_WRONG_ETCD),,$(WRONG_ETCD)) ## Builds etcd 3.6, toxiproxy and wrong-etcd for the tests.
@@ -73,16 +78,16 @@ $(ETCD_3_6): $(wildcard tools/etcd/*)
 	cd tools/etcd && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
 	@touch $@
 
-# The library that releases have. It runs with old C libraries.
+# The library as in releases. It runs with old C libraries.
 PLATFORM := linux-$(shell uname -m)
 NATIVE := target/native/$(PLATFORM)/liballuxio_membership.so
-# A jar for this machine has this library alone.
+# A jar for this machine contains only this library.
 MVN += -Dnative.platforms=$(PLATFORM) -Dnative.platform=$(PLATFORM)
 
 $(NATIVE): $(SOURCES) scripts/dist-native scripts/dist.bash scripts/dist-requirements.txt
 	@scripts/dist-native host
 
-jar: $(NATIVE) build ## Builds the jar, with the library for this machine's processor and C library inside.
+jar: $(NATIVE) build ## Builds the jar, with the library for this machine's processor.
 	@rm -rf java/target/classes/META-INF/native
 	$(MVN) --quiet package -DskipTests
 
@@ -94,7 +99,7 @@ $(WRONG_ETCD): $(wildcard tools/wrong-etcd/*)
 	cd tools/wrong-etcd && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
 	@touch $@
 
-header-check: ## Fails when the committed C header is not what build.rs makes of src/c_api.
+header-check: ## Fails if the committed C header differs from what build.rs generates.
 	@mkdir -p target
 	@git -c safe.directory='*' show :$(HEADER) >target/header.committed 2>/dev/null || cp $(HEADER) target/header.committed
 	@$(MAKE) --no-print-directory build
@@ -104,7 +109,7 @@ header-check: ## Fails when the committed C header is not what build.rs makes of
 abi-check: ## Compares the interface of the C header with the recorded one.
 	@scripts/abi check
 
-abi-record: ## Records the interface anew, after something was added to it.
+abi-record: ## Records the interface after an addition.
 	@scripts/abi record
 
 fmt-check: ## Checks the formatting of the Rust code.
@@ -121,64 +126,66 @@ test-rust: tools ## Runs the Rust and the C tests, on real etcd servers.
 
 # A failure prints the seed of its history.
 simulate: export AXM_SIMULATIONS ?= 10
-simulate: ## Tries the decisions about views and registrations on millions of generated steps; AXM_SIMULATIONS= says how often.
+simulate: ## Simulates views and registrations in millions of steps; AXM_SIMULATIONS=.
 	$(CARGO) test --locked --release --lib simulation -- --nocapture
 
-test-faults: tools ## Runs every fault test, the slow ones too, and prints one line per fault.
+test-faults: tools ## Runs every fault test, also the slow ones; prints a line per fault.
 	@scripts/test-faults
 
 # Findings are kept in target/fuzz/findings.
 test-fuzz: export FUZZ_SECONDS ?= 60
-test-fuzz: ## Runs each fuzz target for a minute; FUZZ_SECONDS= says how long.
+test-fuzz: ## Runs each fuzz target for a minute, or for FUZZ_SECONDS=.
 	@scripts/test-fuzz
 
-test-c: tools ## Runs the C tests alone.
+test-c: tools ## Runs only the C tests.
 	$(CARGO) test --locked --test c_api
 
-test-tsan: tools ## Runs C programs with the library under the thread sanitizer; builds for minutes at first.
+test-tsan: tools ## Runs C programs under the thread sanitizer; the first build takes minutes.
 	@scripts/test-tsan
 
-bench-tool: jar ## Measures the tool's list beside that of a JVM with Alluxio's own class.
+bench-tool: jar ## Measures the tool beside a JVM with Alluxio's own class.
 	@scripts/bench-tool
 
 test-java: $(NATIVE) build tools ## Runs the Java tests, on the real Alluxio classes and real etcd servers.
 	$(MVN) verify
 
-# CHURN_SECONDS and SEED may be given: what a failure prints brings it back.
+# A failure prints the CHURN_SECONDS and the SEED that repeat it.
 CHURN_SECONDS ?= 300
-test-long: $(NATIVE) build ## Runs the random Java tests for some minutes; CHURN_SECONDS= says how long, SEED= repeats a failure.
+test-long: $(NATIVE) build ## Runs the randomized Java tests; CHURN_SECONDS=, SEED=.
 	$(MVN) verify -Dtest='MixedChurnTest,RandomRecordsTest,DifferentialTest#randomOperations*' \
 		-Dchurn.seconds=$(CHURN_SECONDS) -Drecords=10000 -Dsequences=30 $(if $(SEED),-Dseed=$(SEED))
 
 # A failure prints the seed that repeats its choices.
 soak: export AXM_SOAK_MINUTES ?= 10
-soak: tools ## Restarts etcd's members and flaps the network under 50 workers; AXM_SOAK_MINUTES= says how long, AXM_SOAK_SEED= repeats a run.
+soak: tools ## Tests 50 workers on failing members and networks; AXM_SOAK_MINUTES=, AXM_SOAK_SEED=.
 	$(CARGO) test --locked --test faults soak:: -- --include-ignored --nocapture --test-threads 1
 
-test-install: build static ## Installs into a temporary folder, builds the examples against it, and uninstalls.
+test-install: build static ## Installs into a temporary folder, builds the examples, uninstalls.
 	@env -u PREFIX -u DESTDIR -u BINDIR -u LIBDIR -u INCLUDEDIR -u DATADIR -u MANDIR scripts/test-install
 
-# A real API server and its clients. They take some minutes to compile, and are not needed by other targets.
+# A real API server and its clients, which take minutes to compile. Only test-k8s needs them.
 KUBERNETES := .tools/bin/helm .tools/bin/kubectl .tools/bin/kube-apiserver
 
 $(KUBERNETES) &: $(wildcard tools/kubernetes/*)
 	cd tools/kubernetes && go build -trimpath -o $(CURDIR)/.tools/bin/ \
-		-ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes)" \
+		-ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$$(go list -m \
+			-f '{{.Version}}' k8s.io/kubernetes)" \
 		helm.sh/helm/v3/cmd/helm k8s.io/kubernetes/cmd/kubectl k8s.io/kubernetes/cmd/kube-apiserver
 	@touch $(KUBERNETES)
 
-# The tool that needs no library, for the image.
+# The tool without shared libraries, for the image.
 STATIC_TOOL := target/native/$(PLATFORM)-tool/alluxio-membership
 
 $(STATIC_TOOL): $(SOURCES) scripts/dist-native scripts/dist.bash scripts/dist-requirements.txt
 	@scripts/dist-native tool
 
-test-k8s: $(KUBERNETES) $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(STATIC_TOOL) jar ## Tests the Helm chart at a real Kubernetes API server, and the image; builds for some minutes at first.
+test-k8s: $(KUBERNETES) $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(STATIC_TOOL) jar ## Tests the Helm chart at a real Kubernetes API server, and the image.
 	@scripts/test-k8s
 
-# Needs a quiet machine for a quarter of an hour. BENCH_QUICK=1 tries everything with small numbers, into target/bench;
-# BENCH_ONLY=changes,listings,after-change,processes,readers,frozen,scaling,storm measures some parts alone.
-bench: tools $(GO_CLIENT) $(BENCH_JAVA) jar ## Measures the library beside Alluxio's class and etcd's Go client, and writes docs/performance.md.
+# Needs a quiet machine for a quarter of an hour. BENCH_QUICK=1 tries everything with small numbers,
+# into target/bench. BENCH_ONLY=changes,listings,after-change,processes,readers,frozen,scaling,storm
+# measures only some parts.
+bench: tools $(GO_CLIENT) $(BENCH_JAVA) jar ## Measures the library beside Alluxio's class and etcd's Go client.
 	$(CARGO) bench --locked --bench performance
 
 $(BENCH_JAVA): $(shell find tools/bench-java/src -type f) tools/bench-java/pom.xml
@@ -189,14 +196,14 @@ $(GO_CLIENT): $(wildcard tools/go-client/*)
 	cd tools/go-client && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
 	@touch $@
 
-dist: ## Builds everything that a release has, for every platform, into dist/; takes half an hour.
+dist: ## Builds the files of a release into dist/; takes half an hour.
 	@scripts/dist
 
-test-dist: ## Tries the files of dist/ on other systems, processors and JVMs, and prints a table; needs root.
+test-dist: ## Tries the files of dist/ on other systems and JVMs; needs root.
 	@scripts/test-dist
 
 docs: ## Builds the pages of docs/ as a book in target/book, and checks their links.
 	@scripts/docs
 
-clean: ## Removes everything that was built.
+clean: ## Removes all built files.
 	rm -rf target java/target tools/bench-java/target .tools

@@ -1,11 +1,11 @@
-# For the scripts that build releases. Sourced, in the root of the checkout.
+# Functions of the scripts that build releases. Source it in the root of the checkout.
 
 LIBRARY=liballuxio_membership.so
-# By the names that the jar gives them: glibc, unless musl is named.
+# The platforms, with the names that the jar uses: glibc, unless musl is named.
 PLATFORMS=(linux-x86_64 linux-aarch64 linux-x86_64-musl linux-aarch64-musl)
-# The oldest glibc that the library runs with: CentOS 7 and Amazon Linux 2 have little more.
+# The oldest glibc that the library runs with. CentOS 7 and Amazon Linux 2 have little more.
 GLIBC=2.17
-# The most bytes that a library may add to the jar.
+# The maximum number of bytes that a library may add to the jar.
 MAX_COMPRESSED=2500000
 
 zig_folder=$PWD/.tools/zig
@@ -41,13 +41,13 @@ prepare_zig() {
   export CARGO_ZIGBUILD_CACHE_DIR=$zig_folder/wrappers
 }
 
-# library_of PLATFORM: the file that build_library makes.
+# library_of PLATFORM: the file that build_library creates.
 library_of() {
   echo "target/native/$1/$LIBRARY"
 }
 
-# zigbuild PLATFORM SUBCOMMAND ARGUMENTS...: runs cargo with Zig for a platform. RUSTFLAGS may have
-# more flags.
+# zigbuild PLATFORM SUBCOMMAND ARGUMENTS...: runs cargo with Zig for a platform. RUSTFLAGS may
+# contain more flags.
 zigbuild() {
   local target version=
   target=$(rust_target "$1")
@@ -64,7 +64,7 @@ zigbuild() {
 
 # build_library PLATFORM: target/native/PLATFORM/liballuxio_membership.so
 build_library() {
-  # With musl too, the library is loaded by dlopen.
+  # With musl, too, dlopen loads the library.
   local flags=
   [[ $1 != *-musl ]] || flags="-C target-feature=-crt-static"
   RUSTFLAGS=$flags zigbuild "$1" zigbuild --lib --no-default-features
@@ -82,14 +82,14 @@ build_static() {
   [[ $1 != *-musl ]] || flags="-C target-feature=-crt-static"
   RUSTFLAGS=$flags zigbuild "$1" rustc --lib --no-default-features --crate-type staticlib -- \
     --print "native-static-libs=$folder/native-static-libs"
-  # LLVM's programs know all processors.
+  # LLVM's programs support all processors.
   [[ -x $bin/llvm-nm ]] || rustup component add llvm-tools
   LD=$bin/gcc-ld/ld.lld OBJCOPY=$bin/llvm-objcopy AR=$bin/llvm-ar NM=$bin/llvm-nm \
     scripts/hide-symbols "target/$(rust_target "$1")/dist/liballuxio_membership.a" \
     "$folder/static/liballuxio_membership.a"
 }
 
-# build_tool CPU: target/native/linux-CPU-tool/alluxio-membership, which needs no library at all.
+# build_tool CPU: target/native/linux-CPU-tool/alluxio-membership, which needs no shared library.
 build_tool() {
   zigbuild "linux-$1-musl" zigbuild --bin alluxio-membership --features tool
   install -D --mode=755 "target/$(rust_target "linux-$1-musl")/dist/alluxio-membership" \
@@ -103,7 +103,7 @@ check_library() {
   file=$(library_of "$1")
   needed=$(readelf --dynamic --wide "$file" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort | tr '\n' ' ')
   case $1 in
-    # musl's loader serves libc.so itself.
+    # musl's loader is libc.so itself.
     *-musl) allowed='libc\.so' ;;
     *) allowed='lib(c|m|dl|pthread|rt)\.so\.[0-9]|ld-linux-(x86-64|aarch64)\.so\.[12]' ;;
   esac

@@ -1,8 +1,8 @@
-# For scripts that start an etcd of their own: a folder, processes that end with the script, and
-# waiting. Expects a function `fail`, and one `say` that prints what goes on; sourced after `set
-# -euo pipefail`.
+# Functions of scripts that start their own etcd: a folder, processes that end with the script, and
+# waiting. The script defines a function `fail`, and a function `say` that prints progress, and
+# sources this file after `set -euo pipefail`.
 
-# start FOLDER/LOG COMMAND...: runs a process that ends with this one at the latest; its id is
+# start FOLDER/LOG COMMAND...: runs a process that ends with the script at the latest. Its id is
 # $started.
 start() {
   local log=$1
@@ -11,9 +11,9 @@ start() {
   started=$!
 }
 
-# kill_started PID...: ends these processes, or everything that `start` began. With the shell's own
-# kill, since not every machine has another; and without the shell's reports of processes that were
-# killed.
+# kill_started PID...: ends these processes, or everything that `start` started. It uses the shell's
+# own kill, because not every machine has another one, and hides the shell's reports of killed
+# processes.
 kill_started() {
   local ids=("$@")
   (($#)) || mapfile -t ids < <(jobs -pr)
@@ -27,7 +27,8 @@ running() { jobs -pr | grep -qx "$1"; }
 
 seconds_since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s", b - a }'; }
 
-# wait_for SECONDS WHAT COMMAND...: repeats a command until it succeeds, and says so while it waits.
+# wait_for SECONDS WHAT COMMAND...: repeats a command until it succeeds, and prints what it waits
+# for.
 wait_for() {
   local limit=$1 what=$2 from=$EPOCHREALTIME deadline=$((SECONDS + $1)) said=$SECONDS
   shift 2

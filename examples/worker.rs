@@ -1,6 +1,7 @@
 //! Keeps a worker registered until a line or the end of the standard input.
 //!
-//! `cargo run --example worker -- http://127.0.0.1:2379 worker-11111111-aaaa-4aaa-8aaa-111111111111 host1`
+//! `cargo run --example worker -- http://127.0.0.1:2379 worker-11111111-aaaa-4aaa-8aaa-111111111111
+//! host1`
 
 use std::time::Duration;
 

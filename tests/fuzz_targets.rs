@@ -1,5 +1,6 @@
-//! The targets of the fuzzers, on their corpora and on random changes of these. It finds less than the fuzzers do, which
-//! `make test-fuzz` runs, and needs nothing that they need. `AXM_FUZZ_SECONDS` says how long each target is tried.
+//! The targets of the fuzzers, on their corpora and on random changes of these. It finds less than
+//! the fuzzers do, which `make test-fuzz` runs, and needs nothing that they need.
+//! `AXM_FUZZ_SECONDS` says how long each target is tried.
 
 #[path = "../fuzz/src/lib.rs"]
 mod targets;

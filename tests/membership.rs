@@ -217,11 +217,11 @@ async fn another_address_under_one_identity_is_a_conflict_except_on_kubernetes(
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_eq!(
         error.message(),
-        "Some other member with same id registered on the ring, bail.\
-         Conflicting worker addr:WorkerNetAddress{host=worker1, containerHost=, rpcPort=29999, dataPort=0, webPort=0, \
-         domainSocketPath=, secureRpcPort=0, httpServerPort=0}, worker identity:worker-00000000-0000-0000-0000-000000000001.\
-         Different workers can't assume same worker identity in non-k8s env,\
-         clean local worker identity settings to continue."
+        "Some other member with same id registered on the ring, bail.Conflicting worker \
+         addr:WorkerNetAddress{host=worker1, containerHost=, rpcPort=29999, dataPort=0, webPort=0, \
+         domainSocketPath=, secureRpcPort=0, httpServerPort=0}, worker \
+         identity:worker-00000000-0000-0000-0000-000000000001.Different workers can't assume same \
+         worker identity in non-k8s env,clean local worker identity settings to continue."
     );
     assert_eq!(hosts_of(&second, MemberFilter::Live).await, ["worker1"]);
     assert_eq!(etcd.leases().await.len(), 1, "the owner's and no other");
@@ -234,7 +234,8 @@ async fn another_address_under_one_identity_is_a_conflict_except_on_kubernetes(
     for filter in [MemberFilter::All, MemberFilter::Live] {
         assert_eq!(hosts_of(&second, filter).await, ["elsewhere"]);
     }
-    // The first process has lost the key to the second; its leaving must not take the second one off.
+    // The first process has lost the key to the second; its leaving must not take the second one
+    // off.
     first.close().await.expect("leave");
     assert_eq!(hosts_of(&second, MemberFilter::Live).await, ["elsewhere"]);
     assert!(
@@ -814,7 +815,8 @@ async fn service_registry_has_live_keys_only(version: EtcdVersion) {
         join(&member, &worker(number)).await;
     }
     member.view().await.expect("a listing");
-    // Who has listed waits for its own write; not for one that is none, until the 2 min of an operation are over.
+    // Who has listed waits for its own write; not for one that is none, until the 2 min of an
+    // operation are over.
     tokio::time::timeout(LONG, join(&member, &worker(3)))
         .await
         .expect("at once");

@@ -1,4 +1,5 @@
-//! The page of `serve` in a real Chromium: workers appear, change while one looks, etcd goes away and returns.
+//! The page of `serve` in a real Chromium: workers appear, change while one looks, etcd goes away
+//! and returns.
 
 mod common;
 
@@ -285,7 +286,10 @@ async fn the_page_shows_what_happens_as_it_happens() {
     serve.terminate();
     browser.shows("#age", "No connection to this server").await;
     let errors = browser
-        .script("return performance.getEntriesByType('resource').map(it => it.name).filter(it => !it.startsWith(location.origin))")
+        .script(
+            "return performance.getEntriesByType('resource').map(it => it.name).filter(it => \
+                 !it.startsWith(location.origin))",
+        )
         .await;
     assert_eq!(errors, json!([]), "it asks nobody else");
 }

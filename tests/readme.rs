@@ -102,7 +102,8 @@ fn output_of(command: &mut Command) -> String {
 async fn the_c_program_lists() {
     let (_etcd, folder, site) = cluster().await;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // The library that belongs to this test lies beside it; the copy one folder up may be an older one.
+    // The library that belongs to this test lies beside it; the copy one folder up may be an older
+    // one.
     let test = std::env::current_exe().expect("a path");
     let library = test.parent().unwrap().join("liballuxio_membership.so");
     for name in ["liballuxio_membership.so", "liballuxio_membership.so.0"] {
@@ -154,8 +155,8 @@ async fn the_rust_program_lists() {
     cargo
         .args(["run", "--quiet", "--locked", "--example", "nodes", "--"])
         .arg(site);
-    // cargo tells a test about its package. Build scripts look at that, so that they and all that depends on them would be
-    // built again, and once more by the next cargo that is not told.
+    // cargo tells a test about its package. Build scripts look at that, so that they and all that
+    // depends on them would be built again, and once more by the next cargo that is not told.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text == "OUT_DIR"

@@ -1,4 +1,5 @@
-//! Passwords and keys are in nothing that anybody reads, and not in memory for longer than they are needed.
+//! Passwords and keys are in nothing that anybody reads, and not in memory for longer than they are
+//! needed.
 
 mod common;
 
@@ -19,8 +20,8 @@ use memchr::memmem;
 const PASSWORD: &str = "correct horse battery staple";
 const WRONG_PASSWORD: &str = "incorrect horse battery staple";
 /// Of the other test, which looks for it everywhere.
-const REMEMBERED: &str = "Tr0ub4dor&3, which is a long password, so that parts of it are found as well: what is \
-                          left behind where a text grew, or was split";
+const REMEMBERED: &str = "Tr0ub4dor&3, which is a long password, so that parts of it are found as \
+                          well: what is left behind where a text grew, or was split";
 
 /// Everything that is logged, by every crate and at every level.
 struct Log(Mutex<String>);
@@ -115,7 +116,8 @@ const PART: usize = 16;
 /// Names the files of [`keys_are_cleared_from_memory`] to the process that reads them.
 const KEY_FILES: &str = "AXM_TEST_KEY_FILES";
 
-/// How many parts of a text the process has in the memory it can write to, all copies counted; the first part is left out.
+/// How many parts of a text the process has in the memory it can write to, all copies counted; the
+/// first part is left out.
 fn copies_in_memory(text: &str) -> usize {
     let _alone = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     let parts: Vec<&[u8]> = text.as_bytes().chunks_exact(PART).skip(1).collect();
@@ -126,7 +128,8 @@ fn copies_in_memory(text: &str) -> usize {
         .and_then(|mut file| file.read_to_string(&mut maps))
         .expect("read the map of the memory");
     let mut copies = 0;
-    // A page, and as much of the next that a part may end in. On the stack, far from what is looked for.
+    // A page, and as much of the next that a part may end in. On the stack, far from what is looked
+    // for.
     let mut window = [0; PAGE as usize + PART - 1];
     let own = window.as_ptr() as u64;
     let own = own..own + window.len() as u64;
@@ -153,7 +156,8 @@ fn copies_in_memory(text: &str) -> usize {
 fn passwords_are_cleared_from_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("alluxio-site.properties");
-    // Characters of two bytes, ends of lines of two, a value on two lines, a reference: all that texts grow or shrink by.
+    // Characters of two bytes, ends of lines of two, a value on two lines, a reference: all that
+    // texts grow or shrink by.
     let template = "# h\u{c4}h\u{c4}\r\nalluxio.worker.membership.manager.type=ETCD\r\n\
                     alluxio.etcd.endpoints=http://127.0.0.1:1\nalluxio.etcd.username=root\n\
                     alluxio.etcd.password=${alluxio.etcd.tls.client.key.password}\n\
@@ -186,7 +190,8 @@ fn passwords_are_cleared_from_memory() {
     assert_eq!(copies_in_memory(REMEMBERED), 0);
 }
 
-/// The key is made by another process than reads it: what making it leaves in memory that is freed would be counted too.
+/// The key is made by another process than reads it: what making it leaves in memory that is freed
+/// would be counted too.
 #[test]
 fn keys_are_cleared_from_memory() {
     let Ok(files) = std::env::var(KEY_FILES) else {
@@ -205,7 +210,8 @@ fn keys_are_cleared_from_memory() {
         panic!("three files: {files}");
     };
     let text = fs::read_to_string(key).expect("read the key");
-    // What comes before is the name of the algorithm, which the certificate has too. One part of these is looked for.
+    // What comes before is the name of the algorithm, which the certificate has too. One part of
+    // these is looked for.
     let secret = &text.lines().nth(1).expect("a line of the key")[32..];
     let mut properties = Properties::new();
     for (name, value) in [

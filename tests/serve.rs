@@ -287,7 +287,8 @@ async fn readiness_and_metrics_show_an_etcd_that_is_silent(version: EtcdVersion)
         "alluxio_membership_workers{state=\"live\"} 1\n",
         "alluxio_membership_workers{state=\"lost\"} 1\n",
         "alluxio_membership_workers_without_series 1\n",
-        "alluxio_membership_worker_up{host=\"a\\\"b\\\\c\\nd\",identity=\"worker-00000000-0000-4000-8000-000000000001\"} 1\n",
+        "alluxio_membership_worker_up{host=\"a\\\"b\\\\c\\nd\",identity=\"worker-00000000-0000-4000-8000-000000000001\"} \
+         1\n",
         "alluxio_membership_ready 1\n",
         "alluxio_membership_listings_total 1\n",
     ] {

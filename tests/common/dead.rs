@@ -1,4 +1,5 @@
-//! Places that look like etcd and are none: connections that are dead without a word, and servers that talk nonsense.
+//! Places that look like etcd and are none: connections that are dead without a word, and servers
+//! that talk nonsense.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// A way to a server whose connections can die without a word, as behind a firewall that forgot them: they stay open,
-/// and nothing comes through any more. New ones work.
+/// A way to a server whose connections can die without a word, as behind a firewall that forgot
+/// them: they stay open, and nothing comes through any more. New ones work.
 pub struct DeadEnds {
     address: SocketAddr,
     /// How often the connections died.
@@ -84,7 +85,8 @@ async fn carry(mut client: TcpStream, upstream: u16, mut death: watch::Receiver<
 pub struct Strangers(JoinSet<()>);
 
 impl Strangers {
-    /// Answers whatever comes with these bytes, and closes the connection or leaves it open. Returns its endpoint.
+    /// Answers whatever comes with these bytes, and closes the connection or leaves it open.
+    /// Returns its endpoint.
     pub async fn saying(&mut self, words: &'static [u8], closes: bool) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let address = listener.local_addr().expect("an address");
@@ -122,7 +124,8 @@ impl Refusing {
     }
 }
 
-/// An address that swallows requests to connect, without a word: its backlog is full, and nobody accepts.
+/// An address that swallows requests to connect, without a word: its backlog is full, and nobody
+/// accepts.
 pub struct Swallowing {
     address: SocketAddr,
     _listener: TcpListener,

@@ -1,5 +1,5 @@
-//! Real etcd servers for the tests: each owns its ports and its folder, is healthy before it is handed out, and is
-//! gone when the test is, however the test ends.
+//! Real etcd servers for the tests: each owns its ports and its folder, is healthy before it is
+//! handed out, and is gone when the test is, however the test ends.
 
 // Every test program compiles this module, and none uses all of it.
 #![allow(dead_code)]
@@ -63,7 +63,8 @@ impl EtcdVersion {
         match set.or(default) {
             Some(binary) if binary.is_file() => binary,
             missing => panic!(
-                "no etcd server for {self:?} ({missing:?}): run `make tools`, or set ${variable} to one"
+                "no etcd server for {self:?} ({missing:?}): run `make tools`, or set ${variable} \
+                 to one"
             ),
         }
     }
@@ -85,8 +86,8 @@ fn on_path(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Makes one test per etcd version out of an `async fn name(version: EtcdVersion)`: `name::etcd_3_4` and
-/// `name::etcd_3_6`. An attribute in front goes to each of them.
+/// Makes one test per etcd version out of an `async fn name(version: EtcdVersion)`:
+/// `name::etcd_3_4` and `name::etcd_3_6`. An attribute in front goes to each of them.
 #[allow(unused_macros)]
 macro_rules! on_every_etcd {
     (#[$attribute:meta] $($name:ident),+ $(,)?) => {
@@ -116,7 +117,8 @@ macro_rules! on_every_etcd {
 #[allow(unused_imports)]
 pub(crate) use on_every_etcd;
 
-/// Waits until `condition` is true and fails the test, naming `what`, when it is not within `deadline`.
+/// Waits until `condition` is true and fails the test, naming `what`, when it is not within
+/// `deadline`.
 pub async fn eventually<F, Fut>(what: &str, deadline: Duration, mut condition: F)
 where
     F: FnMut() -> Fut,
@@ -194,8 +196,8 @@ struct PortTaken;
 
 /// One etcd server process.
 ///
-/// The key helpers are the tests' ground truth: plain `etcd_client`, nothing of the library under test. They panic
-/// when etcd does not answer.
+/// The key helpers are the tests' ground truth: plain `etcd_client`, nothing of the library under
+/// test. They panic when etcd does not answer.
 pub struct Etcd {
     binary: PathBuf,
     args: Vec<String>,
@@ -288,13 +290,16 @@ impl Etcd {
         }
     }
 
-    /// Freezes the server (SIGSTOP): its connections stay open and nothing answers from the return on.
+    /// Freezes the server (SIGSTOP): its connections stay open and nothing answers from the return
+    /// on.
     pub fn pause(&self) {
         let id = self.signal(libc::SIGSTOP);
-        // A thread that runs on another processor answers for some milliseconds more: this waits until all have stopped.
+        // A thread that runs on another processor answers for some milliseconds more: this waits
+        // until all have stopped.
         let mut ignored = MaybeUninit::<libc::siginfo_t>::uninit();
         let options = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
-        // SAFETY: waitid() writes the siginfo_t it is given; WNOWAIT leaves the child as it is, to be reaped elsewhere.
+        // SAFETY: waitid() writes the siginfo_t it is given; WNOWAIT leaves the child as it is, to
+        // be reaped elsewhere.
         let result = unsafe { libc::waitid(libc::P_PID, id, ignored.as_mut_ptr(), options) };
         assert_eq!(result, 0, "wait for etcd: {}", io::Error::last_os_error());
     }
@@ -304,15 +309,17 @@ impl Etcd {
         self.signal(libc::SIGCONT);
     }
 
-    /// Kills the server if it runs, and starts it again with its data, ports and flags. Healthy on return.
+    /// Kills the server if it runs, and starts it again with its data, ports and flags. Healthy on
+    /// return.
     pub async fn restart(&self) {
         self.kill();
         self.run_again();
         self.wait_until_running_again().await;
     }
 
-    /// Kills the server, deletes its data and starts it again with its ports and flags: the same cluster id, and
-    /// revisions that begin anew. Authentication is off afterwards. For a single server; a cluster has its own.
+    /// Kills the server, deletes its data and starts it again with its ports and flags: the same
+    /// cluster id, and revisions that begin anew. Authentication is off afterwards. For a single
+    /// server; a cluster has its own.
     pub async fn wipe_and_restart(&self) {
         self.kill();
         self.wipe();
@@ -328,7 +335,8 @@ impl Etcd {
         backup
     }
 
-    /// Kills the server and starts it again with the data of the backup: revisions go back to what they were then.
+    /// Kills the server and starts it again with the data of the backup: revisions go back to what
+    /// they were then.
     pub async fn restore(&self, backup: &Backup) {
         self.kill();
         fs::remove_dir_all(self.data_folder()).expect("delete etcd's data");
@@ -345,7 +353,8 @@ impl Etcd {
     fn signal(&self, signal: libc::c_int) -> u32 {
         let child = self.child.lock().unwrap();
         let id = child.as_ref().expect("etcd runs").id();
-        // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its own.
+        // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its
+        // own.
         let result = unsafe { libc::kill(id as libc::pid_t, signal) };
         assert_eq!(result, 0, "signal etcd: {}", io::Error::last_os_error());
         id
@@ -527,7 +536,8 @@ impl Etcd {
         answer("revoke a lease", client.lease_revoke(lease)).await;
     }
 
-    /// Switches authentication on, with the user `root` and this password; the helpers here go on as `root`.
+    /// Switches authentication on, with the user `root` and this password; the helpers here go on
+    /// as `root`.
     pub async fn enable_auth(&self, root_password: &str) {
         let mut client = self.client().await;
         answer("add the root role", client.role_add("root")).await;
@@ -626,7 +636,8 @@ impl EtcdCluster {
         }
     }
 
-    /// The servers, to look at and to harm. One that is stopped comes back with `restart()`, which waits for a quorum.
+    /// The servers, to look at and to harm. One that is stopped comes back with `restart()`, which
+    /// waits for a quorum.
     pub fn members(&self) -> &[Etcd] {
         &self.members
     }
@@ -636,7 +647,8 @@ impl EtcdCluster {
         self.members.iter().map(Etcd::endpoint).collect()
     }
 
-    /// The member that leads, by its place in [`members`](Self::members), as soon as a member that answers knows one.
+    /// The member that leads, by its place in [`members`](Self::members), as soon as a member that
+    /// answers knows one.
     pub async fn leader(&self) -> usize {
         let start = Instant::now();
         loop {
@@ -665,8 +677,8 @@ impl EtcdCluster {
         self.run_again().await;
     }
 
-    /// Kills all members, deletes their data and starts them again with their flags: the same cluster id and member
-    /// ids, and revisions that begin anew. Authentication is off afterwards.
+    /// Kills all members, deletes their data and starts them again with their flags: the same
+    /// cluster id and member ids, and revisions that begin anew. Authentication is off afterwards.
     pub async fn wipe_and_restart(&self) {
         self.members.iter().for_each(Etcd::kill);
         self.members.iter().for_each(Etcd::wipe);
@@ -813,9 +825,10 @@ async fn try_start_members(options: &EtcdOptions, size: usize) -> Result<Vec<Etc
     Ok(members)
 }
 
-/// Ports nobody listens on now, under whichever address of this machine, each given out once: its server may be stopped
-/// for a while. They lie below those that systems give to outgoing connections: a client that keeps trying to reach a
-/// stopped server on one of those ends up connected to itself, and holds the port.
+/// Ports nobody listens on now, under whichever address of this machine, each given out once: its
+/// server may be stopped for a while. They lie below those that systems give to outgoing
+/// connections: a client that keeps trying to reach a stopped server on one of those ends up
+/// connected to itself, and holds the port.
 pub fn free_ports(count: usize) -> Vec<u16> {
     static GIVEN_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given_out = GIVEN_OUT.lock().unwrap();
@@ -831,8 +844,8 @@ pub fn free_ports(count: usize) -> Vec<u16> {
 
 /// Starts a process that the kernel kills when this one ends, even by SIGKILL.
 ///
-/// The kernel goes by the *thread* that started it, and the threads of tests end early; so one thread that never ends
-/// starts them all.
+/// The kernel goes by the *thread* that started it, and the threads of tests end early; so one
+/// thread that never ends starts them all.
 pub fn spawn(command: Command) -> io::Result<Child> {
     type Request = (Command, mpsc::Sender<io::Result<Child>>);
     static STARTER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
@@ -841,7 +854,8 @@ pub fn spawn(command: Command) -> io::Result<Child> {
         thread::spawn(move || {
             for (mut command, reply) in requests {
                 let parent = std::process::id();
-                // SAFETY: between fork and exec the closure makes two system calls and nothing else.
+                // SAFETY: between fork and exec the closure makes two system calls and nothing
+                // else.
                 unsafe {
                     command.pre_exec(move || {
                         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {

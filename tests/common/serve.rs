@@ -104,7 +104,8 @@ impl Serve {
         let local = format!("0100007F:{port:04X}");
         let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
         let rows = table.lines().map(|row| row.split_whitespace());
-        // The second column is the own address; the fourth is the state, where 1 is an open connection.
+        // The second column is the own address; the fourth is the state, where 1 is an open
+        // connection.
         rows.filter(|row| {
             let row: Vec<&str> = row.clone().take(4).collect();
             row.get(1) == Some(&local.as_str()) && row.get(3) == Some(&"01")

@@ -123,7 +123,8 @@ impl Authority {
         self.sign(params)
     }
 
-    /// A certificate that the authority has revoked, and the file of its list of revocations, in DER as etcd reads it.
+    /// A certificate that the authority has revoked, and the file of its list of revocations, in
+    /// DER as etcd reads it.
     pub fn issue_revoked(&self, common_name: &str) -> (Issued, PathBuf) {
         let number = SerialNumber::from(vec![7; 8]);
         let mut params = params(common_name, &[]);

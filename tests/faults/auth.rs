@@ -86,8 +86,8 @@ async fn a_token_that_expired_is_replaced_unnoticed(version: EtcdVersion) {
     eventually("the watch goes on", LONG, || lists(&reader, &[1, 2])).await;
     eventually("renewed", LONG, || async { is_registered(&member, 1) }).await;
     let spent = authentications(&etcd) - before;
-    // One for each of the three processes, and one more where two of its calls were refused the same token; as many each
-    // time that a token may have expired since.
+    // One for each of the three processes, and one more where two of its calls were refused the
+    // same token; as many each time that a token may have expired since.
     let expired = 1 + fault.elapsed().as_secs() / 4;
     assert!(spent <= 6 * expired, "{spent} authentications");
     assert_eq!(lease_of(&etcd, 1).await, lease);
@@ -151,7 +151,8 @@ async fn authentication_is_switched_on_and_off_under_way(version: EtcdVersion) {
     assert!(is_registered(&good_member, 1));
     assert_eq!(lease_of(&etcd, 1).await, lease);
     fault.outcome(format!(
-        "with credentials no effect; without them refused after {:.1} s, {spent} requests of 4 processes in 5 s",
+        "with credentials no effect; without them refused after {:.1} s, {spent} requests of 4 \
+         processes in 5 s",
         refused.as_secs_f64()
     ));
 
@@ -237,8 +238,8 @@ async fn access_is_lost_and_restored<Harmed, Mended>(
     })
     .await;
     fault.outcome(format!(
-        "refused after {:.1} s, {all_spent} requests and {spent} authentications of 2 processes in 5 s, back {:.1} s \
-         after it was repaired",
+        "refused after {:.1} s, {all_spent} requests and {spent} authentications of 2 processes in \
+         5 s, back {:.1} s after it was repaired",
         refused.as_secs_f64(),
         back.as_secs_f64()
     ));
@@ -433,7 +434,8 @@ async fn a_service_registry_needs_its_live_keys_only(version: EtcdVersion) {
     .await;
 }
 
-/// Tokens of this kind carry the revision of etcd's users, and are refused after any change of these.
+/// Tokens of this kind carry the revision of etcd's users, and are refused after any change of
+/// these.
 async fn signed_tokens_outlive_changes_of_users(version: EtcdVersion) {
     let folder = tempfile::tempdir().expect("a folder");
     let key = folder.path().join("key");

@@ -15,8 +15,8 @@ pub struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Runs a function that looks like a test, e.g. `processes::worker_process`, and gives it variables: without them it
-    /// is to do nothing, since it is run with the tests too.
+    /// Runs a function that looks like a test, e.g. `processes::worker_process`, and gives it
+    /// variables: without them it is to do nothing, since it is run with the tests too.
     pub fn start(function: &str, variables: &[(&str, &str)]) -> ChildProcess {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command
@@ -58,7 +58,8 @@ impl ChildProcess {
     }
 
     pub fn signal(&self, signal: libc::c_int) {
-        // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its own.
+        // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its
+        // own.
         let result = unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
         assert_eq!(result, 0);
     }

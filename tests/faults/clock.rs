@@ -15,8 +15,8 @@ const ENDPOINT: &str = "AXM_TEST_CLOCK_ENDPOINT";
 /// Where it, and what is put before it, looks for the error of its clock.
 const CLOCK: &str = "AXM_TEST_CLOCK";
 
-/// Not a test: worker 1, which lists too, in a process whose clock is set. Says how wrong its clock is in hours, whom it
-/// lists, and each call that fails.
+/// Not a test: worker 1, which lists too, in a process whose clock is set. Says how wrong its clock
+/// is in hours, whom it lists, and each call that fails.
 #[test]
 fn clock_process() {
     let Ok(endpoint) = std::env::var(ENDPOINT) else {

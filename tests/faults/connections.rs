@@ -1,4 +1,5 @@
-//! What keeps connections, and where they lead: pings, and names whose addresses change or cannot be found out.
+//! What keeps connections, and where they lead: pings, and names whose addresses change or cannot
+//! be found out.
 
 use std::collections::HashSet;
 use std::fs;
@@ -73,8 +74,9 @@ async fn pings_are_not_too_many(version: EtcdVersion) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let after = connections_to(etcd.port());
-    // A connection on which a request was not answered in time, on a loaded machine, is left for another one. This test
-    // is about those that etcd closes, which it does for all that ping alike.
+    // A connection on which a request was not answered in time, on a loaded machine, is left for
+    // another one. This test is about those that etcd closes, which it does for all that ping
+    // alike.
     let left = before.difference(&after).count() as u64;
     let allowed = 3 * (unanswered() - unanswered_before);
     assert!(left <= allowed, "{before:?} {after:?}");

@@ -20,7 +20,8 @@ fn asked(membership: &Membership, endpoint: &str) -> (u64, u64) {
     (health.failed, health.answered)
 }
 
-/// Managers that began with this endpoint, as a random one of them does: a member with worker 1, and a reader.
+/// Managers that began with this endpoint, as a random one of them does: a member with worker 1,
+/// and a reader.
 async fn begun_with(bad: &str, endpoints: &[String]) -> (Membership, Membership) {
     for _ in 0..200 {
         let member = open(endpoints, &[]);
@@ -40,7 +41,8 @@ async fn begun_with(bad: &str, endpoints: &[String]) -> (Membership, Membership)
     panic!("no process begins with {bad}");
 }
 
-/// Uses the managers for longer than a lease lasts; returns how many listings there were, all of which worked.
+/// Uses the managers for longer than a lease lasts; returns how many listings there were, all of
+/// which worked.
 async fn use_them(etcd: &Etcd, member: &Membership, reader: &Membership) -> usize {
     let lease = lease_of(etcd, 1).await;
     let recorder = Recorder::start(etcd).await;
@@ -76,7 +78,8 @@ async fn a_learner_among_the_endpoints(version: EtcdVersion) {
         assert!(failed > 0);
     }
     fault.outcome(format!(
-        "same lease; 0 of {listings} linearizable listings failed; the learner received {} and {} requests",
+        "same lease; 0 of {listings} linearizable listings failed; the learner received {} and {} \
+         requests",
         asked(&member, &learner.endpoint()).0,
         asked(&reader, &learner.endpoint()).0
     ));
@@ -87,8 +90,8 @@ async fn strangers_among_the_endpoints(version: EtcdVersion) {
     let mut strangers = Strangers::default();
     let not_found: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
     let nonsense: &[u8] = b"\x16\x00SSH-2.0-nothing of this is HTTP/2\r\n";
-    // Settings of HTTP/2, as of a server that speaks it, and then an answer without gRPC: the status 404 to the first
-    // request, in the static table of HPACK.
+    // Settings of HTTP/2, as of a server that speaks it, and then an answer without gRPC: the
+    // status 404 to the first request, in the static table of HPACK.
     let no_grpc: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x8d";
     let kinds = [
         ("an endpoint is a plain web server", not_found, true),
@@ -106,7 +109,8 @@ async fn strangers_among_the_endpoints(version: EtcdVersion) {
         let (member, reader) = begun_with(&bad, &endpoints).await;
         let listings = use_them(&etcd, &member, &reader).await;
         fault.outcome(format!(
-            "same lease; 0 of {listings} linearizable listings failed; it received {} and {} requests",
+            "same lease; 0 of {listings} linearizable listings failed; it received {} and {} \
+             requests",
             asked(&member, &bad).0,
             asked(&reader, &bad).0
         ));
@@ -157,7 +161,8 @@ async fn connections_die_without_a_word(version: EtcdVersion) {
         let all: Vec<i64> = (1..=number).collect();
         eventually("the view is etcd's", LONG, || lists(&reader, &all)).await;
         slowest = slowest.max(died.elapsed());
-        // The next time, all are old enough again to be trusted; and longer than a lease lasts that is not renewed.
+        // The next time, all are old enough again to be trusted; and longer than a lease lasts that
+        // is not renewed.
         tokio::time::sleep(Duration::from_secs(7).saturating_sub(died.elapsed())).await;
         assert_eq!(lease_of(&etcd, 1).await, lease);
     }
@@ -179,7 +184,8 @@ async fn the_renewal_after_a_silent_one_goes_elsewhere(version: EtcdVersion) {
     let proxies = [(); 3].map(|()| toxiproxy.to(&etcd));
     let endpoints: Vec<String> = proxies.iter().map(|proxy| proxy.endpoint()).collect();
     let sick = &endpoints[0];
-    // Begun with the sick endpoint, as a random one of them is. No reader beside it notices the silence first.
+    // Begun with the sick endpoint, as a random one of them is. No reader beside it notices the
+    // silence first.
     let member = loop {
         let member = open(&endpoints, &[]);
         join(&member, 1).await;

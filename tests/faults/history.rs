@@ -33,7 +33,8 @@ async fn grow_beyond(etcd: &Etcd, revision: i64) {
     }
 }
 
-/// Waits until the reader lists what etcd has and follows it again; returns what its counters say about it.
+/// Waits until the reader lists what etcd has and follows it again; returns what its counters say
+/// about it.
 async fn catches_up(reader: &Membership, etcd: &Etcd, fault: &Fault, number: i64) -> String {
     let began = fault.elapsed();
     let counters = || reader.status().expect("open").view_counters;
@@ -77,7 +78,8 @@ async fn a_wiped_etcd_that_grew_beyond_its_old_revision(version: EtcdVersion) {
     );
     proxy.cut();
     etcd.wipe_and_restart().await;
-    // As many keys as before, and as many workers: the first is gone for good, and the fourth is new.
+    // As many keys as before, and as many workers: the first is gone for good, and the fourth is
+    // new.
     put_on_lease(&etcd, 3).await;
     put_on_lease(&etcd, 4).await;
     eventually("the worker of this process is back", LONG, || async {
@@ -97,8 +99,9 @@ async fn a_wiped_etcd_that_grew_beyond_its_old_revision(version: EtcdVersion) {
     fault.outcome(format!("{outcome}; the worker is back"));
 }
 
-/// Restores etcd from a backup while a worker stays, one leaves, one joins, and one is taken off the ring: each after the
-/// backup. The reader is cut off until more was written than was lost, or sees it all.
+/// Restores etcd from a backup while a worker stays, one leaves, one joins, and one is taken off
+/// the ring: each after the backup. The reader is cut off until more was written than was lost, or
+/// sees it all.
 async fn restored(name: &'static str, version: EtcdVersion, grows: bool) {
     let etcd = Etcd::start(version).await;
     let toxiproxy = Toxiproxy::start().await;
@@ -156,7 +159,8 @@ async fn restored(name: &'static str, version: EtcdVersion, grows: bool) {
     })
     .await;
     fault.outcome(format!(
-        "workers that joined since are back, workers that left end with their old lease, removed workers are lost; {outcome}"
+        "workers that joined since are back, workers that left end with their old lease, removed \
+         workers are lost; {outcome}"
     ));
 }
 

@@ -22,7 +22,8 @@ const WRITERS: i64 = 16;
 /// How many changes of keys the writers aim at per second.
 const RATE: i64 = 800;
 
-/// Puts and deletes live keys and ring keys of workers of its own, one key at a time, until it is told to stop.
+/// Puts and deletes live keys and ring keys of workers of its own, one key at a time, until it is
+/// told to stop.
 async fn change_keys(mut client: Client, writer: i64, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) {
     let pause = Duration::from_millis((1_000 * WRITERS / RATE) as u64);
     let mut ticks = tokio::time::interval(pause);
@@ -124,8 +125,8 @@ async fn changes_without_a_pause(version: EtcdVersion) {
             );
         }
         fault.outcome(format!(
-            "{} changes, {} and {} views, each range was etcd's of its revision; listed once, never older than {:.1} s; \
-             0 of {listings} linearizable listings failed",
+            "{} changes, {} and {} views, each range was etcd's at its revision; listed once, \
+             never older than {:.1} s; 0 of {listings} linearizable listings failed",
             done.load(Ordering::Relaxed),
             views[0],
             views[1],
@@ -188,7 +189,8 @@ async fn many_processes_authenticate_at_once(version: EtcdVersion) {
     })
     .await;
     fault.outcome(format!(
-        "all have joined after {:.1} s, with {spent} authentications; every endpoint was usable {:.1} s later",
+        "all have joined after {:.1} s, with {spent} authentications; every endpoint was usable \
+         {:.1} s later",
         took.as_secs_f64(),
         settled.elapsed().as_secs_f64()
     ));

@@ -147,8 +147,8 @@ async fn one_member(name: &'static str, version: EtcdVersion, leader: bool, harm
         "same leases; no failed call, no missing worker, no step back in 2 readers' views",
     );
 
-    // A leader that was frozen may revoke every lease when it comes back, before it learns that it was replaced (etcd
-    // issue 15247): then all workers come back, with nothing left behind.
+    // A leader that was frozen may revoke every lease when it comes back, before it learns that it
+    // was replaced (etcd issue 15247): then all workers come back, with nothing left behind.
     if harmed.pid().is_some() {
         harmed.resume();
     } else {

@@ -112,7 +112,8 @@ async fn a_round_trip_longer_than_the_ttl_is_a_clear_error(version: EtcdVersion)
     ));
 }
 
-/// A worker that was registered before the way became too long says so too, and not only one that joins.
+/// A worker that was registered before the way became too long says so too, and not only one that
+/// joins.
 async fn a_round_trip_that_becomes_longer_than_the_ttl_is_told(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let toxiproxy = Toxiproxy::start().await;
@@ -186,13 +187,15 @@ async fn one_endpoint_stalls(name: &'static str, version: EtcdVersion, ways: &[W
         proxy.heal();
     }
     assert_eq!(lease_of(&etcd, 1).await, lease);
-    // Every endpoint is sick once; each time at most one call finds out, and others may wait for the machine.
+    // Every endpoint is sick once; each time at most one call finds out, and others may wait for
+    // the machine.
     join(&member, 2).await;
     eventually("the watch goes on", LONG, || lists(&reader, &[1, 2])).await;
     let wrong = recorder.compare(&etcd, &observer.views().await, LONG).await;
     assert!(wrong.is_empty(), "{wrong:#?}");
     fault.outcome(format!(
-        "same lease; 0 of {calls} linearizable listings failed, {slow} took more than 1 s, the slowest {:.1} s",
+        "same lease; 0 of {calls} linearizable listings failed, {slow} took more than 1 s, the \
+         slowest {:.1} s",
         slowest.as_secs_f64()
     ));
 }
@@ -293,8 +296,8 @@ async fn views_are_refused_when_they_are_too_old(version: EtcdVersion) {
     let back = mended.elapsed();
     assert!(served > 0);
     fault.outcome(format!(
-        "{served} listings from memory, none older than the {} s that are allowed; then refused at once, naming etcd; \
-         back {:.1} s after etcd",
+        "{served} listings from memory, none older than the {} s that are allowed; then refused at \
+         once, naming etcd; back {:.1} s after etcd",
         LIMIT.as_secs(),
         back.as_secs_f64()
     ));

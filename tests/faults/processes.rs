@@ -1,4 +1,5 @@
-//! Worker processes that are frozen, killed or closed, two with one identity, and an etcd that is full.
+//! Worker processes that are frozen, killed or closed, two with one identity, and an etcd that is
+//! full.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -63,7 +64,8 @@ fn worker_process() {
     });
 }
 
-/// Worker 1 is live, and no other worker. A busy machine may have no listing in time, which says nothing about workers.
+/// Worker 1 is live, and no other worker. A busy machine may have no listing in time, which says
+/// nothing about workers.
 async fn assert_lists(reader: &Membership) {
     match reader.view().await {
         Ok(view) => assert_eq!(live(&view), [1]),
@@ -198,7 +200,8 @@ async fn of_two_workers_with_one_identity_the_last_owns_it(version: EtcdVersion)
     })
     .await;
     let taken_over = lease_of(&etcd, 1).await;
-    // Longer than a lease and than the check of the own keys: a process that wanted to fight has had the time.
+    // Longer than a lease and than the check of the own keys: a process that wanted to fight has
+    // had the time.
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(12) {
         assert_eq!(lease_of(&etcd, 1).await, taken_over, "the first fights");
@@ -214,7 +217,8 @@ async fn of_two_workers_with_one_identity_the_last_owns_it(version: EtcdVersion)
     // etcd has its key before it has etcd's answer.
     eventually("and knows it", LONG, || async { is_registered(&first, 1) }).await;
     fault.outcome(format!(
-        "the last owns it, the first does not overwrite it and is back {:.1} s after the other was killed",
+        "the last owns it, the first does not overwrite it and is back {:.1} s after the other was \
+         killed",
         died.elapsed().as_secs_f64()
     ));
 }
@@ -274,11 +278,14 @@ async fn a_full_etcd_keeps_its_members(version: EtcdVersion) {
         etcd.leases().await.len() == 2
     })
     .await;
-    fault.outcome("the member stays, a join is refused with \"space exceeded\", all work after the alarm is disarmed");
+    fault.outcome(
+        "the member stays, a join is refused with \"space exceeded\", all work after the \
+                   alarm is disarmed",
+    );
 }
 
-/// Not a test: opens managers on an etcd that does not answer and closes them, in a process of its own. Says what is
-/// left behind.
+/// Not a test: opens managers on an etcd that does not answer and closes them, in a process of its
+/// own. Says what is left behind.
 #[test]
 fn closing_process() {
     let Ok(endpoint) = std::env::var(CLOSING) else {

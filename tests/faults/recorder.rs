@@ -1,7 +1,8 @@
 //! The truth about a cluster, and what a manager made of it.
 //!
-//! A [`Recorder`] notes every change of the live keys and the ring keys as etcd itself tells it, by a client and a
-//! connection of its own; an [`Observer`] notes every view of a manager. [`Recorder::compare`] names every difference.
+//! A [`Recorder`] notes every change of the live keys and the ring keys as etcd itself tells it, by
+//! a client and a connection of its own; an [`Observer`] notes every view of a manager.
+//! [`Recorder::compare`] names every difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use tokio::task::JoinHandle;
 use super::common::{Etcd, eventually};
 use super::scene::{LIVE, LONG, RING};
 
-/// Changes with each call of [`Recorder::compare`], which so knows that it has seen everything before.
+/// Changes with each call of [`Recorder::compare`], which so knows that it has seen everything
+/// before.
 const MARKER: &str = "/recorder";
 
 type Names = BTreeSet<String>;
@@ -107,9 +109,9 @@ impl Recorder {
         Recorder { truth, task }
     }
 
-    /// Returns what is wrong with these views: a step back, a worker too many or too few, or in the wrong state, for the
-    /// revisions of the view's two ranges, a change of a worker that cannot follow the one before, or one that took longer
-    /// than `bound` to be seen.
+    /// Returns what is wrong with these views: a step back, a worker too many or too few, or in the
+    /// wrong state, for the revisions of the view's two ranges, a change of a worker that cannot
+    /// follow the one before, or one that took longer than `bound` to be seen.
     pub async fn compare(&self, etcd: &Etcd, views: &[Seen], bound: Duration) -> Vec<String> {
         etcd.put(MARKER, "").await;
         let until = etcd.revision().await;
@@ -216,8 +218,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What [`ClusterView::changes_since`] tells of each worker, from one view to the next, must make one story: nobody is lost
-/// twice in a row, or comes back without having been lost.
+/// What [`ClusterView::changes_since`] tells of each worker, from one view to the next, must make
+/// one story: nobody is lost twice in a row, or comes back without having been lost.
 fn impossible_changes(views: &[Seen]) -> Vec<String> {
     use ChangeKind::{Added, Live, Lost, Moved, Removed};
     let mut wrong = Vec::new();

@@ -68,8 +68,9 @@ async fn records_too_large_for_a_page_are_listed_in_smaller_pages(version: EtcdV
     fault.outcome("listed, in pages of few records");
 }
 
-/// What was known of a worker is not kept: a bad ring key takes it off the list of all, a bad live key off the list of
-/// the live, as if the key were deleted. The key is listed as skipped until its value can be used again.
+/// What was known of a worker is not kept: a bad ring key takes it off the list of all, a bad live
+/// key off the list of the live, as if the key were deleted. The key is listed as skipped until its
+/// value can be used again.
 async fn a_known_record_becomes_bad(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     put_workers(&etcd, 1..4).await;
@@ -116,7 +117,8 @@ async fn a_known_record_becomes_bad(version: EtcdVersion) {
     let counters = reader.status().expect("open").view_counters;
     assert_eq!(counters.listings, 1, "{counters:?}");
     fault.outcome(
-        "its key counts as deleted and is listed as skipped, the others are unaffected; listed again when corrected",
+        "its key counts as deleted and is listed as skipped, the others are unaffected; listed \
+         again when corrected",
     );
 }
 

@@ -12,7 +12,8 @@ use crate::common::toxiproxy::Toxiproxy;
 use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd};
 use crate::scene::{Fault, LIVE, PATIENT, join, lease_of, open, put_workers, worker};
 
-/// Such a listing may take longer than a short lease, and the processor of a small machine for as long.
+/// Such a listing may take longer than a short lease, and the processor of a small machine for as
+/// long.
 const TTL_60: (&str, &str) = ("alluxio.worker.failure.detection.timeout", "60s");
 /// How long a listing of tens of thousands may take on a loaded machine.
 const VERY_LONG: Duration = Duration::from_secs(300);

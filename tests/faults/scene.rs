@@ -1,4 +1,5 @@
-//! What the tests of faults have in common: managers, workers, and a line of the table for each fault.
+//! What the tests of faults have in common: managers, workers, and a line of the table for each
+//! fault.
 
 use std::cell::Cell;
 use std::io::Write;

@@ -1,8 +1,10 @@
-//! Many workers and readers, for minutes, while members restart and networks flap: no worker is lost, nothing leaks.
+//! Many workers and readers, for minutes, while members restart and networks flap: no worker is
+//! lost, nothing leaks.
 //!
-//! `make test-faults` restarts each member ten times; `make soak` goes on with restarts and a flapping network for
-//! `$AXM_SOAK_MINUTES`. The cluster is never harmed more than etcd itself survives: one member at a time, the next when
-//! the last one is healthy again, and no network for so long that leases end.
+//! `make test-faults` restarts each member ten times; `make soak` goes on with restarts and a
+//! flapping network for `$AXM_SOAK_MINUTES`. The cluster is never harmed more than etcd itself
+//! survives: one member at a time, the next when the last one is healthy again, and no network for
+//! so long that leases end.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -19,8 +21,9 @@ use crate::common::{Etcd, EtcdCluster, EtcdVersion, eventually, on_every_etcd, s
 use crate::recorder::{Observer, Recorder};
 use crate::scene::{Fault, LONG, is_registered, join, lease_of, live, open};
 
-/// Set for a process that has nothing else to do, since what the process holds is counted: the minutes of the soak, of
-/// which the rolling restarts are the beginning. 0 is the rolling restarts alone.
+/// Set for a process that has nothing else to do, since what the process holds is counted: the
+/// minutes of the soak, of which the rolling restarts are the beginning. 0 is the rolling restarts
+/// alone.
 const MINUTES: &str = "AXM_SOAK_MINUTES";
 /// Repeats the choices of a soak that failed.
 const SEED: &str = "AXM_SOAK_SEED";
@@ -31,12 +34,14 @@ const STEADY: i64 = 45;
 const WORKERS: i64 = 50;
 const READERS: usize = 10;
 const ROLLING_RESTARTS: usize = 10;
-/// etcd is healthy after less: but a cluster that loses each leader as soon as it has one answers hardly any renewal.
+/// etcd is healthy after less: but a cluster that loses each leader as soon as it has one answers
+/// hardly any renewal.
 const BETWEEN_RESTARTS: Duration = Duration::from_secs(3);
 const ROUND: Duration = Duration::from_secs(60);
 
-/// A worker has three connections (requests, watches, renewals), a reader two. Those to a member that they leave for
-/// another stay open, so that at most there are as many to the other two members.
+/// A worker has three connections (requests, watches, renewals), a reader two. Those to a member
+/// that they leave for another stay open, so that at most there are as many to the other two
+/// members.
 const MORE_CONNECTIONS: usize = 2 * (3 * WORKERS as usize + 2 * READERS);
 
 static EVERYBODY: LazyLock<Vec<i64>> = LazyLock::new(|| (1..=WORKERS).collect());
@@ -69,8 +74,8 @@ async fn fifty_workers_and_ten_readers_outlive_restarts(version: EtcdVersion) {
         })
         .await;
     fault.outcome(
-        "50 workers kept their leases and were in every view of 10 readers; every view was etcd's at its revision; \
-         no more threads or watches than before",
+        "50 workers kept their leases and were in every view of 10 readers; every view was etcd's \
+         at its revision; no more threads or watches than before",
     );
 
     let mut last = first;
@@ -182,7 +187,8 @@ impl Soak {
         soak.all_listed().await;
         soak.base = soak.steady_use().await;
         println!("at first: {:?}", soak.base);
-        // A worker watches its own keys and everybody's, a reader everybody's: on each stream live keys and ring keys.
+        // A worker watches its own keys and everybody's, a reader everybody's: on each stream live
+        // keys and ring keys.
         let streams = 2 * soak.workers.len() + soak.readers.len();
         let (leases, watchers) = (soak.base.leases, soak.base.watchers);
         assert_eq!(leases, soak.workers.len());
@@ -219,8 +225,8 @@ impl Soak {
         used
     }
 
-    /// Does some harm while some workers leave and join, and looks at everything meanwhile and afterwards. Returns the memory
-    /// of the process.
+    /// Does some harm while some workers leave and join, and looks at everything meanwhile and
+    /// afterwards. Returns the memory of the process.
     async fn round(&self, name: &str, random: StdRng, harm: impl Future<Output = usize>) -> u64 {
         let began = Instant::now();
         let truth = &self.cluster.members()[0];
@@ -270,8 +276,8 @@ impl Soak {
             wrong.push(format!("a leak: {used:?}, at first {:?}", self.base));
         }
         println!(
-            "{:.0} s of {name}: {harms} faults, {changes} joins and leaves, {looks} listings, {views} views, {} wrong; \
-             {:.1} s later {used:?}",
+            "{:.0} s of {name}: {harms} faults, {changes} joins and leaves, {looks} listings, \
+             {views} views, {} wrong; {:.1} s later {used:?}",
             (rest - began).as_secs_f64(),
             wrong.len(),
             rest.elapsed().as_secs_f64(),
@@ -456,8 +462,9 @@ impl Used {
         }
     }
 
-    /// Whether nothing leaked since `first`, memory aside. Each connection beyond those of the beginning is a file on
-    /// either side and some goroutines; etcd's own numbers go up and down a little.
+    /// Whether nothing leaked since `first`, memory aside. Each connection beyond those of the
+    /// beginning is a file on either side and some goroutines; etcd's own numbers go up and down a
+    /// little.
     fn is_no_more_than(&self, first: &Used) -> bool {
         let connections = self.process.files.saturating_sub(first.process.files);
         self.process.threads <= first.process.threads

@@ -187,7 +187,8 @@ async fn client_certificates(version: EtcdVersion) {
     fault.outcome("the new ones are used without a restart; same lease");
 }
 
-/// etcd looks at its list of revocations only after the handshake, and closes the connection without a word.
+/// etcd looks at its list of revocations only after the handshake, and closes the connection
+/// without a word.
 async fn a_client_certificate_that_is_revoked(version: EtcdVersion) {
     let authority = Authority::new();
     let certificate = authority.issue("etcd", &["127.0.0.1"]);

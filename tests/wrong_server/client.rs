@@ -1,5 +1,5 @@
-//! The process that meets the wrong server: a reader, and a member that keeps worker 1 registered. It is a process of its
-//! own, so that its time, memory, files and log are its alone.
+//! The process that meets the wrong server: a reader, and a member that keeps worker 1 registered.
+//! It is a process of its own, so that its time, memory, files and log are its alone.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -208,7 +208,8 @@ impl ClientProcess {
             .split_whitespace()
             .collect();
         let field = |place: usize| fields.get(place).and_then(|it| it.parse::<u64>().ok());
-        // Fields 14 and 15 of proc(5), user and system time, in ticks of 10 ms; 20, threads; 24, resident pages.
+        // Fields 14 and 15 of proc(5), user and system time, in ticks of 10 ms; 20, threads; 24,
+        // resident pages.
         let ticks = field(11).unwrap_or(0) + field(12).unwrap_or(0);
         Usage {
             cpu: Duration::from_millis(ticks * 10),

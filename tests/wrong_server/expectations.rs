@@ -12,9 +12,11 @@ pub enum Place {
 /// Which views may be shown while the server is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Views {
-    /// Those of the store: its live keys and its ring keys, each as they were at the view's own revision of them.
+    /// Those of the store: its live keys and its ring keys, each as they were at the view's own
+    /// revision of them.
     Exact,
-    /// Those of the store, its live keys and its ring keys each at some revision: the server lies about revisions.
+    /// Those of the store, its live keys and its ring keys each at some revision: the server lies
+    /// about revisions.
     OfSomeRevision,
     /// Any: nothing tells the answers from true ones.
     Any,

@@ -73,8 +73,8 @@ async fn all_modes() {
         let places = places.into_iter().filter(|(is_wanted, _)| *is_wanted);
         for (_, place) in places {
             let versions = EtcdVersion::ALL.into_iter().enumerate();
-            // Both versions meet each mode. Only watches are trusted in one version and not in the other: elsewhere one
-            // version is tried in each place, where there are two.
+            // Both versions meet each mode. Only watches are trusted in one version and not in the
+            // other: elsewhere one version is tried in each place, where there are two.
             let all = mode.alone != mode.beside || mode.name.starts_with("event/");
             let chosen =
                 versions.filter(|(number, _)| all || (*number == 0) == (place == Place::Alone));
@@ -153,8 +153,8 @@ fn outcome(group: &str, version: &str, reports: &[Report], took: Duration) {
     };
     let longest = |of: fn(&Report) -> Duration| reports.iter().map(of).max().unwrap_or_default();
     let line = format!(
-        "| wrong answers: {group} | {version} | {:.1} s | {} trials; at most {} ms of CPU time and {} lines of \
-         log in 10 s; right again after at most {:.1} s |\n",
+        "| wrong answers: {group} | {version} | {:.1} s | {} trials; at most {} ms of CPU time and \
+         {} lines of log in 10 s; right again after at most {:.1} s |\n",
         took.as_secs_f64(),
         reports.len(),
         longest(|it| it.cpu).as_millis(),

@@ -2,13 +2,15 @@
 //!
 //! - It does not panic.
 //! - No call takes longer than the operation timeout.
-//! - It takes less than 5 % of a processor (10 % in a debug build), and logs less than 10 lines, in 10 s. One line for
-//!   each join and leave of the test is not counted.
+//! - It takes less than 5 % of a processor (10 % in a debug build), and logs less than 10 lines, in
+//!   10 s. One line for each join and leave of the test is not counted.
 //! - Its memory and its files are bounded.
 //! - No view is shown that the store never had, where that can be noticed.
-//! - With a right endpoint beside the wrong one, views follow the store, calls succeed, and the worker keeps its lease.
+//! - With a right endpoint beside the wrong one, views follow the store, calls succeed, and the
+//!   worker keeps its lease.
 //! - Once the server is right, so are the views, and the worker is registered, within 10 s.
-//! - Every error names an endpoint, and no text is untrue or has characters that control a terminal.
+//! - Every error names an endpoint, and no text is untrue or has characters that control a
+//!   terminal.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -23,7 +25,8 @@ use crate::server::{LIVE, LiveKey, Members, Mode, RING, WrongEtcd};
 
 /// How long the server is wrong.
 const WINDOW: Duration = Duration::from_secs(10);
-/// What a process may take of a processor in this time: 5 %. A debug build decodes several times more slowly.
+/// What a process may take of a processor in this time: 5 %. A debug build decodes several times
+/// more slowly.
 const MOST_CPU: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 500 });
 const MOST_LINES: usize = 9;
 const MOST_MEMORY_KB: u64 = 100_000;
@@ -146,7 +149,8 @@ impl Trial {
         self.check_use(before, after, report, window);
         if self.expected.keeps_lease {
             let now = self.server.live_key("worker-1").await;
-            // On a new lease, where the wrong one says that the old one is gone, but never without its key.
+            // On a new lease, where the wrong one says that the old one is gone, but never without
+            // its key.
             let created = |key: Option<LiveKey>| key.map(|key| key.create_revision);
             if created(now) != created(own_key) {
                 let problem = format!("the worker's key was {own_key:?} and is {now:?}");
@@ -224,7 +228,8 @@ impl Trial {
         let problem = match self.client.reading() {
             Some(it) => match (it.shown, it.error) {
                 (Some(shown), _) => format!(
-                    "{when} the reader shows live {:?}, all {:?}, the store has live {:?}, all {:?}",
+                    "{when} the reader shows live {:?}, all {:?}, the store has live {:?}, all \
+                     {:?}",
                     shown.live, shown.ring, stored.live, stored.ring
                 ),
                 (None, error) => format!("{when} the reader shows nothing: {error:?}"),
@@ -359,7 +364,8 @@ impl Trial {
             };
             if !is_right {
                 self.problems.push(format!(
-                    "a view that the store never had: {shown:?}, at its revisions {live:?}, {ring:?}"
+                    "a view that the store never had: {shown:?}, at its revisions {live:?}, \
+                     {ring:?}"
                 ));
             }
             last = Some(shown);

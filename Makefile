@@ -43,13 +43,13 @@ test: ## Runs every check and every test of every language, and prints a summary
 # The commit that the tool shows with --version.
 build: export AXM_COMMIT = $(shell git -c safe.directory='*' describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 build: ## Builds the library, the tool (release) and the C header.
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --all-features
 	@ln -sf liballuxio_membership.so target/release/liballuxio_membership.so.0
 	@touch $(BUILT)
 
 static: ## Builds the static library, and records what must be linked with it.
 	@mkdir -p target/release
-	$(CARGO) rustc --release --locked --lib --crate-type staticlib -- --print native-static-libs=$(CURDIR)/target/release/native-static-libs
+	$(CARGO) rustc --release --locked --all-features --lib --crate-type staticlib -- --print native-static-libs=$(CURDIR)/target/release/native-static-libs
 	@scripts/hide-symbols target/release/liballuxio_membership.a $(STATIC)
 
 # For `sudo make install`, where root may have no cargo: builds only missing or outdated files.
@@ -116,7 +116,8 @@ fmt-check: ## Checks the formatting of the Rust code.
 	$(CARGO) fmt --check && echo "formatting is right"
 
 clippy: ## Runs clippy and rustdoc on everything; a warning is a failure.
-	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --all-targets --all-features --locked -- -D warnings
+	$(CARGO) clippy --lib --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
 
 # Most tests wait most of the time, so more of them run at once than there are processors.

@@ -67,7 +67,7 @@ build_library() {
   # With musl, too, dlopen loads the library.
   local flags=
   [[ $1 != *-musl ]] || flags="-C target-feature=-crt-static"
-  RUSTFLAGS=$flags zigbuild "$1" zigbuild --lib --no-default-features
+  RUSTFLAGS=$flags zigbuild "$1" zigbuild --lib --features c-api,jni
   install -D --mode=755 "target/$(rust_target "$1")/dist/$LIBRARY" "$(library_of "$1")"
 }
 
@@ -80,7 +80,7 @@ build_static() {
   bin=$(rustc --print sysroot)/lib/rustlib/$host/bin
   local flags=
   [[ $1 != *-musl ]] || flags="-C target-feature=-crt-static"
-  RUSTFLAGS=$flags zigbuild "$1" rustc --lib --no-default-features --crate-type staticlib -- \
+  RUSTFLAGS=$flags zigbuild "$1" rustc --lib --features c-api --crate-type staticlib -- \
     --print "native-static-libs=$folder/native-static-libs"
   # LLVM's programs support all processors.
   [[ -x $bin/llvm-nm ]] || rustup component add llvm-tools

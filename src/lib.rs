@@ -32,21 +32,26 @@
 //! tells a caller how to react.
 
 #![deny(unsafe_code)]
+// Some of the core serves only the bindings. The build with all features finds code without a use.
+#![cfg_attr(not(feature = "_bindings"), allow(dead_code))]
 
 mod aside;
 mod boottime;
+#[cfg(feature = "c-api")]
 #[allow(unsafe_code)]
 mod c_api;
 pub mod config;
 pub mod error;
 pub mod etcd;
 mod jitter;
+#[cfg(feature = "jni")]
 #[allow(unsafe_code)]
 mod jni;
 mod log;
 mod log_limit;
 pub mod membership;
 pub mod record;
+#[cfg(feature = "_bindings")]
 mod runtime;
 mod static_hosts;
 pub mod status;

@@ -320,54 +320,6 @@ pub(crate) fn ended_early(error: tokio::task::JoinError) -> Error {
     }
 }
 
-/// Starts threads of the library through `start`. These threads, and threads that they start, block
-/// SIGPIPE and every signal that is sent to the process.
-///
-/// SIGPIPE: a write to a connection that etcd closed would end the process, unless the host ignores
-/// SIGPIPE. Other signals: they belong to the host's threads. If the host blocks a signal later, to
-/// wait for it with sigwait, an unblocked signal in a thread of the library would end the process.
-/// Signals that a thread causes itself, and the signal of a profiler, stay unblocked.
-///
-/// A new thread cannot block the signals itself, because a signal may arrive before it does so.
-#[allow(unsafe_code)]
-pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
-    /// Restores the signal mask of the calling thread, also after a panic.
-    struct Restore(libc::sigset_t);
-
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            // SAFETY: the set is the earlier mask of this thread, and only this thread's mask
-            // changes.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
-        }
-    }
-
-    const OWN: [libc::c_int; 8] = [
-        libc::SIGABRT,
-        libc::SIGBUS,
-        libc::SIGFPE,
-        libc::SIGILL,
-        libc::SIGPROF,
-        libc::SIGSEGV,
-        libc::SIGSYS,
-        libc::SIGTRAP,
-    ];
-    // SAFETY: a set is plain numbers, for which zeros are valid. sigfillset initializes the first
-    // set before its use, and pthread_sigmask the second. pthread_sigmask cannot fail with these
-    // arguments, and it changes only the calling thread's mask.
-    let _restore = unsafe {
-        let mut blocked: libc::sigset_t = std::mem::zeroed();
-        let mut before: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut blocked);
-        for signal in OWN {
-            libc::sigdelset(&mut blocked, signal);
-        }
-        libc::pthread_sigmask(libc::SIG_BLOCK, &blocked, &mut before);
-        Restore(before)
-    };
-    start()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

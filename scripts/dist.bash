@@ -67,7 +67,8 @@ build_library() {
   # With musl, too, dlopen loads the library.
   local flags=
   [[ $1 != *-musl ]] || flags="-C target-feature=-crt-static"
-  RUSTFLAGS=$flags zigbuild "$1" zigbuild --lib --features c-api,jni
+  # Cargo optimizes across crates only if it builds no Rust library beside this one.
+  RUSTFLAGS=$flags zigbuild "$1" rustc --lib --features c-api,jni --crate-type cdylib
   install -D --mode=755 "target/$(rust_target "$1")/dist/$LIBRARY" "$(library_of "$1")"
 }
 
@@ -91,7 +92,9 @@ build_static() {
 
 # build_tool CPU: target/native/linux-CPU-tool/alluxio-membership, which needs no shared library.
 build_tool() {
-  zigbuild "linux-$1-musl" zigbuild --bin alluxio-membership --features tool
+  local commit
+  commit=$(git -c safe.directory='*' describe --always --dirty --abbrev=12 --exclude='*')
+  AXM_COMMIT=$commit zigbuild "linux-$1-musl" zigbuild --bin alluxio-membership --features tool
   install -D --mode=755 "target/$(rust_target "linux-$1-musl")/dist/alluxio-membership" \
     "target/native/linux-$1-tool/alluxio-membership"
 }

@@ -27,9 +27,10 @@ MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never \
 # Also without the code that resets a terminal's colours at the end.
 export MAVEN_OPTS := $(MAVEN_OPTS) -Djansi.noreset=true
 
-.PHONY: help demo test build static install uninstall tools jar header-check abi-check abi-record \
-  fmt-check clippy test-rust simulate test-faults test-fuzz test-c test-tsan test-java \
-  test-long soak test-install test-k8s bench bench-tool docs dist test-dist clean
+.PHONY: help demo test build static native build-tests build-simulation install uninstall tools \
+  jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz \
+  test-c test-tsan test-java test-long soak test-install test-k8s bench bench-tool docs dist \
+  test-dist clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -87,6 +88,8 @@ MVN += -Dnative.platforms=$(PLATFORM) -Dnative.platform=$(PLATFORM)
 $(NATIVE): $(SOURCES) scripts/dist-native scripts/dist.bash scripts/dist-requirements.txt
 	@scripts/dist-native host
 
+native: $(NATIVE)
+
 jar: $(NATIVE) build ## Builds the jar, with the library for this machine's processor.
 	@rm -rf java/target/classes/META-INF/native
 	$(MVN) --quiet package -DskipTests
@@ -120,6 +123,13 @@ clippy: ## Runs clippy and rustdoc on everything; a warning is a failure.
 	$(CARGO) clippy --lib --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
 
+# What test-rust and simulate run.
+build-tests:
+	$(CARGO) test --locked --no-run
+
+build-simulation:
+	$(CARGO) test --locked --release --lib --no-run
+
 # Most tests wait most of the time, so more of them run at once than there are processors.
 test-rust: export RUST_TEST_THREADS ?= 4
 test-rust: tools ## Runs the Rust and the C tests, on real etcd servers.
@@ -147,8 +157,10 @@ test-tsan: tools ## Runs C programs under the thread sanitizer; the first build 
 bench-tool: jar ## Measures the tool beside a JVM with Alluxio's own class.
 	@scripts/bench-tool
 
-test-java: $(NATIVE) build tools ## Runs the Java tests, on the real Alluxio classes and real etcd servers.
-	$(MVN) verify
+# JAR= names a jar to test instead of the classes, such as that of make dist.
+test-java: $(NATIVE) build tools ## Runs the Java tests, on real Alluxio classes and etcd servers; JAR=.
+	$(MVN) verify $(if $(JAR),-Dtested.classes=$(abspath $(JAR)))
+	@scripts/check-jars java/target $(PLATFORM)
 
 # A failure prints the CHURN_SECONDS and the SEED that repeat it.
 CHURN_SECONDS ?= 300

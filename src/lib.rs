@@ -1,7 +1,7 @@
-//! Worker membership of an Alluxio 3xx (DORA) cluster, in etcd or in a static hosts file.
+//! Worker membership of an Alluxio 3xx (DORA) cluster. Building this crate needs `protoc`.
 //!
-//! Building this crate needs `protoc` with Google's well-known `.proto` files (Debian:
-//! `protobuf-compiler` and `libprotobuf-dev`).
+//! The membership is kept in etcd or in a static hosts file. Debian has `protoc` and Google's
+//! well-known `.proto` files in the packages `protobuf-compiler` and `libprotobuf-dev`.
 //!
 //! A [`Membership`] is a manager: one program's access to one cluster. It lists the workers from
 //! memory, follows their changes by a watch, and registers workers. [`Config`] says where the

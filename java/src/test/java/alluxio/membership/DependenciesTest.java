@@ -3,6 +3,8 @@ package alluxio.membership;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import alluxio.membership.testing.ChildJvm;
+
 import org.junit.jupiter.api.Test;
 
 import java.io.BufferedReader;
@@ -23,7 +25,7 @@ class DependenciesTest {
   @Test
   void onlyNamesThatAreTheSameEverywhere() throws Exception {
     Process jdeps = new ProcessBuilder(jdk("jdeps"), "-verbose:class", "-filter:none",
-        Paths.get(System.getProperty("basedir", ""), "target", "classes").toString()).redirectErrorStream(true).start();
+        ChildJvm.ourClasses()).redirectErrorStream(true).start();
     Set<String> wrong = new TreeSet<>();
     int seen = 0;
     try (BufferedReader out =

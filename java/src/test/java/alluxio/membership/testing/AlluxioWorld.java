@@ -61,7 +61,7 @@ public final class AlluxioWorld implements AutoCloseable {
   public static AlluxioWorld shadedClient(boolean ours) throws IOException {
     List<Path> classPath = new ArrayList<>();
     if (ours) {
-      classPath.add(target("classes"));
+      classPath.add(Paths.get(ChildJvm.ourClasses()));
     }
     classPath.add(target("test-classes"));
     classPath.add(target("alluxio-jars").resolve("alluxio-shaded-client-" + CURRENT + ".jar"));

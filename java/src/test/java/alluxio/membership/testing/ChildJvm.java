@@ -199,7 +199,14 @@ public final class ChildJvm implements AutoCloseable {
    * @return our classes in front of Alluxio's
    */
   public static String ourClassPath() throws IOException {
-    return target("classes") + File.pathSeparator + stockClassPath();
+    return ourClasses() + File.pathSeparator + stockClassPath();
+  }
+
+  /**
+   * @return the folder or the jar of our classes
+   */
+  public static String ourClasses() {
+    return System.getProperty("tested.classes", target("classes"));
   }
 
   /**

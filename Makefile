@@ -196,10 +196,10 @@ test-k8s: $(KUBERNETES) $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(STATIC_TOOL) jar ##
 	@scripts/test-k8s
 
 # Needs a quiet machine for a quarter of an hour. BENCH_QUICK=1 tries everything with small numbers,
-# into target/bench. BENCH_ONLY=changes,listings,after-change,processes,readers,frozen,scaling,storm
-# measures only some parts.
+# into target/bench. BENCH_ONLY= measures only some parts of changes, listings, idle, after-change,
+# processes, readers, frozen, scaling and storm.
 bench: tools $(GO_CLIENT) $(BENCH_JAVA) jar ## Measures the library beside Alluxio's class and etcd's Go client.
-	$(CARGO) bench --locked --bench performance
+	$(CARGO) bench --locked --all-features --bench performance
 
 $(BENCH_JAVA): $(shell find tools/bench-java/src -type f) tools/bench-java/pom.xml
 	$(subst java/pom.xml,tools/bench-java/pom.xml,$(MVN)) --quiet process-classes

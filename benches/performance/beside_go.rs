@@ -2,7 +2,7 @@
 //!
 //! Both sides take turns, so that what slows the machine slows both.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use alluxio_membership::view::MemberFilter;
 
@@ -18,6 +18,8 @@ use crate::table::{Line, Target, Unit};
 const CHANGE_PROMISE: f64 = 2.0;
 /// The same for a listing.
 const LISTING_PROMISE: f64 = 1.5;
+/// The part of a listing that an idle reader may receive while others list once.
+const IDLE_PROMISE: f64 = 0.01;
 
 /// From a write by one client to its being visible to another.
 pub async fn changes(run: &mut Run, version: EtcdVersion) {
@@ -132,6 +134,34 @@ pub async fn listings(run: &mut Run, etcd: &Etcd, version: EtcdVersion, workers:
     } else {
         line.promise(LISTING_PROMISE)
     });
+}
+
+/// What etcd sends to a reader while nothing changes.
+pub async fn idle_reader(run: &mut Run, version: EtcdVersion) {
+    let interval = run.scale(Duration::from_secs(10), Duration::from_secs(1));
+    let workers = run.usual_workers();
+    let etcd = Etcd::start(version).await;
+    put_workers(&etcd, 1..workers + 1).await;
+    let sent = || etcd.metric("etcd_network_client_grpc_sent_bytes_total", &[]) as f64;
+
+    let mut go = Go::start(&etcd);
+    let before = sent();
+    go.ask("range", 1, &format!("{RING} {LIVE}"));
+    let listing = sent() - before;
+    go.stop();
+
+    let reader = open(&[etcd.endpoint()], &[]);
+    reader.view().await.expect("a first view");
+    let before = sent();
+    tokio::time::sleep(interval).await;
+    let idle = sent() - before;
+    let what = format!(
+        "bytes to an idle reader of {workers} workers in {} s; Go lists once",
+        interval.as_secs()
+    );
+    let line = Line::new(what, Unit::Bytes, idle, Target::TimesBound(IDLE_PROMISE));
+    run.table
+        .add(line.bound(listing).promise(IDLE_PROMISE).etcd(version));
 }
 
 /// Which values a promise is about.

@@ -20,9 +20,10 @@ pub type View = Arc<ClusterView>;
 
 /// A worker with a name and ports like those of real ones.
 pub fn worker(number: i64) -> Worker {
-    let bits = 0x4000_8000_0000_0000_0000 | u128::from(number.unsigned_abs());
+    // As different from each other as random ones, because Alluxio's class keeps them in hash tables.
+    let uuid = Uuid::new_v3(&Uuid::NAMESPACE_OID, &number.to_be_bytes());
     Worker {
-        identity: WorkerIdentity::V1(Uuid::from_u128(bits)),
+        identity: WorkerIdentity::V1(uuid),
         address: WorkerNetAddress {
             rpc_port: 29999,
             data_port: 29997,

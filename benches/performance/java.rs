@@ -137,44 +137,38 @@ impl Java {
     }
 
     /// Runs a benchmark of `Listing` in a JVM of its own; `None` if it fails, as the stock class does with many workers.
-    pub fn listing(
-        &self,
-        side: Side,
-        endpoint: &str,
-        workers: i64,
-        method: &str,
-        threads: usize,
-    ) -> Option<Rate> {
+    pub fn listing(&self, side: Side, endpoint: &str, case: Case) -> Option<Rate> {
         let mut command = self.command(side, &[endpoint.to_string()]);
-        command.arg(format!("-Dbench.workers={workers}"));
-        self.jmh(command, &format!("Listing.{method}"), threads)
+        command.arg(format!("-Dbench.workers={}", case.workers));
+        self.jmh(
+            command,
+            &format!("Listing.{}", case.method),
+            case.threads,
+            case.effort,
+        )
     }
 
     /// Runs the benchmark of a native method that does nothing.
-    pub fn empty_call_rate(&self, threads: usize) -> Rate {
+    pub fn empty_call_rate(&self, threads: usize, effort: Effort) -> Rate {
         let mut command = self.command(Side::Stock, &["http://127.0.0.1:1".to_string()]);
         command.arg(format!("-Dbench.empty={}", self.empty_call().display()));
-        self.jmh(command, "EmptyCall.call", threads)
+        self.jmh(command, "EmptyCall.call", threads, effort)
             .expect("an empty call never fails")
     }
 
-    fn jmh(&self, mut command: Command, benchmark: &str, threads: usize) -> Option<Rate> {
+    fn jmh(
+        &self,
+        mut command: Command,
+        benchmark: &str,
+        threads: usize,
+        effort: Effort,
+    ) -> Option<Rate> {
         let results = self.folder.join("jmh.json");
         let _ = fs::remove_file(&results);
         let log = File::create(self.folder.join("jmh.log")).expect("a log of JMH");
         let status = command
-            .args([
-                "org.openjdk.jmh.Main",
-                "-bm",
-                "thrpt",
-                "-tu",
-                "s",
-                "-prof",
-                "gc",
-            ])
-            .args([
-                "-f", "1", "-wi", "3", "-w", "200ms", "-i", "5", "-r", "200ms",
-            ])
+            .args(["org.openjdk.jmh.Main", "-tu", "s", "-prof", "gc", "-f", "1"])
+            .args(effort.options())
             .args(["-foe", "true", "-rf", "json"])
             .args(["-t", &threads.to_string(), "-rff"])
             .arg(&results)
@@ -197,28 +191,67 @@ impl Java {
                     .find(|(name, _)| name.ends_with("gc.alloc.rate.norm"))
             })
             .expect("JMH counts garbage");
+        let score = result["primaryMetric"]["score"].as_f64()?;
         Some(Rate {
-            per_second: result["primaryMetric"]["score"].as_f64()?,
+            seconds: match effort {
+                Effort::Once => score,
+                _ => threads as f64 / score,
+            },
             garbage: garbage.1["score"].as_f64()?,
             threads,
         })
     }
 }
 
+/// Which listing, of how many workers.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    pub method: &'static str,
+    pub workers: i64,
+    pub threads: usize,
+    pub effort: Effort,
+}
+
+/// How long a benchmark runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Effort {
+    /// Until everything is compiled, and then as long as it takes to measure well.
+    Full,
+    /// Only to see that it works.
+    Quick,
+    /// One call, of something that takes long.
+    Once,
+}
+
+impl Effort {
+    /// The options of JMH.
+    fn options(self) -> [&'static str; 10] {
+        match self {
+            Effort::Full => [
+                "-bm", "thrpt", "-wi", "3", "-w", "500ms", "-i", "5", "-r", "300ms",
+            ],
+            Effort::Quick => [
+                "-bm", "thrpt", "-wi", "1", "-w", "100ms", "-i", "1", "-r", "100ms",
+            ],
+            Effort::Once => ["-bm", "ss", "-wi", "1", "-w", "1ms", "-i", "1", "-r", "1ms"],
+        }
+    }
+}
+
 /// What a benchmark gave.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
-    /// Calls a second, of all threads.
-    pub per_second: f64,
+    /// Seconds per call of one thread.
+    pub seconds: f64,
     /// Allocated bytes per call.
     pub garbage: f64,
     threads: usize,
 }
 
 impl Rate {
-    /// Seconds per call of one thread.
-    pub fn seconds(&self) -> f64 {
-        self.threads as f64 / self.per_second
+    /// Calls a second, of all threads.
+    pub fn per_second(&self) -> f64 {
+        self.threads as f64 / self.seconds
     }
 }
 

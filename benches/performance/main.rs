@@ -60,8 +60,12 @@ impl Run {
     }
 
     fn workers(&self) -> &'static [i64] {
-        // The stock class does not get beyond 4 MiB in one answer, which is between 5,000 and 10,000.
-        self.scale(&[10, 100, 1_000, 5_000, 10_000, 100_000], &[10, 100, 1_000])
+        self.scale(&[10, 100, 1_000, 5_000, 10_000, 100_000], &[10, 100])
+    }
+
+    /// A number of workers that many clusters have.
+    fn usual_workers(&self) -> i64 {
+        self.scale(1_000, 100)
     }
 
     fn most_workers(&self) -> i64 {
@@ -82,12 +86,12 @@ pub struct Curves {
 impl Curves {
     fn add(&mut self, workers: i64, stock: Option<Rate>, ours: Rate, empty: Rate) {
         if let Some(stock) = stock {
-            self.stock.push((workers, stock.seconds()));
+            self.stock.push((workers, stock.seconds));
             self.stock_garbage.push((workers, stock.garbage));
         }
-        self.ours.push((workers, ours.seconds()));
+        self.ours.push((workers, ours.seconds));
         self.ours_garbage.push((workers, ours.garbage));
-        self.empty.push((workers, empty.seconds()));
+        self.empty.push((workers, empty.seconds));
     }
 }
 
@@ -128,6 +132,11 @@ async fn main() -> ExitCode {
             }
         }
         unchanged::independence(&mut run);
+    }
+    if wanted("idle") {
+        for version in EtcdVersion::ALL {
+            beside_go::idle_reader(&mut run, version).await;
+        }
     }
     if wanted("after-change") {
         after_change::lines(&mut run).await;
@@ -177,7 +186,7 @@ async fn listings(run: &mut Run, version: EtcdVersion, workers: i64) {
     }
     if is_in_memory {
         unchanged::from_java(run, &etcd, workers).await;
-        if workers == 1_000 {
+        if workers == run.usual_workers() {
             unchanged::from_rust_and_c(run, &etcd, workers).await;
         }
     }

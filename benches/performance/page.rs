@@ -23,7 +23,10 @@ pub fn write(run: &Run, docs: &Path) {
         let file = images.join(format!("performance-{name}.svg"));
         plot.write(&file).expect("draw a plot");
     }
+    let quick =
+        "This run only tried everything with small numbers. It says nothing about speed.\n\n";
     let page = TEMPLATE
+        .replace("{quick}", run.scale("", quick))
         .replace("{summary}", &summary(run))
         .replace("{processors}", &processors().to_string())
         .replace("{table}", run.table.markdown().trim_end());
@@ -57,7 +60,7 @@ fn summary(run: &Run) -> String {
         let found = run.table.starting_with(beginning);
         found.unwrap_or_else(|| panic!("a line that begins with {beginning:?}"))
     };
-    let workers = 1_000;
+    let workers = run.usual_workers();
     let list = line(&format!("an unchanged list of all of {workers} workers"));
     let bytes = line("bytes from etcd:");
     let frozen = line("the slowest list while");

@@ -13,13 +13,12 @@ use crate::samples::Samples;
 use crate::scene::RING;
 use crate::table::{Line, Target, Unit};
 
-const WORKERS: i64 = 1_000;
 /// The library may have so many bytes.
 const MOST_BYTES: f64 = 5e6;
 
 /// Everything here is measured with one cluster.
 pub async fn lines(run: &mut Run) {
-    let workers = run.scale(WORKERS, 100);
+    let workers = run.usual_workers();
     let etcd = Etcd::start(EtcdVersion::V3_6).await;
     put_workers(&etcd, 1..workers + 1).await;
     first_list_of_a_jvm(run, &etcd, workers);

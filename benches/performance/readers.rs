@@ -9,7 +9,6 @@ use crate::java::Side;
 use crate::process::Usage;
 use crate::table::{Line, Target, Unit};
 
-const WORKERS: i64 = 1_000;
 const READERS: usize = 10;
 
 /// What an etcd has done until a moment.
@@ -41,7 +40,7 @@ impl Work {
 
 /// Both sides at a time, each with an etcd of its own: nothing here is a duration.
 pub async fn lines(run: &mut Run) {
-    let workers = run.scale(WORKERS, 100);
+    let workers = run.usual_workers();
     let readers = run.scale(READERS, 2);
     let seconds = run.scale(60, 3);
     let mut sides = Vec::new();
@@ -77,7 +76,9 @@ pub async fn lines(run: &mut Run) {
     let [stock, ours] = &work[..] else {
         unreachable!("two sides");
     };
-    let doing = format!("{readers} JVMs, one list of {workers} workers a second for {seconds} s");
+    let doing = format!(
+        "{readers} JVMs, one list of the live of {workers} workers a second for {seconds} s"
+    );
     let share = Target::PercentOfStock(0.1);
     for (what, unit, target, stock, ours) in [
         ("bytes from etcd", Unit::Bytes, share, stock.sent, ours.sent),

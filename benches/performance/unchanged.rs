@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::Run;
 use crate::common::{Etcd, EtcdVersion};
-use crate::java::Side;
+use crate::java::{Case, Effort, Rate, Side};
 use crate::scene::{PATIENT, open};
 use crate::table::{Line, Target, Unit};
 
@@ -19,66 +19,92 @@ const THREADS: usize = 8;
 /// One number of workers: times and garbage from Java, both classes in turn.
 pub async fn from_java(run: &mut Run, etcd: &Etcd, workers: i64) {
     let endpoint = etcd.endpoint();
-    let empty = run.java.empty_call_rate(1);
-    let stock = run.java.listing(Side::Stock, &endpoint, workers, "all", 1);
-    let ours = run.java.listing(Side::Ours, &endpoint, workers, "all", 1);
+    let effort = run.scale(Effort::Full, Effort::Quick);
+    let case = Case {
+        method: "all",
+        workers,
+        threads: 1,
+        effort,
+    };
+    let empty = run.java.empty_call_rate(1, effort);
+    // With more workers than this the stock class takes too long to be measured often.
+    let stock_effort = if workers > 1_000 {
+        Effort::Once
+    } else {
+        effort
+    };
+    let stock_case = Case {
+        effort: stock_effort,
+        ..case
+    };
+    let stock = run.java.listing(Side::Stock, &endpoint, stock_case);
+    let ours = run.java.listing(Side::Ours, &endpoint, case);
     let ours = ours.expect("a listing never fails here");
     run.curves.add(workers, stock, ours, empty);
+    lines(run, "list of all of", case, stock, ours, empty);
 
-    let what =
-        format!("an unchanged list of all of {workers} workers from Java; an empty native call");
-    time_line(
-        run,
-        what,
-        stock.map(|rate| rate.seconds()),
-        ours.seconds(),
-        empty.seconds(),
+    // A usual number of workers and the greatest say what there is to say about the rest.
+    if workers != run.usual_workers() && workers != run.most_workers() {
+        return;
+    }
+    for (method, name) in [
+        ("live", "list of the live of"),
+        ("failed", "list of the lost of"),
+        ("show", "table of"),
+    ] {
+        let case = Case { method, ..case };
+        let stock = (workers == run.usual_workers())
+            .then(|| run.java.listing(Side::Stock, &endpoint, case))
+            .flatten();
+        let ours = run.java.listing(Side::Ours, &endpoint, case);
+        let ours = ours.expect("a listing never fails here");
+        lines(run, name, case, stock, ours, empty);
+    }
+    let empty = run.java.empty_call_rate(THREADS, effort);
+    let case = Case {
+        threads: THREADS,
+        ..case
+    };
+    let many = run.java.listing(Side::Ours, &endpoint, case);
+    let many = many.expect("a listing never fails here");
+    let what = format!("unchanged lists of {workers} workers by {THREADS} threads; by one");
+    let line = Line::new(what, Unit::Calls, many.per_second(), Target::AtLeastBound);
+    run.table
+        .add(line.bound(ours.per_second()).etcd(EtcdVersion::V3_6));
+    let what = format!(
+        "an unchanged list of {workers} workers in each of {THREADS} threads; empty native calls"
     );
-    let what = format!("bytes of garbage per unchanged list of {workers} workers");
-    garbage_line(run, what, stock.map(|rate| rate.garbage), ours.garbage);
+    let line = Line::new(
+        what,
+        Unit::Seconds,
+        many.seconds,
+        Target::TimesBound(OF_AN_EMPTY_CALL),
+    );
+    run.table
+        .add(line.bound(empty.seconds).etcd(EtcdVersion::V3_6));
+}
 
-    // The ends and the middle say what there is to say about the rest.
-    if workers == 1_000 || workers == run.most_workers() {
-        for (method, name) in [
-            ("live", "the live"),
-            ("failed", "the lost"),
-            ("show", "the table"),
-        ] {
-            let stock = (workers == 1_000)
-                .then(|| run.java.listing(Side::Stock, &endpoint, workers, method, 1))
-                .flatten();
-            let ours = run.java.listing(Side::Ours, &endpoint, workers, method, 1);
-            let ours = ours.expect("a listing never fails here");
-            let what = format!(
-                "an unchanged list of {name} of {workers} workers from Java; an empty native call"
-            );
-            time_line(
-                run,
-                what,
-                stock.map(|rate| rate.seconds()),
-                ours.seconds(),
-                empty.seconds(),
-            );
-            if method == "show" {
-                let what = format!("bytes of garbage per unchanged table of {workers} workers");
-                garbage_line(run, what, stock.map(|rate| rate.garbage), ours.garbage);
-            }
-        }
-    }
-    if workers == 1_000 || workers == run.most_workers() {
-        let empty = run.java.empty_call_rate(THREADS);
-        let many = run
-            .java
-            .listing(Side::Ours, &endpoint, workers, "all", THREADS);
-        let many = many.expect("a listing never fails here");
-        let what = format!("unchanged lists of {workers} workers by {THREADS} threads; by one");
-        let line = Line::new(what, Unit::Calls, many.per_second, Target::AtLeastBound);
-        run.table.add(line.bound(ours.per_second));
-        let what = format!(
-            "an unchanged list of {workers} workers in each of {THREADS} threads; empty native calls"
-        );
-        time_line(run, what, None, many.seconds(), empty.seconds());
-    }
+/// The time and the garbage of a listing.
+fn lines(run: &mut Run, name: &str, case: Case, stock: Option<Rate>, ours: Rate, empty: Rate) {
+    let workers = case.workers;
+    let with_stock = |line: Line, stock: Option<f64>| match stock {
+        Some(stock) => line.stock(stock),
+        None => line,
+    };
+    let what = format!("an unchanged {name} {workers} workers from Java; an empty native call");
+    let line = Line::new(
+        what,
+        Unit::Seconds,
+        ours.seconds,
+        Target::TimesBound(OF_AN_EMPTY_CALL),
+    );
+    let line = with_stock(line, stock.map(|rate| rate.seconds)).bound(empty.seconds);
+    run.table.add(line.etcd(EtcdVersion::V3_6));
+    let what = format!("garbage of an unchanged {name} {workers} workers from Java");
+    // JMH counts what its own threads allocate too.
+    let line = Line::new(what, Unit::Bytes, ours.garbage, Target::AtMost(1.0));
+    let line = with_stock(line, stock.map(|rate| rate.garbage));
+    run.table.add(line.etcd(EtcdVersion::V3_6));
 }
 
 /// Whether the cost of an unchanged list depends on the number of workers.
@@ -92,32 +118,6 @@ pub fn independence(run: &mut Run) {
     );
     let line = Line::new(what, Unit::Seconds, many.1, Target::TimesBound(1.2)).bound(few.1);
     run.table.add(line);
-}
-
-fn time_line(run: &mut Run, what: String, stock: Option<f64>, ours: f64, empty: f64) {
-    let line = Line::new(
-        what,
-        Unit::Seconds,
-        ours,
-        Target::TimesBound(OF_AN_EMPTY_CALL),
-    )
-    .bound(empty);
-    run.table
-        .add(with_stock(line, stock).etcd(EtcdVersion::V3_6));
-}
-
-fn garbage_line(run: &mut Run, what: String, stock: Option<f64>, ours: f64) {
-    // JMH counts what its own threads allocate too.
-    let line = Line::new(what, Unit::Bytes, ours, Target::AtMost(1.0));
-    run.table
-        .add(with_stock(line, stock).etcd(EtcdVersion::V3_6));
-}
-
-fn with_stock(line: Line, stock: Option<f64>) -> Line {
-    match stock {
-        Some(stock) => line.stock(stock),
-        None => line,
-    }
 }
 
 /// The same in Rust and in C.

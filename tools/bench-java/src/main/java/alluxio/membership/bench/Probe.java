@@ -19,7 +19,7 @@ import java.nio.charset.StandardCharsets;
  * <li>{@code open} opens the manager and lists the workers; answers with the time and the number of
  * workers. The configuration was loaded before.
  * <li>{@code list N} lists the workers N times; answers with N times.
- * <li>{@code during PAUSE MILLIS} lists the workers again and again for so many milliseconds, with
+ * <li>{@code during PAUSE MILLIS} lists the live workers again and again for so many milliseconds, with
  * a pause from one start to the next; answers with pairs of a start, counted from the first one,
  * and a time. The time of a call that fails is negative.
  * <li>{@code show} opens the manager and prints the table of all workers after the line of the
@@ -100,7 +100,7 @@ public final class Probe {
       long start = System.nanoTime();
       boolean listed = true;
       try {
-        mManager.getAllMembers();
+        mManager.getLiveMembers();
       } catch (IOException | RuntimeException e) {
         listed = false;
       }

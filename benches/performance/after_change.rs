@@ -48,7 +48,7 @@ async fn measure(run: &Run, workers: i64) -> [f64; 2] {
     });
     let mut samples = [(); 2].map(|()| Samples::default());
     // The first ones are the compiler's.
-    let (warm_up, measured) = run.scale((150, 100), (5, 5));
+    let (warm_up, measured) = run.scale((150, 100), (10, 10));
     // The stock class takes so long that one in ten is enough.
     for sample in 0..warm_up + measured {
         change(&mut client, 1, 1 + sample).await;

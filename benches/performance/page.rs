@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::Run;
 use crate::crowds;
-use crate::plots::{Axis, Owner, Plot, Scale, Series};
+use crate::plots::{Axis, Corner, Owner, Plot, Scale, Series};
 use crate::samples::Samples;
-use crate::table::{Line, Unit, amount};
+use crate::table::{Line, Unit, amount, short_amount};
 
 /// The page without what was measured.
 const TEMPLATE: &str = include_str!("page.md");
@@ -106,6 +106,7 @@ fn plots(run: &Run) -> Vec<(&'static str, Plot)> {
                     series("this library", Owner::Ours, &frozen.ours),
                 ],
                 shaded: frozen.times.clone(),
+                legend: Corner::LowerRight,
             },
         ));
     }
@@ -130,6 +131,7 @@ fn time(run: &Run) -> Plot {
             ),
         ],
         shaded: Vec::new(),
+        legend: Corner::MiddleRight,
     }
 }
 
@@ -143,13 +145,14 @@ fn garbage(run: &Run) -> Plot {
             from: 1.0,
             to: 1e10,
             ticks: powers(0, 10),
-            label: |value| amount(Unit::Bytes, value.round()),
+            label: |value| short_amount(Unit::Bytes, value),
         },
         series: vec![
             curve("stock class", Owner::Stock, &run.curves.stock_garbage),
             curve("this library", Owner::Ours, &run.curves.ours_garbage),
         ],
         shaded: Vec::new(),
+        legend: Corner::MiddleRight,
     }
 }
 
@@ -185,6 +188,7 @@ fn changes(go: &Samples, ours: &Samples) -> Plot {
             distribution("this library's view", Owner::Ours, ours),
         ],
         shaded: Vec::new(),
+        legend: Corner::UpperLeft,
     }
 }
 
@@ -224,7 +228,7 @@ fn time_axis(from: f64, to: f64) -> Axis {
         from,
         to,
         ticks: powers(exponent(from), exponent(to)),
-        label: |value| amount(Unit::Seconds, value * 1.000_001),
+        label: |value| short_amount(Unit::Seconds, value),
     }
 }
 

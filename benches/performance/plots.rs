@@ -96,6 +96,9 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
+/// Where the legend is: the plot must be empty there.
+pub type Corner = SeriesLabelPosition;
+
 pub struct Plot {
     pub title: &'static str,
     pub x: Axis,
@@ -103,6 +106,7 @@ pub struct Plot {
     pub series: Vec<Series>,
     /// Where the background is darker, on the x axis.
     pub shaded: Vec<(f64, f64)>,
+    pub legend: Corner,
 }
 
 impl Plot {
@@ -123,6 +127,7 @@ impl Plot {
         let mut chart = ChartBuilder::on(&area)
             .caption(self.title, text(17))
             .margin(12)
+            .margin_right(30)
             .x_label_area_size(48)
             .y_label_area_size(72)
             .build_cartesian_2d(self.x.clone(), self.y.clone())?;
@@ -160,7 +165,7 @@ impl Plot {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(self.legend.clone())
             .margin(14)
             .background_style(BACKGROUND.0.filled())
             .border_style(GRID.0)

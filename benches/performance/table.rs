@@ -98,7 +98,8 @@ impl Line {
             Target::TimesBound(limit) => self.of_bound() <= limit,
             Target::TimesLessThanStock(wanted) => self.of_stock() * wanted <= 1.0,
             Target::PercentOfStock(limit) => self.of_stock() * 100.0 < limit,
-            Target::BelowStock => self.stock.is_some_and(|stock| self.ours < stock),
+            // Neither of them may have anything of it.
+            Target::BelowStock => self.ours == 0.0 || Some(self.ours) < self.stock,
             Target::AtMost(limit) => self.ours <= limit,
             Target::AtLeastBound => self.of_bound() >= 1.0,
             Target::None => true,
@@ -128,7 +129,7 @@ impl Line {
             Target::TimesLessThanStock(wanted) => format!("≤ 1/{wanted} of stock"),
             Target::PercentOfStock(limit) => format!("< {limit} % of stock"),
             Target::BelowStock => "below stock".to_string(),
-            Target::AtMost(limit) => format!("≤ {}", amount(self.unit, limit)),
+            Target::AtMost(limit) => format!("≤ {}", short_amount(self.unit, limit)),
             Target::AtLeastBound => "≥ the bound".to_string(),
             Target::None => String::new(),
         }
@@ -229,6 +230,17 @@ pub fn amount(unit: Unit, value: f64) -> String {
         .or(scales.last())
         .expect("each unit has a scale");
     format!("{}{name}", significant(value / scale))
+}
+
+/// A round number with its unit.
+pub fn short_amount(unit: Unit, value: f64) -> String {
+    let long = amount(unit, value);
+    let (number, unit) = long.split_at(long.find([' ', '/']).unwrap_or(long.len()));
+    let number = match number.split_once('.') {
+        Some(_) => number.trim_end_matches('0').trim_end_matches('.'),
+        None => number,
+    };
+    format!("{number}{unit}")
 }
 
 fn significant(value: f64) -> String {

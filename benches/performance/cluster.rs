@@ -20,7 +20,7 @@ pub type View = Arc<ClusterView>;
 
 /// A worker with a name and ports like those of real ones.
 pub fn worker(number: i64) -> Worker {
-    // As different from each other as random ones, because Alluxio's class keeps them in hash tables.
+    // As different as random ones, because Alluxio's class keeps identities in hash tables.
     let uuid = Uuid::new_v3(&Uuid::NAMESPACE_OID, &number.to_be_bytes());
     Worker {
         identity: WorkerIdentity::V1(uuid),

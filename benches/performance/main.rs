@@ -1,9 +1,9 @@
-//! What the library promises about speed: beside Alluxio's own class in a JVM of its own, beside etcd's Go client, and
-//! beside the least that anything could cost. What counts are ratios of one run.
+//! What the library promises about speed: beside Alluxio's own class in a JVM of its own, beside etcd's
+//! Go client, and beside the least that anything could cost. Only ratios of one run count.
 //!
 //! `make bench` runs this and writes `docs/performance.md`, its plots, `docs/performance.json` and
-//! `docs/scaling.md`. With `BENCH_QUICK=1`
-//! everything is tried with small numbers, in `target/bench`: not for the documentation.
+//! `docs/scaling.md`. With `BENCH_QUICK=1` it tries everything with small numbers and writes to
+//! `target/bench`. Those numbers are not for the documentation.
 
 mod after_change;
 mod beside_go;
@@ -103,7 +103,7 @@ async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let is_quick = std::env::var_os("BENCH_QUICK").is_some_and(|value| value != "0");
-    // `BENCH_ONLY=readers,frozen` measures these parts alone, and does not write the page that is about all of them.
+    // `BENCH_ONLY=readers,frozen` measures these parts alone. The page needs all parts.
     let only = std::env::var("BENCH_ONLY").ok();
     let wanted = |part: &str| {
         only.as_ref()

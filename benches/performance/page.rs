@@ -72,7 +72,7 @@ fn summary(run: &Run) -> String {
     let (few, many) = both(bytes);
     let (short, long) = both(frozen);
     format!(
-        "A list of {workers} workers takes {ours} with this library and {stock} with Alluxio's own class.\n\
+        "A list of {workers} workers takes {ours} with this library and {stock} with Alluxio's class.\n\
          Ten JVMs that list once a second receive {few} from etcd in a minute, not {many}.\n\
          While one of three etcd members is frozen, the slowest list takes {short}, not {long}."
     )
@@ -91,7 +91,7 @@ fn plots(run: &Run) -> Vec<(&'static str, Plot)> {
         plots.push((
             "frozen",
             Plot {
-                title: "A list of 100 workers while one etcd member after the other is frozen (grey)",
+                title: "A list of 100 workers while one etcd member is frozen (grey)",
                 x: Axis {
                     name: "seconds since the start",
                     scale: Scale::Linear,

@@ -1,4 +1,4 @@
-//! What a process gets with the library: how soon it has a list, and what that takes of the machine.
+//! What a process gets with the library: how soon it has a list, and which resources it takes.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -57,6 +57,9 @@ struct Footprint {
     processor: f64,
 }
 
+/// One number of a footprint.
+type Of = fn(&Footprint) -> f64;
+
 /// A JVM that has loaded Alluxio's configuration, and the same JVM with a manager.
 async fn footprints(jvm: &mut Probe, idle: Duration, workers: usize) -> [Footprint; 2] {
     let before = rest(jvm, idle).await;
@@ -96,7 +99,7 @@ async fn footprint_in_a_jvm(run: &mut Run, etcd: &Etcd, workers: i64) {
         footprints(stock, idle, count),
         footprints(ours, idle, count)
     );
-    let added: [(&str, Unit, fn(&Footprint) -> f64); 5] = [
+    let added: [(_, _, Of); 5] = [
         ("resident bytes", Unit::Bytes, |has| has.memory),
         ("bytes of heap", Unit::Bytes, |has| has.heap),
         ("threads", Unit::Count, |has| has.threads),

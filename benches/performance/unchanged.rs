@@ -10,7 +10,7 @@ use crate::java::{Case, Effort, Rate, Side};
 use crate::scene::{PATIENT, open};
 use crate::table::{Line, Target, Unit};
 
-/// An unchanged listing from Java may take so many times as long as a native method that does nothing.
+/// An unchanged list from Java may take so many times as long as an empty native method.
 const OF_AN_EMPTY_CALL: f64 = 3.0;
 /// In C and Rust, so many times as long as copying and dropping an `Arc`.
 const OF_A_CLONE: f64 = 5.0;

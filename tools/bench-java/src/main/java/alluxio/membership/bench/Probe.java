@@ -19,9 +19,9 @@ import java.nio.charset.StandardCharsets;
  * <li>{@code open} opens the manager and lists the workers; answers with the time and the number of
  * workers. The configuration was loaded before.
  * <li>{@code list N} lists the workers N times; answers with N times.
- * <li>{@code during PAUSE MILLIS} lists the live workers again and again for so many milliseconds, with
- * a pause from one start to the next; answers with pairs of a start, counted from the first one,
- * and a time. The time of a call that fails is negative.
+ * <li>{@code during PAUSE MILLIS} lists the live workers again and again for so many milliseconds,
+ * with a pause from one start to the next; answers with pairs of a start, counted from the first
+ * one, and a time. The time of a call that fails is negative.
  * <li>{@code show} opens the manager and prints the table of all workers after the line of the
  * answer.
  * <li>{@code memory} collects garbage; answers with the number of loaded classes and the used bytes

@@ -14,8 +14,8 @@ use crate::samples::Samples;
 use crate::scene::{LINEARIZABLE, LIVE, PATIENT, RING, open};
 use crate::table::{Line, Target, Unit};
 
-/// A change, a join or a leave may take so many times as long as with the Go client. The run fails if
-/// one takes longer.
+/// A change, a join or a leave may take so many times as long as with the Go client. The run
+/// fails if one takes longer.
 const CHANGE_PROMISE: f64 = 2.0;
 /// The same for a listing.
 const LISTING_PROMISE: f64 = 1.5;

@@ -1,5 +1,5 @@
-//! Many workers and readers. Each has connections of its own, as if it had a process of its own, but
-//! many share a process.
+//! Many workers and readers. Each has connections of its own, as if it had a process of its own,
+//! but many share a process.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

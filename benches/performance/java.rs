@@ -1,5 +1,5 @@
-//! JVMs with Alluxio's own classes, or with the drop-in classes in front of them. Both have the same
-//! flags and run the same programs.
+//! JVMs with Alluxio's own classes, or with the drop-in classes in front of them. Both have the
+//! same flags and run the same programs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -137,8 +137,8 @@ impl Java {
         command
     }
 
-    /// Runs a benchmark of `Listing` in a JVM of its own. Returns `None` if the benchmark fails, as the
-    /// stock class does with many workers.
+    /// Runs a benchmark of `Listing` in a JVM of its own. Returns `None` if the benchmark fails, as
+    /// the stock class does with many workers.
     pub fn listing(&self, side: Side, endpoint: &str, case: Case) -> Option<Rate> {
         let mut command = self.command(side, &[endpoint.to_string()]);
         command.arg(format!("-Dbench.workers={}", case.workers));

@@ -1,5 +1,5 @@
-//! What the library promises about speed: beside Alluxio's own class in a JVM of its own, beside etcd's
-//! Go client, and beside the least that anything could cost. Only ratios of one run count.
+//! What the library promises about speed: beside Alluxio's own class in a JVM of its own, beside
+//! etcd's Go client, and beside the least that anything could cost. Only ratios of one run count.
 //!
 //! `make bench` runs this and writes `docs/performance.md`, its plots, `docs/performance.json` and
 //! `docs/scaling.md`. With `BENCH_QUICK=1` it tries everything with small numbers and writes to

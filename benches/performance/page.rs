@@ -72,7 +72,7 @@ fn summary(run: &Run) -> String {
     let (few, many) = both(bytes);
     let (short, long) = both(frozen);
     format!(
-        "A list of {workers} workers takes {ours} with this library and {stock} with Alluxio's class.\n\
+        "A list of {workers} workers takes {ours} here and {stock} with Alluxio's own class.\n\
          Ten JVMs that list once a second receive {few} from etcd in a minute, not {many}.\n\
          While one of three etcd members is frozen, the slowest list takes {short}, not {long}."
     )

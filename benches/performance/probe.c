@@ -1,9 +1,9 @@
 /*
  * A new process that lists workers as `make bench` asks it to; times are in nanoseconds.
  *
- *   probe ENDPOINT first COUNT      lists once, checks the number of workers, and prints the time
+ *   probe ENDPOINT first COUNT      lists once, checks the number of workers, prints the time
  *                                   since the start of main
- *   probe ENDPOINT unchanged CALLS  lists once, then so often again, and prints the time of one list
+ *   probe ENDPOINT unchanged CALLS  lists once, then so often again, prints the time of one list
  *                                   and its release
  *   probe ENDPOINT idle             lists once, prints "idle", and waits for the end of standard input
  */

@@ -1,5 +1,5 @@
-//! Places that look like etcd and are none: connections that are dead without a word, and servers
-//! that talk nonsense.
+//! Endpoints that look like etcd but cannot serve: connections that die silently, and servers that
+//! answer nonsense.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// A way to a server whose connections can die without a word, as behind a firewall that forgot
-/// them: they stay open, and nothing comes through any more. New ones work.
+/// A proxy to a server whose connections can die silently, like behind a firewall that forgot them:
+/// they stay open, but deliver nothing more. New connections work.
 pub struct DeadEnds {
     address: SocketAddr,
     /// How often the connections died.
@@ -24,7 +24,7 @@ pub struct DeadEnds {
 }
 
 impl DeadEnds {
-    /// A way to this port that works for now.
+    /// Starts a proxy to this port, which works at first.
     pub async fn to_port(upstream: u16) -> DeadEnds {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let address = listener.local_addr().expect("an address");
@@ -56,37 +56,37 @@ impl DeadEnds {
         format!("http://{}", self.address)
     }
 
-    /// From now on nothing comes through the connections that are open.
+    /// Makes the open connections deliver nothing more.
     pub fn kill_connections(&self) {
         self.deaths.send_modify(|deaths| *deaths += 1);
     }
 
-    /// From now on new connections are dead from the start, or no longer.
+    /// Sets whether new connections are dead from the start.
     pub fn accept_dead(&self, are_dead: bool) {
         self.are_new_ones_dead.store(are_dead, Ordering::Relaxed);
     }
 }
 
 async fn carry(mut client: TcpStream, upstream: u16, mut death: watch::Receiver<u64>) {
-    // Before it connects: a death of then is not its own.
+    // Before it connects, because an earlier death does not concern this connection.
     death.borrow_and_update();
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", upstream)).await else {
         return;
     };
     tokio::select! {
         _ = copy_bidirectional(&mut client, &mut server) => {}
-        // Both stay open, and nobody reads from them.
+        // Both connections stay open, and nothing reads from them.
         Ok(()) = death.changed() => std::future::pending().await,
     }
 }
 
-/// Servers that are no etcd; they end with their owner.
+/// Servers that are not etcd. They end when this is dropped.
 #[derive(Default)]
 pub struct Strangers(JoinSet<()>);
 
 impl Strangers {
-    /// Answers whatever comes with these bytes, and closes the connection or leaves it open.
-    /// Returns its endpoint.
+    /// Answers everything with these bytes, and closes the connection or leaves it open. Returns
+    /// its endpoint.
     pub async fn saying(&mut self, words: &'static [u8], closes: bool) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let address = listener.local_addr().expect("an address");
@@ -107,7 +107,7 @@ impl Strangers {
     }
 }
 
-/// A port of 127.0.0.1 that refuses connections for as long as this lives.
+/// A port of 127.0.0.1 that refuses connections while this lives.
 pub struct Refusing(TcpSocket);
 
 impl Refusing {
@@ -124,8 +124,7 @@ impl Refusing {
     }
 }
 
-/// An address that swallows requests to connect, without a word: its backlog is full, and nobody
-/// accepts.
+/// An address that silently drops connection requests: its backlog is full, and nothing accepts.
 pub struct Swallowing {
     address: SocketAddr,
     _listener: TcpListener,

@@ -1,7 +1,7 @@
-//! Real etcd servers for the tests: each owns its ports and its folder, is healthy before it is
-//! handed out, and is gone when the test is, however the test ends.
+//! Real etcd servers for the tests. Each owns its ports and its folder, is healthy when it is
+//! returned, and ends with the test, however the test ends.
 
-// Every test program compiles this module, and none uses all of it.
+// Every test program compiles this module, but none uses all of it.
 #![allow(dead_code)]
 
 pub mod dead;
@@ -32,17 +32,18 @@ use tempfile::TempDir;
 
 use self::tls::Issued;
 
-/// Long enough for a loaded machine; only a server that will never be healthy waits for all of it.
+/// Long enough for a loaded machine. Only a server that never becomes healthy uses all of it.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The etcd versions the library is tested with.
+/// The etcd versions that the library is tested with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EtcdVersion {
     /// Debian's `etcd-server`: `$AXM_ETCD_3_4`, else `etcd` on the `PATH`.
     V3_4,
-    /// What `make tools` builds: `$AXM_ETCD_3_6`, else `.tools/bin/etcd-3.6` of the project.
+    /// The server that `make tools` builds: `$AXM_ETCD_3_6`, else `.tools/bin/etcd-3.6` of the
+    /// project.
     V3_6,
 }
 
@@ -50,7 +51,8 @@ impl EtcdVersion {
     /// All versions, oldest first.
     pub const ALL: [EtcdVersion; 2] = [EtcdVersion::V3_4, EtcdVersion::V3_6];
 
-    /// The server's program. Panics where it is missing: a test that was not run did not pass.
+    /// Returns the server's program. Panics if it is missing, because a test that did not run did
+    /// not pass.
     pub fn binary(self) -> PathBuf {
         let (variable, default) = match self {
             EtcdVersion::V3_4 => ("AXM_ETCD_3_4", on_path("etcd")),
@@ -70,7 +72,7 @@ impl EtcdVersion {
     }
 }
 
-/// As tables name it.
+/// The name in tables.
 impl std::fmt::Display for EtcdVersion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -86,8 +88,8 @@ fn on_path(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Makes one test per etcd version out of an `async fn name(version: EtcdVersion)`:
-/// `name::etcd_3_4` and `name::etcd_3_6`. An attribute in front goes to each of them.
+/// Creates one test per etcd version from an `async fn name(version: EtcdVersion)`:
+/// `name::etcd_3_4` and `name::etcd_3_6`. An attribute before it applies to each of them.
 #[allow(unused_macros)]
 macro_rules! on_every_etcd {
     (#[$attribute:meta] $($name:ident),+ $(,)?) => {
@@ -117,8 +119,7 @@ macro_rules! on_every_etcd {
 #[allow(unused_imports)]
 pub(crate) use on_every_etcd;
 
-/// Waits until `condition` is true and fails the test, naming `what`, when it is not within
-/// `deadline`.
+/// Waits until `condition` is true, and fails the test with the text `what` after `deadline`.
 pub async fn eventually<F, Fut>(what: &str, deadline: Duration, mut condition: F)
 where
     F: FnMut() -> Fut,
@@ -139,25 +140,25 @@ where
 pub struct EtcdOptions {
     /// Which server.
     pub version: EtcdVersion,
-    /// Further arguments of `etcd`; they come last, so they win.
+    /// Further arguments of `etcd`. They come last, so they override the others.
     pub args: Vec<String>,
     /// Switches authentication on, with the user `root` and this password.
     pub root_password: Option<String>,
-    /// Listens with TLS too, on a port of its own.
+    /// Listens with TLS too, on a separate port.
     pub tls: Option<ServerTls>,
 }
 
-/// Where an etcd server has its certificate from.
+/// The certificate of an etcd server.
 #[derive(Debug, Clone)]
 pub enum ServerTls {
     /// From these files.
     Files(Issued),
-    /// It makes one itself.
+    /// The server creates one itself.
     Auto,
 }
 
 impl EtcdOptions {
-    /// A server as it is out of the box.
+    /// Options of a server with default settings.
     pub fn new(version: EtcdVersion) -> Self {
         EtcdOptions {
             version,
@@ -173,13 +174,13 @@ impl EtcdOptions {
         self
     }
 
-    /// Listens with TLS too, on a port of its own. etcd reads the files for each connection.
+    /// Listens with TLS too, on a separate port. etcd reads the files for each connection.
     pub fn tls(mut self, certificate: &Issued) -> Self {
         self.tls = Some(ServerTls::Files(certificate.clone()));
         self
     }
 
-    /// Listens with TLS too, with a certificate that etcd makes itself.
+    /// Listens with TLS too, with a certificate that etcd creates itself.
     pub fn auto_tls(mut self) -> Self {
         self.tls = Some(ServerTls::Auto);
         self
@@ -196,8 +197,8 @@ struct PortTaken;
 
 /// One etcd server process.
 ///
-/// The key helpers are the tests' ground truth: plain `etcd_client`, nothing of the library under
-/// test. They panic when etcd does not answer.
+/// The key helpers are the tests' reference. They use plain `etcd_client`, and nothing of the
+/// library under test. They panic if etcd does not answer.
 pub struct Etcd {
     binary: PathBuf,
     args: Vec<String>,
@@ -232,12 +233,12 @@ impl Etcd {
         format!("https://{host}:{}", self.tls_port)
     }
 
-    /// The port of the same.
+    /// Returns the port of the TLS endpoint.
     pub fn tls_port(&self) -> u16 {
         self.tls_port
     }
 
-    /// The certificate that a server with [`EtcdOptions::auto_tls`] has made.
+    /// Returns the certificate that a server with [`EtcdOptions::auto_tls`] has created.
     pub fn auto_tls_certificate(&self) -> PathBuf {
         self.data_folder().join("fixtures/client/cert.pem")
     }
@@ -252,7 +253,7 @@ impl Etcd {
         self.child.lock().unwrap().as_ref().map(Child::id)
     }
 
-    /// What the server has logged since its first start.
+    /// Returns everything that the server has logged since its first start.
     pub fn log(&self) -> String {
         fs::read(self.log_file())
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -290,21 +291,21 @@ impl Etcd {
         }
     }
 
-    /// Freezes the server (SIGSTOP): its connections stay open and nothing answers from the return
-    /// on.
+    /// Freezes the server (SIGSTOP). Its connections stay open, and nothing answers after this
+    /// returns.
     pub fn pause(&self) {
         let id = self.signal(libc::SIGSTOP);
-        // A thread that runs on another processor answers for some milliseconds more: this waits
-        // until all have stopped.
+        // A thread on another processor may answer for some milliseconds more. This waits until all
+        // threads have stopped.
         let mut ignored = MaybeUninit::<libc::siginfo_t>::uninit();
         let options = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
-        // SAFETY: waitid() writes the siginfo_t it is given; WNOWAIT leaves the child as it is, to
-        // be reaped elsewhere.
+        // SAFETY: waitid() writes the given siginfo_t. WNOWAIT leaves the child to be reaped
+        // elsewhere.
         let result = unsafe { libc::waitid(libc::P_PID, id, ignored.as_mut_ptr(), options) };
         assert_eq!(result, 0, "wait for etcd: {}", io::Error::last_os_error());
     }
 
-    /// Lets a paused server go on.
+    /// Continues a paused server.
     pub fn resume(&self) {
         self.signal(libc::SIGCONT);
     }
@@ -317,9 +318,9 @@ impl Etcd {
         self.wait_until_running_again().await;
     }
 
-    /// Kills the server, deletes its data and starts it again with its ports and flags: the same
-    /// cluster id, and revisions that begin anew. Authentication is off afterwards. For a single
-    /// server; a cluster has its own.
+    /// Kills the server, deletes its data and starts it again with its ports and flags. It has the
+    /// same cluster id, and its revisions restart. Authentication is off afterwards. For a single
+    /// server; a cluster has its own function.
     pub async fn wipe_and_restart(&self) {
         self.kill();
         self.wipe();
@@ -335,8 +336,8 @@ impl Etcd {
         backup
     }
 
-    /// Kills the server and starts it again with the data of the backup: revisions go back to what
-    /// they were then.
+    /// Kills the server and starts it again with the data of the backup. Its revisions go back to
+    /// those of the backup.
     pub async fn restore(&self, backup: &Backup) {
         self.kill();
         fs::remove_dir_all(self.data_folder()).expect("delete etcd's data");
@@ -353,7 +354,7 @@ impl Etcd {
     fn signal(&self, signal: libc::c_int) -> u32 {
         let child = self.child.lock().unwrap();
         let id = child.as_ref().expect("etcd runs").id();
-        // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its
+        // SAFETY: kill() takes only numbers. The child is not reaped yet, so the id is still its
         // own.
         let result = unsafe { libc::kill(id as libc::pid_t, signal) };
         assert_eq!(result, 0, "signal etcd: {}", io::Error::last_os_error());
@@ -389,7 +390,7 @@ impl Etcd {
         self.run().expect("start etcd again");
     }
 
-    /// The ports were the server's own, so a stranger on them is only passing.
+    /// The server owned these ports, so another process uses them only for a moment.
     async fn wait_until_running_again(&self) {
         let start = Instant::now();
         while let Err(PortTaken) = self.wait_until_healthy().await {
@@ -425,7 +426,7 @@ impl Etcd {
         let read = async { self.connect().await?.get("health", None).await };
         match tokio::time::timeout(Duration::from_secs(2), read).await {
             Ok(Ok(_)) => true,
-            // It has joined its cluster and is up to more only when it is promoted.
+            // A learner has joined its cluster, and can do more only after its promotion.
             Ok(Err(error)) => error.to_string().contains("not supported for learner"),
             Err(_) => false,
         }
@@ -438,19 +439,19 @@ impl Etcd {
         Client::connect([self.endpoint()], options).await
     }
 
-    /// A plain client of this server (as `root` where authentication is on).
+    /// Returns a plain client of this server (as `root` if authentication is on).
     pub async fn client(&self) -> Client {
         answer("connect", self.connect()).await
     }
 
-    /// What etcd holds under `key`.
+    /// Returns the key in etcd.
     pub async fn get(&self, key: &str) -> Option<KeyValue> {
         let mut client = self.client().await;
         let mut response = answer("get", client.get(key, None)).await;
         response.take_kvs().pop()
     }
 
-    /// Everything whose key begins with `prefix`, in the order of the keys.
+    /// Returns all keys with this prefix, in order.
     pub async fn get_prefix(&self, prefix: &str) -> Vec<KeyValue> {
         let mut client = self.client().await;
         let options = GetOptions::new().with_prefix();
@@ -459,7 +460,7 @@ impl Etcd {
             .take_kvs()
     }
 
-    /// The keys that begin with `prefix`, in order.
+    /// Returns the names of all keys with this prefix, in order.
     pub async fn keys(&self, prefix: &str) -> Vec<String> {
         let kvs = self.get_prefix(prefix).await;
         kvs.iter()
@@ -480,13 +481,13 @@ impl Etcd {
         answer("put", client.put(key, value, Some(options))).await;
     }
 
-    /// Deletes a key; returns whether it was there.
+    /// Deletes a key. Returns whether it existed.
     pub async fn delete(&self, key: &str) -> bool {
         let mut client = self.client().await;
         answer("delete", client.delete(key, None)).await.deleted() > 0
     }
 
-    /// Deletes every key that begins with `prefix`; returns how many there were.
+    /// Deletes every key with this prefix. Returns their number.
     pub async fn delete_prefix(&self, prefix: &str) -> i64 {
         let mut client = self.client().await;
         let options = DeleteOptions::new().with_prefix();
@@ -502,7 +503,7 @@ impl Etcd {
         response.header().expect("etcd sends a header").revision()
     }
 
-    /// Forgets the history below `revision`.
+    /// Compacts the history below `revision`.
     pub async fn compact(&self, revision: i64) {
         let mut client = self.client().await;
         answer("compact", client.compact(revision, None)).await;
@@ -523,7 +524,8 @@ impl Etcd {
             .id()
     }
 
-    /// Seconds left and seconds granted of a lease; `None` when etcd does not know it.
+    /// Returns the seconds left and the seconds granted of a lease; `None` if etcd does not have
+    /// it.
     pub async fn lease_ttl(&self, lease: i64) -> Option<(i64, i64)> {
         let mut client = self.client().await;
         let response = answer("look at a lease", client.lease_time_to_live(lease, None)).await;
@@ -536,8 +538,8 @@ impl Etcd {
         answer("revoke a lease", client.lease_revoke(lease)).await;
     }
 
-    /// Switches authentication on, with the user `root` and this password; the helpers here go on
-    /// as `root`.
+    /// Switches authentication on, with the user `root` and this password. The helpers here
+    /// continue as `root`.
     pub async fn enable_auth(&self, root_password: &str) {
         let mut client = self.client().await;
         answer("add the root role", client.role_add("root")).await;
@@ -554,7 +556,7 @@ impl Etcd {
         self.root_password.lock().unwrap().take();
     }
 
-    /// The sum of a counter of the server over those of its variants that have all these labels.
+    /// Returns the sum of a counter of the server over its variants that have all these labels.
     pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let url = format!("{}/metrics", self.endpoint());
         let answer = minreq::get(url).with_timeout(10).send().expect("metrics");
@@ -569,7 +571,7 @@ impl Etcd {
             .sum::<f64>() as u64
     }
 
-    /// Adds a user with a role of its own, which has just these permissions.
+    /// Adds a user with a new role that has exactly these permissions.
     pub async fn add_user(&self, name: &str, password: &str, permissions: Vec<Permission>) {
         let mut client = self.client().await;
         answer("add a role", client.role_add(name)).await;
@@ -636,8 +638,8 @@ impl EtcdCluster {
         }
     }
 
-    /// The servers, to look at and to harm. One that is stopped comes back with `restart()`, which
-    /// waits for a quorum.
+    /// Returns the servers, for inspection and for faults. A stopped server returns with
+    /// `restart()`, which waits for a quorum.
     pub fn members(&self) -> &[Etcd] {
         &self.members
     }
@@ -647,8 +649,8 @@ impl EtcdCluster {
         self.members.iter().map(Etcd::endpoint).collect()
     }
 
-    /// The member that leads, by its place in [`members`](Self::members), as soon as a member that
-    /// answers knows one.
+    /// Returns the index in [`members`](Self::members) of the leader, as soon as an answering
+    /// member knows one.
     pub async fn leader(&self) -> usize {
         let start = Instant::now();
         loop {
@@ -671,14 +673,15 @@ impl EtcdCluster {
         }
     }
 
-    /// Kills all members like a power cut and starts them again with their data.
+    /// Kills all members (SIGKILL) and starts them again with their data.
     pub async fn restart(&self) {
         self.members.iter().for_each(Etcd::kill);
         self.run_again().await;
     }
 
-    /// Kills all members, deletes their data and starts them again with their flags: the same
-    /// cluster id and member ids, and revisions that begin anew. Authentication is off afterwards.
+    /// Kills all members, deletes their data and starts them again with their flags. They have the
+    /// same cluster id and member ids, and their revisions restart. Authentication is off
+    /// afterwards.
     pub async fn wipe_and_restart(&self) {
         self.members.iter().for_each(Etcd::kill);
         self.members.iter().for_each(Etcd::wipe);
@@ -825,10 +828,10 @@ async fn try_start_members(options: &EtcdOptions, size: usize) -> Result<Vec<Etc
     Ok(members)
 }
 
-/// Ports nobody listens on now, under whichever address of this machine, each given out once: its
-/// server may be stopped for a while. They lie below those that systems give to outgoing
-/// connections: a client that keeps trying to reach a stopped server on one of those ends up
-/// connected to itself, and holds the port.
+/// Returns ports that nothing listens on, at any address of this machine. Each port is returned
+/// once, because its server may be stopped for a while. The ports are below the range of outgoing
+/// connections. Otherwise a client that retries a stopped server on such a port could connect to
+/// itself, and hold the port.
 pub fn free_ports(count: usize) -> Vec<u16> {
     static GIVEN_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given_out = GIVEN_OUT.lock().unwrap();
@@ -842,10 +845,10 @@ pub fn free_ports(count: usize) -> Vec<u16> {
     ports
 }
 
-/// Starts a process that the kernel kills when this one ends, even by SIGKILL.
+/// Starts a process that the kernel kills when this process ends, even by SIGKILL.
 ///
-/// The kernel goes by the *thread* that started it, and the threads of tests end early; so one
-/// thread that never ends starts them all.
+/// The kernel watches the *thread* that started the process, and the threads of tests end early.
+/// Therefore one thread that never ends starts all processes.
 pub fn spawn(command: Command) -> io::Result<Child> {
     type Request = (Command, mpsc::Sender<io::Result<Child>>);
     static STARTER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
@@ -854,8 +857,7 @@ pub fn spawn(command: Command) -> io::Result<Child> {
         thread::spawn(move || {
             for (mut command, reply) in requests {
                 let parent = std::process::id();
-                // SAFETY: between fork and exec the closure makes two system calls and nothing
-                // else.
+                // SAFETY: between fork and exec the closure makes only two system calls.
                 unsafe {
                     command.pre_exec(move || {
                         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 pub const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
-/// Only something that will never happen waits for all of it.
+/// Long enough for everything that will ever happen.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Serve {
@@ -29,8 +29,8 @@ pub fn command(endpoint: &str, properties: &[&str], options: &[&str]) -> Command
         .arg("serve")
         .args(options)
         .stdin(Stdio::null());
-    // A shell in the background ignores SIGINT, and what it starts would too.
-    // SAFETY: between fork and exec the closure makes two system calls and nothing else.
+    // A shell in the background ignores SIGINT, and its children would inherit that. SAFETY:
+    // between fork and exec the closure makes only two system calls.
     unsafe {
         command.pre_exec(|| {
             libc::signal(libc::SIGTERM, libc::SIG_DFL);
@@ -60,7 +60,7 @@ impl Serve {
         Serve::start_with("http://127.0.0.1:1", &["-D", kind, "-D", &hosts], &[])
     }
 
-    /// Returns when it listens.
+    /// Starts it, and returns when it listens.
     pub fn spawn(command: &mut Command) -> Serve {
         let child = command.args(["--listen", "127.0.0.1:0"]);
         let mut child = child.stdout(Stdio::piped()).spawn().expect("the tool runs");
@@ -115,7 +115,7 @@ impl Serve {
 
     /// Sends SIGTERM and waits for the end.
     pub fn terminate(mut self) -> ExitStatus {
-        // SAFETY: kill() takes numbers only; the child is not reaped, so its id is its own.
+        // SAFETY: kill() takes only numbers. The child is not reaped, so the id is its own.
         unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
         let deadline = std::time::Instant::now() + LIMIT;
         loop {
@@ -135,9 +135,9 @@ impl Drop for Serve {
     }
 }
 
-/// Lets this process open as many files as it may, for tests with many clients.
+/// Raises the limit of open files to the maximum, for tests with many clients.
 pub fn raise_file_limit() {
-    // SAFETY: both calls read and write the one struct they are given.
+    // SAFETY: both calls read and write only the given struct.
     unsafe {
         let mut limit: libc::rlimit = std::mem::zeroed();
         libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);

@@ -1,4 +1,4 @@
-//! Certificates for the tests, made as they are needed.
+//! Certificates for the tests, created when they are needed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// A certificate authority, and a folder with its file and those of what it signs. All files are in
-/// PEM format.
+/// A certificate authority, and a folder with its file and the files of its certificates. All files
+/// are in PEM format.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
@@ -35,7 +35,7 @@ impl Issued {
         self.key.to_str().expect("a path in UTF-8")
     }
 
-    /// Puts the contents of other files into these.
+    /// Replaces the contents of these files by the contents of other files.
     pub fn replace_by(&self, other: &Issued) {
         fs::copy(&other.certificate, &self.certificate).expect("replace a certificate");
         fs::copy(&other.key, &self.key).expect("replace a key");
@@ -77,8 +77,8 @@ impl Authority {
         Authority::of(params)
     }
 
-    /// An authority whose own certificate is also the one of a server, as `openssl req -x509` makes
-    /// it.
+    /// An authority whose certificate is also the certificate of a server, like with `openssl req
+    /// -x509`.
     pub fn that_serves(hosts: &[&str]) -> (Authority, Issued) {
         let authority = Authority::of(params("etcd", hosts));
         let key = authority.folder.path().join("authority.key");
@@ -116,15 +116,14 @@ impl Authority {
         self.sign(params)
     }
 
-    /// A certificate whose number is longer than RFC 5280 allows, as some authorities give.
+    /// A certificate with a number longer than RFC 5280 allows, which some authorities use.
     pub fn issue_with_long_number(&self, common_name: &str, hosts: &[&str]) -> Issued {
         let mut params = params(common_name, hosts);
         params.serial_number = Some(SerialNumber::from(vec![1; 24]));
         self.sign(params)
     }
 
-    /// A certificate that the authority has revoked, and the file of its list of revocations, in
-    /// DER as etcd reads it.
+    /// A revoked certificate, and the authority's revocation list, in DER, which etcd reads.
     pub fn issue_revoked(&self, common_name: &str) -> (Issued, PathBuf) {
         let number = SerialNumber::from(vec![7; 8]);
         let mut params = params(common_name, &[]);

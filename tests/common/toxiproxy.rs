@@ -1,4 +1,4 @@
-//! A network that fails as it is told: toxiproxy between the library and etcd.
+//! A network that fails on request: toxiproxy between the library and etcd.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -10,13 +10,13 @@ use super::{Etcd, free_ports, spawn};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
-/// One toxiproxy server; ends with its owner.
+/// One toxiproxy server. It ends when this is dropped.
 pub struct Toxiproxy {
     child: Child,
     api: String,
 }
 
-/// Which way through a proxy.
+/// The direction through a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// From the library to etcd.
@@ -74,17 +74,17 @@ impl Toxiproxy {
         }
     }
 
-    /// A way to this server that works for now.
+    /// Starts a proxy to this server, which works at first.
     pub fn to(&self, etcd: &Etcd) -> Proxy {
         self.to_port(etcd.port())
     }
 
-    /// A way to this port that works for now.
+    /// Starts a proxy to this port, which works at first.
     pub fn to_port(&self, upstream: u16) -> Proxy {
         for _ in 0..100 {
             let listen = format!("127.0.0.1:{}", free_ports(1)[0]);
             match self.try_between(&listen, upstream) {
-                // Somebody was faster.
+                // Another process has taken the port.
                 Err(text) if text.contains("address already in use") => {}
                 proxy => return proxy.unwrap_or_else(|text| panic!("toxiproxy refuses: {text}")),
             }
@@ -92,7 +92,7 @@ impl Toxiproxy {
         panic!("no free port for a proxy");
     }
 
-    /// The same, from this address.
+    /// Starts a proxy from this address to this port.
     pub fn between(&self, listen: &str, upstream: u16) -> Proxy {
         self.try_between(listen, upstream)
             .unwrap_or_else(|text| panic!("toxiproxy refuses {listen}: {text}"))
@@ -121,7 +121,7 @@ impl Drop for Toxiproxy {
     }
 }
 
-/// One port that leads to one etcd server, and what is wrong with the way.
+/// One port that leads to one etcd server, with the faults of the network.
 pub struct Proxy {
     url: String,
     address: String,
@@ -133,7 +133,7 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// Adds half of this to each way.
+    /// Adds half of this round trip to each direction.
     pub fn delay(&self, round_trip: Duration) {
         let attributes = json!({ "latency": (round_trip / 2).as_millis() as u64 });
         for way in Way::BOTH {
@@ -141,7 +141,7 @@ impl Proxy {
         }
     }
 
-    /// Connections stay open, new ones are accepted, and nothing comes through this way.
+    /// Stalls a direction: connections stay open, new ones are accepted, but nothing passes.
     pub fn stall(&self, way: Way) {
         self.harm(way, "timeout", &json!({ "timeout": 0 }));
     }
@@ -151,19 +151,19 @@ impl Proxy {
         self.harm(way, "bandwidth", &json!({ "rate": kilobytes_per_second }));
     }
 
-    /// Resets every connection as soon as something comes through it.
+    /// Resets every connection as soon as data passes.
     pub fn reset_connections(&self) {
         for way in Way::BOTH {
             self.harm(way, "reset_peer", &json!({ "timeout": 0 }));
         }
     }
 
-    /// Ends all connections; new ones are refused.
+    /// Ends all connections, and refuses new ones.
     pub fn cut(&self) {
         send(minreq::post(&self.url), &json!({ "enabled": false }));
     }
 
-    /// Ends whatever is wrong. Connections that were stalled are closed.
+    /// Ends all faults. Stalled connections are closed.
     pub fn heal(&self) {
         let proxy = send(minreq::post(&self.url), &json!({ "enabled": true }));
         let toxics = proxy["toxics"].as_array().cloned().unwrap_or_default();

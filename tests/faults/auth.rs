@@ -1,4 +1,4 @@
-//! Tokens that expire, users that come and go.
+//! Expiring tokens, and changing users.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const PREFIXES: [&str; 2] = [
 /// How long requests are counted while all are refused.
 const COUNTED: Duration = Duration::from_secs(5);
 
-/// The least that the README says a worker needs.
+/// The minimal permissions of a worker, as documented in docs/security.md.
 fn least_role() -> Vec<Permission> {
     role(PermissionType::Readwrite)
 }
@@ -55,7 +55,7 @@ fn authentications(etcd: &Etcd) -> u64 {
     )
 }
 
-/// How many times [`COUNTED`] has begun since: on a loaded machine a second one may have.
+/// Returns how many times [`COUNTED`] has begun since. On a loaded machine it may be more than one.
 fn periods(since: Instant) -> u64 {
     1 + since.elapsed().as_secs() / COUNTED.as_secs()
 }
@@ -79,15 +79,16 @@ async fn a_token_that_expired_is_replaced_unnoticed(version: EtcdVersion) {
     let fault = Fault::new("token expires while cut off", version);
     let before = authentications(&etcd);
     proxy.cut();
-    // The fault itself takes this long: more than the life of a token, less than that of the lease.
+    // The duration of the fault: longer than the life of a token, shorter than the life of the
+    // lease.
     tokio::time::sleep(Duration::from_secs(6)).await;
     proxy.heal();
     join(&other, 2).await;
     eventually("the watch goes on", LONG, || lists(&reader, &[1, 2])).await;
     eventually("renewed", LONG, || async { is_registered(&member, 1) }).await;
     let spent = authentications(&etcd) - before;
-    // One for each of the three processes, and one more where two of its calls were refused the
-    // same token; as many each time that a token may have expired since.
+    // One for each of the three processes, and one more if two of its calls had the same refused
+    // token, for each time that a token may have expired.
     let expired = 1 + fault.elapsed().as_secs() / 4;
     assert!(spent <= 6 * expired, "{spent} authentications");
     assert_eq!(lease_of(&etcd, 1).await, lease);
@@ -108,7 +109,7 @@ async fn authentication_is_switched_on_and_off_under_way(version: EtcdVersion) {
     etcd.add_user(USER, "password", least_role()).await;
     let with = || with_credentials(etcd.endpoint(), &[]);
     let without = || open(&[etcd.endpoint()], &[]);
-    // What it has in memory does not depend on users, and may be old on a loaded machine.
+    // Its view in memory does not depend on users, and may be old on a loaded machine.
     let good_reader = with_credentials(etcd.endpoint(), &PATIENT);
     let good_member = with();
     let (bad_member, bad_reader) = (without(), without());
@@ -140,7 +141,7 @@ async fn authentication_is_switched_on_and_off_under_way(version: EtcdVersion) {
     let spent = requests(&etcd) - before;
     // Four processes.
     assert!(spent < 150 * periods(counting), "{spent} requests");
-    // Those with credentials have not noticed.
+    // Processes with credentials are not affected.
     let newcomer = with();
     join(&newcomer, 4).await;
     eventually("the new worker is listed", LONG, || async {
@@ -173,7 +174,7 @@ async fn authentication_is_switched_on_and_off_under_way(version: EtcdVersion) {
     fault.outcome("all are back without a restart, one lease each");
 }
 
-/// Takes the user's access away under a worker and a reader, then gives it back.
+/// Takes the user's access away from a worker and a reader, then restores it.
 async fn access_is_lost_and_restored<Harmed, Mended>(
     name: &'static str,
     version: EtcdVersion,
@@ -226,7 +227,7 @@ async fn access_is_lost_and_restored<Harmed, Mended>(
     eventually("listed again", LONG, || lists(&reader, &[1])).await;
     eventually("registered", LONG, || async { is_registered(&member, 1) }).await;
     let back = mended.elapsed();
-    // Its lease may never have been in danger, and it may not know yet that it is let in again.
+    // Its lease may never have been in danger, and it may not know yet that it has access again.
     eventually("joined", LONG, || async {
         let joined = member.join(&worker(2), &JoinOptions::default()).await;
         joined.is_ok()
@@ -325,7 +326,7 @@ async fn refused_credentials_are_not_shown_again_at_once(version: EtcdVersion) {
         );
     }
     let spent = authentications(&etcd) - before;
-    // A refusal stands for 1.6 s at least, and for longer from then on.
+    // A refusal counts for at least 1.6 s, and for longer after that.
     let allowed = 3 + fault.elapsed().as_secs();
     assert!(spent <= allowed, "{spent} authentications");
     let changed = etcd
@@ -414,7 +415,7 @@ async fn authenticating_on_a_dead_connection_holds_up_nobody(version: EtcdVersio
     ));
 }
 
-/// SERVICE_REGISTRY has no ring, and its users may be kept from it.
+/// SERVICE_REGISTRY has no ring, and its users may have no permission for it.
 async fn a_service_registry_needs_its_live_keys_only(version: EtcdVersion) {
     let etcd = start(version).await;
     let live_only = Permission::new(PermissionType::Readwrite, PREFIXES[1]).with_prefix();
@@ -426,7 +427,7 @@ async fn a_service_registry_needs_its_live_keys_only(version: EtcdVersion) {
     let member = with_credentials(etcd.endpoint(), &more);
     join(&member, 1).await;
     let lease = lease_of(&etcd, 1).await;
-    // Noticed by the watch of its own key, or by nothing.
+    // Only the watch of its own key can notice this.
     assert!(etcd.delete(&format!("{LIVE}{}", worker(1).identity)).await);
     eventually("written again", LONG, || async {
         lease_of(&etcd, 1).await == lease
@@ -434,8 +435,8 @@ async fn a_service_registry_needs_its_live_keys_only(version: EtcdVersion) {
     .await;
 }
 
-/// Tokens of this kind carry the revision of etcd's users, and are refused after any change of
-/// these.
+/// Signed tokens contain the revision of etcd's users, and etcd refuses them after any change of
+/// users.
 async fn signed_tokens_outlive_changes_of_users(version: EtcdVersion) {
     let folder = tempfile::tempdir().expect("a folder");
     let key = folder.path().join("key");
@@ -464,7 +465,7 @@ async fn signed_tokens_outlive_changes_of_users(version: EtcdVersion) {
     let mut number = 1;
     while Instant::now() < until {
         number += 1;
-        // One request, lest it is refused itself.
+        // A single request, because further ones could be refused.
         let added = etcd.client().await.role_add(format!("role{number}")).await;
         added.expect("add a role");
         join(&member, number).await;

@@ -1,4 +1,4 @@
-//! A process of this test program that runs one of its functions, and what it says.
+//! A process that runs one function of this test program, and its output.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -8,15 +8,15 @@ use parking_lot::Mutex;
 
 use crate::common::spawn;
 
-/// Ends when it is dropped.
+/// The process ends when this is dropped.
 pub struct ChildProcess {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl ChildProcess {
-    /// Runs a function that looks like a test, e.g. `processes::worker_process`, and gives it
-    /// variables: without them it is to do nothing, since it is run with the tests too.
+    /// Runs a function that looks like a test, e.g. `processes::worker_process`, with these
+    /// variables. Without them the function must do nothing, because it also runs with the tests.
     pub fn start(function: &str, variables: &[(&str, &str)]) -> ChildProcess {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command
@@ -58,7 +58,7 @@ impl ChildProcess {
     }
 
     pub fn signal(&self, signal: libc::c_int) {
-        // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its
+        // SAFETY: kill() takes only numbers. The child is not reaped yet, so the id is still its
         // own.
         let result = unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
         assert_eq!(result, 0);
@@ -76,9 +76,9 @@ impl Drop for ChildProcess {
     }
 }
 
-/// A line of a child process, for the test that has started it.
+/// Prints a line of a child process for the test that started it.
 pub fn say(line: &str) {
-    // Not println!, which the test harness keeps to itself.
+    // The test harness captures println!.
     let mut output = std::io::stdout().lock();
     let _ = writeln!(output, "\n{line}").and_then(|()| output.flush());
 }

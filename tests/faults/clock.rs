@@ -10,13 +10,13 @@ use crate::child::{ChildProcess, say};
 use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd};
 use crate::scene::{Fault, LONG, PATIENT, join, lease_of, lists, live, open};
 
-/// What the process of [`clock_process`] is told: an endpoint.
+/// The endpoint, for the process of [`clock_process`].
 const ENDPOINT: &str = "AXM_TEST_CLOCK_ENDPOINT";
-/// Where it, and what is put before it, looks for the error of its clock.
+/// The file with the error of the clock, for the process and the preloaded library.
 const CLOCK: &str = "AXM_TEST_CLOCK";
 
-/// Not a test: worker 1, which lists too, in a process whose clock is set. Says how wrong its clock
-/// is in hours, whom it lists, and each call that fails.
+/// Not a test: worker 1, which also lists, in a process whose clock is changed. Prints the error of
+/// its clock in hours, the workers that it lists, and each failed call.
 #[test]
 fn clock_process() {
     let Ok(endpoint) = std::env::var(ENDPOINT) else {
@@ -56,7 +56,7 @@ fn clock_process() {
     });
 }
 
-/// Makes the library that is put before the process.
+/// Compiles the preloaded library.
 fn compile(folder: &Path) -> std::path::PathBuf {
     let (source, library) = (folder.join("clock.c"), folder.join("libclock.so"));
     fs::write(&source, include_str!("clock.c")).expect("write clock.c");
@@ -76,7 +76,7 @@ async fn the_clock_is_set(version: EtcdVersion) {
     let folder = tempfile::tempdir().expect("a folder");
     let shim = compile(folder.path());
     let clock = folder.path().join("clock");
-    // In place: the file is mapped.
+    // Written in place, because the file is mapped.
     fs::write(&clock, [0; 8]).expect("write");
     let set = |hours: i64| {
         let mut file = fs::OpenOptions::new()
@@ -115,7 +115,7 @@ async fn the_clock_is_set(version: EtcdVersion) {
         set(hours);
         let seen = format!("{hours} h, {listed:?}");
         eventually("its clock is wrong", LONG, || async { said(&seen) }).await;
-        // Longer than a lease lasts that is not renewed.
+        // Longer than the life of a lease without renewals.
         tokio::time::sleep(Duration::from_secs(7)).await;
         join(&direct, number).await;
         listed.push(number);

@@ -1,5 +1,4 @@
-//! What keeps connections, and where they lead: pings, and names whose addresses change or cannot
-//! be found out.
+//! Connections and their destinations: pings, and names whose addresses change or cannot be found.
 
 use std::collections::HashSet;
 use std::fs;
@@ -56,7 +55,8 @@ async fn pings_are_not_too_many(version: EtcdVersion) {
     assert!(lists(&member, &[1]).await && lists(&reader, &[1]).await);
     let lease = lease_of(&etcd, 1).await;
     let fault = Fault::new("1 min of idleness, 1 min of listings", version);
-    // The member's, one of them for renewals, and the reader's; none of the fixture for long.
+    // The member's connections, one of them for renewals, and the reader's. The fixture keeps none
+    // open.
     let mut before = HashSet::new();
     eventually("all are connected", LONG, || {
         before = connections_to(etcd.port());
@@ -74,9 +74,8 @@ async fn pings_are_not_too_many(version: EtcdVersion) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let after = connections_to(etcd.port());
-    // A connection on which a request was not answered in time, on a loaded machine, is left for
-    // another one. This test is about those that etcd closes, which it does for all that ping
-    // alike.
+    // On a loaded machine, a connection without an answer in time is replaced. This test is about
+    // connections that etcd closes, and etcd does that to all that ping alike.
     let left = before.difference(&after).count() as u64;
     let allowed = 3 * (unanswered() - unanswered_before);
     assert!(left <= allowed, "{before:?} {after:?}");
@@ -84,7 +83,7 @@ async fn pings_are_not_too_many(version: EtcdVersion) {
     fault.outcome(format!("the same connections after {listings} listings"));
 }
 
-/// The tool as a worker, registered by way of the name. Killed when it is dropped.
+/// The tool as a worker, registered through the name. Killed when it is dropped.
 struct NamedWorker {
     process: Child,
     lease: i64,
@@ -100,7 +99,7 @@ impl NamedWorker {
         }
     }
 
-    /// Waits for longer than the lease lasts unless it is renewed.
+    /// Waits for longer than the life of a lease without renewals.
     async fn stays(&self, etcd: &Etcd) {
         tokio::time::sleep(Duration::from_secs(12)).await;
         assert_eq!(lease_of(etcd, 1).await, Some(self.lease));

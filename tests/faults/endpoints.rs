@@ -1,4 +1,4 @@
-//! Endpoints that cannot serve, among some that can, and connections that die without a word.
+//! Endpoints that cannot serve, beside some that can, and connections that die silently.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::scene::{
     Fault, LINEARIZABLE, LONG, PATIENT, is_registered, join, lease_of, lists, open, worker,
 };
 
-/// How many requests of this manager the endpoint failed, and whether it ever answered one.
+/// Returns how many requests of this manager the endpoint failed, and whether it ever answered one.
 fn asked(membership: &Membership, endpoint: &str) -> (u64, u64) {
     let endpoints = membership.status().expect("open").endpoints;
     let health = endpoints.into_iter().find(|it| it.url == endpoint);
@@ -20,8 +20,8 @@ fn asked(membership: &Membership, endpoint: &str) -> (u64, u64) {
     (health.failed, health.answered)
 }
 
-/// Managers that began with this endpoint, as a random one of them does: a member with worker 1,
-/// and a reader.
+/// Returns managers whose first endpoint is this one: a member with worker 1, and a reader. The
+/// first endpoint is random.
 async fn begun_with(bad: &str, endpoints: &[String]) -> (Membership, Membership) {
     for _ in 0..200 {
         let member = open(endpoints, &[]);
@@ -41,8 +41,8 @@ async fn begun_with(bad: &str, endpoints: &[String]) -> (Membership, Membership)
     panic!("no process begins with {bad}");
 }
 
-/// Uses the managers for longer than a lease lasts; returns how many listings there were, all of
-/// which worked.
+/// Uses the managers for longer than the life of a lease. Returns the number of listings, all of
+/// which succeeded.
 async fn use_them(etcd: &Etcd, member: &Membership, reader: &Membership) -> usize {
     let lease = lease_of(etcd, 1).await;
     let recorder = Recorder::start(etcd).await;
@@ -161,8 +161,8 @@ async fn connections_die_without_a_word(version: EtcdVersion) {
         let all: Vec<i64> = (1..=number).collect();
         eventually("the view is etcd's", LONG, || lists(&reader, &all)).await;
         slowest = slowest.max(died.elapsed());
-        // The next time, all are old enough again to be trusted; and longer than a lease lasts that
-        // is not renewed.
+        // Next time, all endpoints are old enough to be trusted again, and a lease without renewals
+        // would have ended.
         tokio::time::sleep(Duration::from_secs(7).saturating_sub(died.elapsed())).await;
         assert_eq!(lease_of(&etcd, 1).await, lease);
     }
@@ -184,8 +184,7 @@ async fn the_renewal_after_a_silent_one_goes_elsewhere(version: EtcdVersion) {
     let proxies = [(); 3].map(|()| toxiproxy.to(&etcd));
     let endpoints: Vec<String> = proxies.iter().map(|proxy| proxy.endpoint()).collect();
     let sick = &endpoints[0];
-    // Begun with the sick endpoint, as a random one of them is. No reader beside it notices the
-    // silence first.
+    // The first endpoint is the faulty one. No reader beside it notices the silence first.
     let member = loop {
         let member = open(&endpoints, &[]);
         join(&member, 1).await;

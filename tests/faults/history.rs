@@ -1,4 +1,4 @@
-//! An etcd that has another history than before: wiped, or restored from a backup.
+//! An etcd with another history than before: wiped, or restored from a backup.
 
 use alluxio_membership::membership::Membership;
 use alluxio_membership::record;
@@ -33,8 +33,8 @@ async fn grow_beyond(etcd: &Etcd, revision: i64) {
     }
 }
 
-/// Waits until the reader lists what etcd has and follows it again; returns what its counters say
-/// about it.
+/// Waits until the reader lists etcd's workers and follows etcd again. Returns the reader's
+/// counters about it.
 async fn catches_up(reader: &Membership, etcd: &Etcd, fault: &Fault, number: i64) -> String {
     let began = fault.elapsed();
     let counters = || reader.status().expect("open").view_counters;
@@ -78,8 +78,8 @@ async fn a_wiped_etcd_that_grew_beyond_its_old_revision(version: EtcdVersion) {
     );
     proxy.cut();
     etcd.wipe_and_restart().await;
-    // As many keys as before, and as many workers: the first is gone for good, and the fourth is
-    // new.
+    // The number of keys and workers is the same as before, but the first worker is gone for good,
+    // and the fourth is new.
     put_on_lease(&etcd, 3).await;
     put_on_lease(&etcd, 4).await;
     eventually("the worker of this process is back", LONG, || async {
@@ -99,14 +99,15 @@ async fn a_wiped_etcd_that_grew_beyond_its_old_revision(version: EtcdVersion) {
     fault.outcome(format!("{outcome}; the worker is back"));
 }
 
-/// Restores etcd from a backup while a worker stays, one leaves, one joins, and one is taken off
-/// the ring: each after the backup. The reader is cut off until more was written than was lost, or
-/// sees it all.
+/// Restores etcd from a backup. After the backup, one worker stays, one leaves, one joins, and one
+/// is removed from the ring. The reader is cut off until etcd has written more than it lost, or
+/// stays connected.
 async fn restored(name: &'static str, version: EtcdVersion, grows: bool) {
     let etcd = Etcd::start(version).await;
     let toxiproxy = Toxiproxy::start().await;
     let proxy = toxiproxy.to(&etcd);
-    // Patient too: etcd is away for a while, and the workers are to learn of its past from itself.
+    // Patient, because etcd is unreachable for a while, and the workers must learn about the
+    // history from etcd itself.
     let steady = [("alluxio.worker.failure.detection.timeout", "8s")];
     let here = || open(&[etcd.endpoint()], &steady);
     let (stays, leaves, joins, goes) = (here(), here(), here(), here());
@@ -142,7 +143,7 @@ async fn restored(name: &'static str, version: EtcdVersion, grows: bool) {
         proxy.heal();
     }
     let outcome = catches_up(&reader, &etcd, &fault, 5).await;
-    // etcd has the one that left with its lease, and no process renews it.
+    // etcd has the worker that left, with its lease, and no process renews it.
     eventually("the workers are right", LONG, || async {
         is_registered(&stays, 1)
             && is_registered(&joins, 3)
@@ -217,7 +218,7 @@ async fn all_members_are_wiped(version: EtcdVersion) {
         etcd.leases().await.len() == WORKERS as usize + 1
     })
     .await;
-    // The watches of the members go on too.
+    // The watches of the members continue too.
     join(&workers[0], 7).await;
     eventually("listed", LONG, || {
         lists(&workers[1], &[1, 2, 3, 4, 5, 6, 7])

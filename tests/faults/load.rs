@@ -17,13 +17,13 @@ use crate::scene::{
     put_workers, worker,
 };
 
-/// As many, since each waits for etcd's disk.
+/// That many, because each waits for etcd's disk.
 const WRITERS: i64 = 16;
 /// How many changes of keys the writers aim at per second.
 const RATE: i64 = 800;
 
-/// Puts and deletes live keys and ring keys of workers of its own, one key at a time, until it is
-/// told to stop.
+/// Puts and deletes the live keys and ring keys of its own workers, one key at a time, until it is
+/// stopped.
 async fn change_keys(mut client: Client, writer: i64, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) {
     let pause = Duration::from_millis((1_000 * WRITERS / RATE) as u64);
     let mut ticks = tokio::time::interval(pause);
@@ -102,7 +102,7 @@ async fn changes_without_a_pause(version: EtcdVersion) {
             })
             .await;
         }
-        // A reader that never gets a comparison through would be as old as the test.
+        // A reader that never completes a comparison would have an age as long as the test.
         assert!(oldest < Duration::from_secs(8), "{oldest:?}");
         let mut views = Vec::new();
         for observer in observers {
@@ -172,7 +172,7 @@ async fn many_processes_authenticate_at_once(version: EtcdVersion) {
     }
     let took = fault.elapsed();
     let spent = authentications() - before;
-    // A few more where etcd was so slow that one was given up.
+    // A few more if etcd was so slow that one authentication was given up.
     assert!(
         (PROCESSES as u64..=PROCESSES as u64 * 3 / 2).contains(&spent),
         "{spent} authentications"

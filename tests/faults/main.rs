@@ -1,6 +1,7 @@
-//! What becomes of workers and views when etcd, the network, the credentials or the processes fail.
+//! Workers and views when etcd, the network, the credentials or the processes fail.
 //!
-//! `make test` runs the quick half; `make test-faults` runs all and prints one line per fault.
+//! `make test` runs the quick half. `make test-faults` runs all tests and prints one line per
+//! fault.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! What becomes of workers and views when members of a three-member etcd fail.
+//! Workers and views when members of a three-member etcd fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,13 +36,13 @@ fn worker(number: i64) -> Worker {
     }
 }
 
-/// Workers in "processes" of their own and two readers that look all the time.
+/// Workers in separate "processes", and two readers that list all the time.
 struct Scene {
     workers: Vec<Membership>,
     /// The live keys as they were created: their lease and revision.
     created: Vec<(i64, i64)>,
     stop: Arc<AtomicBool>,
-    /// What the readers found wrong.
+    /// The problems that the readers found.
     readers: Vec<JoinHandle<Vec<String>>>,
 }
 
@@ -71,7 +71,7 @@ impl Scene {
         }
     }
 
-    /// Ends the readers; returns what they found wrong.
+    /// Ends the readers. Returns the problems that they found.
     async fn complaints(&mut self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         let mut complaints = Vec::new();
@@ -124,7 +124,8 @@ async fn read_on(reader: Membership, mode: &str, stop: Arc<AtomicBool>) -> Vec<S
     complaints
 }
 
-/// Harms one member for longer than the TTL: no worker is lost, no call fails, no view goes back.
+/// Makes one member fail for longer than the TTL: no worker is lost, no call fails, no view goes
+/// back.
 async fn one_member(name: &'static str, version: EtcdVersion, leader: bool, harm: fn(&Etcd)) {
     let cluster = EtcdCluster::start(version, 3).await;
     let mut scene = Scene::start(&cluster).await;
@@ -132,7 +133,7 @@ async fn one_member(name: &'static str, version: EtcdVersion, leader: bool, harm
     let harmed = &cluster.members()[place];
     let fault = Fault::new(name, version);
     harm(harmed);
-    // The fault itself takes this long: more than a TTL of 5 s.
+    // The duration of the fault: more than a TTL of 5 s.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let healthy = &cluster.members()[(place + 1) % 3];
     assert_eq!(
@@ -147,8 +148,9 @@ async fn one_member(name: &'static str, version: EtcdVersion, leader: bool, harm
         "same leases; no failed call, no missing worker, no step back in 2 readers' views",
     );
 
-    // A leader that was frozen may revoke every lease when it comes back, before it learns that it
-    // was replaced (etcd issue 15247): then all workers come back, with nothing left behind.
+    // A leader that was frozen may revoke every lease when it continues, before it learns that it
+    // was replaced (etcd issue 15247). In that case all workers come back, and nothing else is
+    // left.
     if harmed.pid().is_some() {
         harmed.resume();
     } else {

@@ -23,7 +23,7 @@ async fn a_round_trip_of_half_the_ttl_is_survived(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let toxiproxy = Toxiproxy::start().await;
     let proxy = toxiproxy.to(&etcd);
-    // Long, so that what a loaded machine adds to the round trip is little beside it.
+    // Long, so that the delays of a loaded machine are small in comparison.
     let ttl = ("alluxio.worker.failure.detection.timeout", "10s");
     let member = open(&[proxy.endpoint()], &[ttl]);
     join(&member, 1).await;
@@ -31,7 +31,7 @@ async fn a_round_trip_of_half_the_ttl_is_survived(version: EtcdVersion) {
     let recorder = Recorder::start(&etcd).await;
     let fault = Fault::new("round trip of half the TTL, for 3 TTLs", version);
     proxy.delay(Duration::from_secs(5));
-    // The fault itself takes this long.
+    // The duration of the fault.
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(lease_of(&etcd, 1).await, lease);
     assert_eq!(recorder.changes(), 0);
@@ -54,9 +54,9 @@ async fn a_round_trip_of_most_of_the_ttl_is_survived(version: EtcdVersion) {
     .await;
     let lease = lease_of(&etcd, 1).await;
     let recorder = Recorder::start(&etcd).await;
-    // The fault itself takes this long.
+    // The duration of the fault.
     tokio::time::sleep(Duration::from_secs(15)).await;
-    // An answer that took this long still says that the lease lives.
+    // An answer that took this long still proves that the lease is alive.
     eventually("renewals are answered in time", LONG, || async {
         let status = member.status().expect("open");
         let mut registrations = status.registrations.iter();
@@ -112,8 +112,8 @@ async fn a_round_trip_longer_than_the_ttl_is_a_clear_error(version: EtcdVersion)
     ));
 }
 
-/// A worker that was registered before the way became too long says so too, and not only one that
-/// joins.
+/// A worker that was registered before the round trip became too long logs it too, not only a
+/// worker that joins.
 async fn a_round_trip_that_becomes_longer_than_the_ttl_is_told(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let toxiproxy = Toxiproxy::start().await;
@@ -136,7 +136,7 @@ async fn a_round_trip_that_becomes_longer_than_the_ttl_is_told(version: EtcdVers
     .await;
     // More than a try takes at first, so that a lease is granted by the second one.
     proxy.delay(Duration::from_millis(2300));
-    // Renewals that are under way side by side would keep it.
+    // Otherwise, renewals that are on their way would keep the lease alive.
     etcd.revoke_lease(lease_of(&etcd, 1).await.expect("registered"))
         .await;
     let (sender, is_told) = tokio::sync::oneshot::channel();
@@ -187,8 +187,8 @@ async fn one_endpoint_stalls(name: &'static str, version: EtcdVersion, ways: &[W
         proxy.heal();
     }
     assert_eq!(lease_of(&etcd, 1).await, lease);
-    // Every endpoint is sick once; each time at most one call finds out, and others may wait for
-    // the machine.
+    // Every endpoint fails once. Each time at most one call notices it, and others may wait for the
+    // machine.
     join(&member, 2).await;
     eventually("the watch goes on", LONG, || lists(&reader, &[1, 2])).await;
     let wrong = recorder.compare(&etcd, &observer.views().await, LONG).await;
@@ -230,7 +230,7 @@ async fn the_only_endpoint_stalls(version: EtcdVersion) {
     join(&direct, 2).await;
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(8) {
-        // No time at all: it must be there when it is first looked at.
+        // Without waiting: the change must be listed at once.
         let at_once = tokio::time::timeout(Duration::ZERO, lists(&reader, &[1]));
         assert_eq!(at_once.await, Ok(true), "from memory");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -283,7 +283,7 @@ async fn views_are_refused_when_they_are_too_old(version: EtcdVersion) {
                 );
                 assert_eq!(reader.current_version(), 0);
                 refused += 1;
-                // etcd is known to be away: no waiting at all.
+                // Without waiting, because etcd is known to be unreachable.
                 let at_once = tokio::time::timeout(Duration::ZERO, reader.view()).await;
                 assert!(matches!(at_once, Ok(Err(_))), "{at_once:?}");
             }
@@ -330,7 +330,7 @@ async fn an_endpoint_that_accepts_no_connection_costs_one_wait(version: EtcdVers
     ));
 }
 
-/// Joins and leaves of other workers, by a way that works.
+/// Joins and leaves of other workers, over a network that works.
 async fn churn(direct: &Membership, until: impl Future<Output = ()>) -> usize {
     let (mut changes, mut number) = (0, 100);
     tokio::pin!(until);
@@ -438,7 +438,7 @@ async fn a_listing_in_pages_is_compacted_half_way(version: EtcdVersion) {
     let mut listed = view;
     let began = Instant::now();
     while let Err(error) = &listed {
-        // A slow machine may take longer than one operation; no other error is right.
+        // A slow machine may take longer than one operation. No other error is correct.
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(began.elapsed() < LONG, "{error}");
         listed = reader.view().await;

@@ -15,9 +15,9 @@ use crate::scene::{
     Fault, LIVE, LONG, is_registered, join, lease_of, lists, live, open, renewed, worker,
 };
 
-/// What a process of [`worker_process`] is told: an endpoint and the number of the worker.
+/// The endpoint and the number of the worker, for a process of [`worker_process`].
 const WORKER: &str = "AXM_TEST_WORKER";
-/// What a process of [`closing_process`] is told: an endpoint that does not answer.
+/// An endpoint that does not answer, for a process of [`closing_process`].
 const CLOSING: &str = "AXM_TEST_CLOSING";
 
 fn start_worker(etcd: &Etcd, number: i64) -> ChildProcess {
@@ -25,7 +25,7 @@ fn start_worker(etcd: &Etcd, number: i64) -> ChildProcess {
     ChildProcess::start("processes::worker_process", &[(WORKER, &what)])
 }
 
-/// Not a test: the worker of the tests below, in a process of its own. Says each state it is in.
+/// Not a test: the worker of the tests below, in a separate process. Prints each of its states.
 #[test]
 fn worker_process() {
     let Ok(what) = std::env::var(WORKER) else {
@@ -64,8 +64,8 @@ fn worker_process() {
     });
 }
 
-/// Worker 1 is live, and no other worker. A busy machine may have no listing in time, which says
-/// nothing about workers.
+/// Worker 1 is live, and there is no other worker. A loaded machine may have no listing in time,
+/// which says nothing about workers.
 async fn assert_lists(reader: &Membership) {
     match reader.view().await {
         Ok(view) => assert_eq!(live(&view), [1]),
@@ -85,10 +85,10 @@ async fn a_frozen_worker_comes_back(version: EtcdVersion) {
     let fault = Fault::new("worker frozen for less than its TTL", version);
     for _ in 0..3 {
         process.signal(libc::SIGSTOP);
-        // The fault itself takes this long; the last renewal is at most 1.8 s old.
+        // The duration of the fault. The last renewal is at most 1.8 s old.
         tokio::time::sleep(Duration::from_millis(2_000)).await;
         process.signal(libc::SIGCONT);
-        // Not before it is renewed: the pauses are to be apart.
+        // Waits for a renewal, so that the pauses are apart.
         renewed(&etcd, lease.expect("a lease")).await;
     }
     assert_eq!(lease_of(&etcd, 1).await, lease);
@@ -200,8 +200,8 @@ async fn of_two_workers_with_one_identity_the_last_owns_it(version: EtcdVersion)
     })
     .await;
     let taken_over = lease_of(&etcd, 1).await;
-    // Longer than a lease and than the check of the own keys: a process that wanted to fight has
-    // had the time.
+    // Longer than a lease and than the interval of checking the own keys, so that the process would
+    // have had the time to overwrite the key.
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(12) {
         assert_eq!(lease_of(&etcd, 1).await, taken_over, "the first fights");
@@ -214,7 +214,7 @@ async fn of_two_workers_with_one_identity_the_last_owns_it(version: EtcdVersion)
         lease_of(&etcd, 1).await == lease
     })
     .await;
-    // etcd has its key before it has etcd's answer.
+    // etcd has the key before the process has etcd's answer.
     eventually("and knows it", LONG, || async { is_registered(&first, 1) }).await;
     fault.outcome(format!(
         "the last owns it, the first does not overwrite it and is back {:.1} s after the other was \
@@ -242,7 +242,7 @@ async fn a_full_etcd_keeps_its_members(version: EtcdVersion) {
         assert!(number < 100, "etcd does not get full");
     }
     let began = Instant::now();
-    // The fault itself takes this long: more than a TTL.
+    // The duration of the fault: more than a TTL.
     while began.elapsed() < Duration::from_secs(7) {
         assert_lists(&reader).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -284,8 +284,8 @@ async fn a_full_etcd_keeps_its_members(version: EtcdVersion) {
     );
 }
 
-/// Not a test: opens managers on an etcd that does not answer and closes them, in a process of its
-/// own. Says what is left behind.
+/// Not a test: opens managers on an etcd that does not answer and closes them, in a separate
+/// process. Prints what is left.
 #[test]
 fn closing_process() {
     let Ok(endpoint) = std::env::var(CLOSING) else {
@@ -343,7 +343,7 @@ fn closing_process() {
         slowest.as_millis(),
         used()
     ));
-    // Of calls that may take 6 s each.
+    // The calls may take 6 s each.
     assert!(slowest < Duration::from_secs(12), "{slowest:?}");
     assert_eq!(used(), before);
     say("closed well");

@@ -1,8 +1,8 @@
-//! The truth about a cluster, and what a manager made of it.
+//! Records the history of a cluster, and compares the views of a manager with it.
 //!
-//! A [`Recorder`] notes every change of the live keys and the ring keys as etcd itself tells it, by
-//! a client and a connection of its own; an [`Observer`] notes every view of a manager.
-//! [`Recorder::compare`] names every difference.
+//! A [`Recorder`] records every change of the live keys and the ring keys, with its own client and
+//! connection. An [`Observer`] records every view of a manager. [`Recorder::compare`] reports every
+//! difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use tokio::task::JoinHandle;
 use super::common::{Etcd, eventually};
 use super::scene::{LIVE, LONG, RING};
 
-/// Changes with each call of [`Recorder::compare`], which so knows that it has seen everything
-/// before.
+/// Changes with each call of [`Recorder::compare`], which shows that everything before it was
+/// recorded.
 const MARKER: &str = "/recorder";
 
 type Names = BTreeSet<String>;
@@ -36,7 +36,7 @@ struct Truth {
     initial: Keys,
     first: i64,
     changes: Vec<Change>,
-    /// The revision up to which everything is known.
+    /// The revision up to which the history is complete.
     seen: i64,
 }
 
@@ -75,7 +75,7 @@ struct Change {
 }
 
 impl Recorder {
-    /// Records from now on. The server may be killed and restarted, but must not lose its data.
+    /// Starts to record. The server may be killed and restarted, but must not lose its data.
     pub async fn start(etcd: &Etcd) -> Recorder {
         let mut client = etcd.client().await;
         let list = [LIVE, RING].map(|prefix| {
@@ -109,9 +109,9 @@ impl Recorder {
         Recorder { truth, task }
     }
 
-    /// Returns what is wrong with these views: a step back, a worker too many or too few, or in the
-    /// wrong state, for the revisions of the view's two ranges, a change of a worker that cannot
-    /// follow the one before, or one that took longer than `bound` to be seen.
+    /// Returns the problems of these views: a step back, missing or additional workers or wrong
+    /// states for the revisions of the view's two ranges, an impossible change of a worker, or a
+    /// change that was visible later than `bound`.
     pub async fn compare(&self, etcd: &Etcd, views: &[Seen], bound: Duration) -> Vec<String> {
         etcd.put(MARKER, "").await;
         let until = etcd.revision().await;
@@ -128,7 +128,7 @@ impl Recorder {
                 wrong.push(format!("{:?} after {:?}", pair[1], pair[0]));
             }
         }
-        // Each range goes its own way.
+        // The two ranges advance independently.
         let (mut ring, mut live) = (Walk::new(&truth), Walk::new(&truth));
         for view in views {
             if view.revisions.ring.min(view.revisions.live) < truth.first {
@@ -189,7 +189,7 @@ impl Drop for Recorder {
     }
 }
 
-/// The truth at one revision after another.
+/// The recorded state at one revision after another.
 struct Walk<'a> {
     truth: &'a Truth,
     keys: Keys,
@@ -218,8 +218,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What [`ClusterView::changes_since`] tells of each worker, from one view to the next, must make
-/// one story: nobody is lost twice in a row, or comes back without having been lost.
+/// Checks that the [`ClusterView::changes_since`] of each worker are possible from view to view: no
+/// worker is lost twice in a row, or comes back without having been lost.
 fn impossible_changes(views: &[Seen]) -> Vec<String> {
     use ChangeKind::{Added, Live, Lost, Moved, Removed};
     let mut wrong = Vec::new();
@@ -298,13 +298,13 @@ pub struct Seen {
     at: Instant,
     version: u64,
     revisions: RangeRevisions,
-    /// Those that are registered, and those that are live.
+    /// The registered workers, and the live workers.
     keys: Keys,
-    /// Those that are registered and lost, by the list of these.
+    /// The lost workers, in the list of lost workers.
     lost: Names,
-    /// Those that are registered and lost, by their states in the list of all.
+    /// The lost workers, by their states in the list of all workers.
     called_lost: Names,
-    /// What happened since the view that was seen before, and the state of the worker in it.
+    /// The changes since the previous view, with the state of the worker in this view.
     changes: Vec<(ChangeKind, String, WorkerState)>,
 }
 
@@ -350,7 +350,7 @@ impl Seen {
         }
     }
 
-    /// What differs from etcd's keys.
+    /// Returns the difference from etcd's keys.
     fn difference(&self, expected: &Keys) -> Option<String> {
         let lost: Names = expected.ring.difference(&expected.live).cloned().collect();
         if self.keys != *expected {
@@ -363,7 +363,7 @@ impl Seen {
     }
 }
 
-/// Notes every view of a manager, as its callers see it.
+/// Records every view of a manager, as its callers see it.
 pub struct Observer {
     stop: Arc<AtomicBool>,
     task: JoinHandle<Vec<Seen>>,
@@ -377,7 +377,7 @@ impl Observer {
             let mut views = Vec::new();
             let mut before = Arc::<ClusterView>::default();
             loop {
-                // Looks once more after it was told to stop: the last view is among them.
+                // Reads once more after it was stopped, so that the last view is included.
                 let is_last = stopped.load(Ordering::Relaxed);
                 let wait = membership.wait_for_change(before.version(), Duration::from_millis(200));
                 if let Some(view) = wait.await.expect("open") {

@@ -18,7 +18,7 @@ fn large_worker(number: i64, bytes: usize) -> Worker {
     large
 }
 
-/// etcd takes requests of up to 1.5 MiB unless it is told otherwise.
+/// etcd accepts requests of up to 1.5 MiB by default.
 async fn records_up_to_the_limit_of_etcd_work_and_larger_ones_are_refused(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let open = || open(&[etcd.endpoint()], &PATIENT);
@@ -46,7 +46,7 @@ async fn records_up_to_the_limit_of_etcd_work_and_larger_ones_are_refused(versio
     );
 }
 
-/// More than fits in the first page's message, and in the next ones.
+/// More than the messages of the first page and of the next pages can hold.
 async fn records_too_large_for_a_page_are_listed_in_smaller_pages(version: EtcdVersion) {
     const COUNT: i64 = 60;
     let etcd = Etcd::start(version).await;
@@ -68,9 +68,9 @@ async fn records_too_large_for_a_page_are_listed_in_smaller_pages(version: EtcdV
     fault.outcome("listed, in pages of few records");
 }
 
-/// What was known of a worker is not kept: a bad ring key takes it off the list of all, a bad live
-/// key off the list of the live, as if the key were deleted. The key is listed as skipped until its
-/// value can be used again.
+/// The library does not keep the earlier record: a bad ring key removes the worker from all
+/// workers, and a bad live key removes it from the live workers, as if the key were deleted. The
+/// key is listed as skipped until its value is usable again.
 async fn a_known_record_becomes_bad(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     put_workers(&etcd, 1..4).await;

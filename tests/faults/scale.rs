@@ -12,8 +12,8 @@ use crate::common::toxiproxy::Toxiproxy;
 use crate::common::{Etcd, EtcdVersion, eventually, on_every_etcd};
 use crate::scene::{Fault, LIVE, PATIENT, join, lease_of, open, put_workers, worker};
 
-/// Such a listing may take longer than a short lease, and the processor of a small machine for as
-/// long.
+/// Such a listing may take longer than a short lease, and may use the processor of a small machine
+/// for all that time.
 const TTL_60: (&str, &str) = ("alluxio.worker.failure.detection.timeout", "60s");
 /// How long a listing of tens of thousands may take on a loaded machine.
 const VERY_LONG: Duration = Duration::from_secs(300);
@@ -36,7 +36,7 @@ async fn twenty_thousand_workers_are_listed_and_followed(version: EtcdVersion) {
     .await;
     let listed = fault.elapsed();
     proxy.cut();
-    // About 8 MB of events wait when the watch is opened again.
+    // About 8 MB of events are waiting when the watch is opened again.
     put_workers(&etcd, 10_001..30_001).await;
     let deleted = etcd.delete_prefix(&format!("{LIVE}worker-1")).await;
     let expected = usize::try_from(30_000 - deleted).expect("some are left");
@@ -83,7 +83,7 @@ async fn a_listing_of_a_hundred_thousand_never_delays_a_renewal(version: EtcdVer
     let listed = fault.elapsed();
     done.store(true, Ordering::Relaxed);
     let states = watching.await.expect("watching");
-    // Suspect is a matter of the machine: two thirds of the TTL without processor time.
+    // A slow machine may make it suspect: two thirds of the TTL without processor time.
     let harmless = [RegistrationState::Registered, RegistrationState::Suspect];
     assert!(
         states

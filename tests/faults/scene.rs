@@ -1,5 +1,4 @@
-//! What the tests of faults have in common: managers, workers, and a line of the table for each
-//! fault.
+//! The common parts of the fault tests: managers, workers, and a line of the table for each fault.
 
 use std::cell::Cell;
 use std::io::Write;
@@ -15,16 +14,16 @@ use etcd_client::{Txn, TxnOp};
 
 use crate::common::{Etcd, EtcdVersion, eventually};
 
-/// How long anything may take that has no limit of its own.
+/// The time limit of everything that has no other limit.
 pub const LONG: Duration = Duration::from_secs(60);
 /// The live keys of the cluster that the managers are in.
 pub const LIVE: &str = "/ServiceDiscovery/DefaultAlluxioCluster/";
-/// Its ring keys.
+/// The ring keys of the cluster that the managers are in.
 pub const RING: &str = "/DHT/DefaultAlluxioCluster/AUTHORIZED/";
 
 /// Linearizable reads ask etcd every time.
 pub const LINEARIZABLE: (&str, &str) = ("alluxio.membership.native.read.mode", "LINEARIZABLE");
-/// For what takes long on a loaded machine, and is not to fail for that.
+/// For operations that take long on a loaded machine, and must not fail for that reason.
 pub const PATIENT: [(&str, &str); 2] = [
     ("alluxio.membership.native.operation.timeout", "5min"),
     ("alluxio.membership.native.view.max.staleness", "5min"),
@@ -42,7 +41,7 @@ pub fn config(endpoints: &[String], more: &[(&str, &str)]) -> Config {
     Config::from_properties(&properties).expect("a good configuration")
 }
 
-/// A manager in a "process" of its own: it shares nothing with any other.
+/// Opens a manager in a separate "process": it shares nothing with other managers.
 pub fn open(endpoints: &[String], more: &[(&str, &str)]) -> Membership {
     let _ = env_logger::builder().is_test(true).try_init();
     Membership::open_in(&config(endpoints, more), &Clusters::default())
@@ -111,7 +110,7 @@ pub async fn lists(membership: &Membership, numbers: &[i64]) -> bool {
         .is_ok_and(|view| live(&view) == numbers)
 }
 
-/// The numbers of the workers that etcd has keys of.
+/// The numbers of the workers that have keys in etcd.
 pub async fn numbers_in(etcd: &Etcd, prefix: &str) -> Vec<i64> {
     let mut numbers: Vec<i64> = etcd
         .keys(prefix)
@@ -123,7 +122,7 @@ pub async fn numbers_in(etcd: &Etcd, prefix: &str) -> Vec<i64> {
     numbers
 }
 
-/// Whether a manager lists just those that etcd has, live and registered.
+/// Whether a manager lists exactly the workers in etcd, live and registered.
 pub async fn lists_what_etcd_has(membership: &Membership, etcd: &Etcd) -> bool {
     let Ok(view) = membership.view().await else {
         return false;
@@ -157,7 +156,7 @@ pub async fn renewed(etcd: &Etcd, lease: i64) {
     .await;
 }
 
-/// One line of the table: what was done, and what came of it.
+/// One line of the table: the fault and its outcome.
 pub struct Fault {
     name: &'static str,
     version: EtcdVersion,
@@ -178,7 +177,7 @@ impl Fault {
         self.began.elapsed()
     }
 
-    /// Adds the line to the file `$AXM_FAULTS_TABLE`, if there is to be one.
+    /// Adds the line to the file `$AXM_FAULTS_TABLE`, if that variable is set.
     pub fn outcome(self, outcome: impl AsRef<str>) {
         let Some(file) = std::env::var_os("AXM_FAULTS_TABLE") else {
             return;

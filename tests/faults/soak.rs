@@ -1,10 +1,10 @@
 //! Many workers and readers, for minutes, while members restart and networks flap: no worker is
 //! lost, nothing leaks.
 //!
-//! `make test-faults` restarts each member ten times; `make soak` goes on with restarts and a
-//! flapping network for `$AXM_SOAK_MINUTES`. The cluster is never harmed more than etcd itself
-//! survives: one member at a time, the next when the last one is healthy again, and no network for
-//! so long that leases end.
+//! `make test-faults` restarts each member ten times. `make soak` continues with restarts and a
+//! flapping network for `$AXM_SOAK_MINUTES`. The faults never exceed what etcd itself survives: one
+//! member at a time, the next one when the last one is healthy again, and no network fault that is
+//! long enough to end leases.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -21,26 +21,26 @@ use crate::common::{Etcd, EtcdCluster, EtcdVersion, eventually, on_every_etcd, s
 use crate::recorder::{Observer, Recorder};
 use crate::scene::{Fault, LONG, is_registered, join, lease_of, live, open};
 
-/// Set for a process that has nothing else to do, since what the process holds is counted: the
-/// minutes of the soak, of which the rolling restarts are the beginning. 0 is the rolling restarts
-/// alone.
+/// Set for a process with no other task, because its resources are counted. The value is the
+/// minutes of the soak, which begins with the rolling restarts. With 0 it consists of the rolling
+/// restarts.
 const MINUTES: &str = "AXM_SOAK_MINUTES";
 /// Repeats the choices of a soak that failed.
 const SEED: &str = "AXM_SOAK_SEED";
 
-/// Never stopped: they must be in every view.
+/// Never stopped, so they must be in every view.
 const STEADY: i64 = 45;
-/// With those that leave and join all the time.
+/// Includes the workers that leave and join all the time.
 const WORKERS: i64 = 50;
 const READERS: usize = 10;
 const ROLLING_RESTARTS: usize = 10;
-/// etcd is healthy after less: but a cluster that loses each leader as soon as it has one answers
-/// hardly any renewal.
+/// etcd is healthy earlier, but a cluster that loses each leader at once answers hardly any
+/// renewal.
 const BETWEEN_RESTARTS: Duration = Duration::from_secs(3);
 const ROUND: Duration = Duration::from_secs(60);
 
-/// A worker has three connections (requests, watches, renewals), a reader two. Those to a member
-/// that they leave for another stay open, so that at most there are as many to the other two
+/// A worker has three connections (requests, watches, renewals), a reader two. Connections to a
+/// member that was left for another one stay open, so there are at most as many to the other two
 /// members.
 const MORE_CONNECTIONS: usize = 2 * (3 * WORKERS as usize + 2 * READERS);
 
@@ -102,7 +102,7 @@ async fn fifty_workers_and_ten_readers_outlive_restarts(version: EtcdVersion) {
     soak.end().await;
 }
 
-/// Runs the short form as the only test of its process.
+/// Runs the short form in a separate process, as its only test.
 async fn in_a_process_of_its_own(version: EtcdVersion) {
     let version = match version {
         EtcdVersion::V3_4 => "etcd_3_4",
@@ -137,7 +137,7 @@ struct Soak {
     cluster: EtcdCluster,
     /// Owns the proxies.
     _toxiproxy: Toxiproxy,
-    /// The only ways of workers and readers to etcd, one for each member.
+    /// The only connections of workers and readers to etcd, one proxy for each member.
     proxies: Vec<Proxy>,
     workers: Vec<Membership>,
     readers: Vec<Membership>,
@@ -187,7 +187,7 @@ impl Soak {
         soak.all_listed().await;
         soak.base = soak.steady_use().await;
         println!("at first: {:?}", soak.base);
-        // A worker watches its own keys and everybody's, a reader everybody's: on each stream live
+        // A worker watches its own keys and all keys, a reader all keys. Each stream watches live
         // keys and ring keys.
         let streams = 2 * soak.workers.len() + soak.readers.len();
         let (leases, watchers) = (soak.base.leases, soak.base.watchers);
@@ -209,7 +209,7 @@ impl Soak {
         }
     }
 
-    /// What is used when nothing has changed for some seconds.
+    /// Returns the resources in use when nothing has changed for some seconds.
     async fn steady_use(&self) -> Used {
         let began = Instant::now();
         let mut used = Used::of(&self.cluster).await;
@@ -225,7 +225,7 @@ impl Soak {
         used
     }
 
-    /// Does some harm while some workers leave and join, and looks at everything meanwhile and
+    /// Causes a fault while some workers leave and join, and checks everything meanwhile and
     /// afterwards. Returns the memory of the process.
     async fn round(&self, name: &str, random: StdRng, harm: impl Future<Output = usize>) -> u64 {
         let began = Instant::now();
@@ -379,7 +379,8 @@ async fn leases_of_steady(cluster: &EtcdCluster) -> Vec<Option<i64>> {
     leases
 }
 
-/// Lists all the time; returns how often, and every failed call, missing worker and step back.
+/// Lists all the time. Returns the number of listings, and every failed call, missing worker and
+/// step back.
 async fn look(reader: Membership, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
     let (mut count, mut complaints) = (0, Vec::new());
     let (mut version, mut revision) = (0, 0);
@@ -409,7 +410,7 @@ async fn look(reader: Membership, stop: Arc<AtomicBool>) -> (usize, Vec<String>)
     (count, complaints)
 }
 
-/// What this process holds.
+/// The resources of this process.
 #[derive(Debug)]
 struct Process {
     threads: usize,
@@ -430,7 +431,7 @@ impl Process {
     }
 }
 
-/// What this process and all members together hold.
+/// The resources of this process and all members together.
 #[derive(Debug)]
 struct Used {
     process: Process,
@@ -462,9 +463,8 @@ impl Used {
         }
     }
 
-    /// Whether nothing leaked since `first`, memory aside. Each connection beyond those of the
-    /// beginning is a file on either side and some goroutines; etcd's own numbers go up and down a
-    /// little.
+    /// Whether nothing leaked since `first`, except memory. Each additional connection is a file on
+    /// either side and some goroutines. etcd's own numbers vary a little.
     fn is_no_more_than(&self, first: &Used) -> bool {
         let connections = self.process.files.saturating_sub(first.process.files);
         self.process.threads <= first.process.threads

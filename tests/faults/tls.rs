@@ -1,4 +1,4 @@
-//! TLS: certificates that are wrong, missing, expired and exchanged.
+//! TLS: certificates that are wrong, missing, expired and replaced.
 
 use std::fs;
 use std::net::TcpListener;
@@ -23,10 +23,10 @@ const KEY_PASSWORD: &str = "alluxio.etcd.tls.client.key.password";
 const NO_NAME_CHECK: &str = "alluxio.etcd.tls.client.no.endpoint.identification";
 const TIMEOUT: (&str, &str) = ("alluxio.membership.native.operation.timeout", "4s");
 
-/// What a join says that must fail, within its time.
+/// Returns the error of a join, which must fail within its time.
 async fn refusal(endpoint: &str, properties: &[(&str, &str)]) -> String {
     let member = open(&[endpoint.to_owned()], &[&[TIMEOUT], properties].concat());
-    // Boxed: several at once would not fit on the stack of a test.
+    // Boxed, because several at once would not fit on the stack of a test.
     let joined = Box::pin(async { member.join(&worker(9), &JoinOptions::default()).await });
     let error = tokio::time::timeout(LONG, joined)
         .await
@@ -46,7 +46,7 @@ fn says(text: &str, parts: &[&str]) {
     }
 }
 
-/// The properties, and those of a client certificate.
+/// Returns the properties, and the properties of a client certificate.
 fn showing<'a>(basic: &[(&'a str, &'a str)], client: &'a Issued) -> Vec<(&'a str, &'a str)> {
     let client = [(CERTIFICATE, client.certificate()), (KEY, client.key())];
     [basic, &client].concat()
@@ -123,7 +123,7 @@ async fn certificates_of_etcd_are_checked(version: EtcdVersion) {
     let renewed = authority.issue("etcd", &["127.0.0.1"]);
     certificate.replace_by(&authority.issue_expired("etcd", &["127.0.0.1"]));
     says(&refusal(&url, &trusts).await, &["expired", "renew"]);
-    // The connections that are open go on.
+    // The open connections continue.
     assert!(lists(&member, &[1]).await || is_registered(&member, 1));
     certificate.replace_by(&renewed);
     let newcomer = works(&etcd, url, &trusts, 4).await;
@@ -187,8 +187,7 @@ async fn client_certificates(version: EtcdVersion) {
     fault.outcome("the new ones are used without a restart; same lease");
 }
 
-/// etcd looks at its list of revocations only after the handshake, and closes the connection
-/// without a word.
+/// etcd checks its revocation list only after the handshake, and closes the connection silently.
 async fn a_client_certificate_that_is_revoked(version: EtcdVersion) {
     let authority = Authority::new();
     let certificate = authority.issue("etcd", &["127.0.0.1"]);
@@ -214,7 +213,7 @@ async fn a_client_certificate_that_is_revoked(version: EtcdVersion) {
     fault.outcome("refused within the operation timeout, and the error says where to look");
 }
 
-/// etcd takes the common name of the client's certificate for the user.
+/// etcd uses the common name of the client's certificate as the user.
 async fn a_client_certificate_can_be_the_user(version: EtcdVersion) {
     let authority = Authority::new();
     let trusted_file = format!("--trusted-ca-file={}", authority.file());
@@ -246,7 +245,7 @@ async fn a_handshake_that_does_not_end(version: EtcdVersion) {
         &refusal(&silent, &trusts).await,
         &["the TLS handshake does not end"],
     );
-    // Beside one that works it costs one try at most, and no operation its time.
+    // With another endpoint that works, it costs at most one try, and no operation times out.
     let endpoints = [silent, etcd.tls_endpoint("127.0.0.1")];
     let member = open(&endpoints, &trusts);
     join(&member, 1).await;
@@ -256,7 +255,7 @@ async fn a_handshake_that_does_not_end(version: EtcdVersion) {
     let fault = Fault::new("TLS connections are cut and reset", version);
     let toxiproxy = Toxiproxy::start().await;
     let proxy = toxiproxy.to_port(etcd.tls_port());
-    // A slow machine must not be what ends the lease.
+    // A slow machine must not end the lease.
     let ttl = ("alluxio.worker.failure.detection.timeout", "20s");
     let member = open(&[proxy.endpoint()], &[&trusts[..], &[ttl]].concat());
     join(&member, 2).await;

@@ -1,5 +1,5 @@
-//! The process that meets the wrong server: a reader, and a member that keeps worker 1 registered.
-//! It is a process of its own, so that its time, memory, files and log are its alone.
+//! The process that uses the wrong server: a reader, and a member that keeps worker 1 registered.
+//! It is a separate process, so that its time, memory, files and log can be measured.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -18,10 +18,10 @@ use tokio::sync::mpsc;
 
 use crate::common::spawn;
 
-/// The endpoints, and whether there is a user; set for the processes of [`client_process`] alone.
+/// The endpoints, and whether there is a user. Set only for the processes of [`client_process`].
 const ENDPOINTS: &str = "AXM_TEST_WRONG_ENDPOINTS";
 const AUTH: &str = "AXM_TEST_WRONG_AUTH";
-/// The beginning of the lines that are for the test.
+/// The prefix of the lines for the test.
 const MARK: &str = "> ";
 
 /// How long a call may take.
@@ -29,10 +29,10 @@ pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
 /// The TTL of the leases.
 pub const TTL: Duration = Duration::from_secs(6);
 
-/// What the process says.
+/// The output of the process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Said {
-    /// The worker has joined, or could not.
+    /// The worker has joined, or has failed to.
     Joined(Option<String>),
     /// A view that was shown for the first time.
     View(Shown),
@@ -50,7 +50,7 @@ pub enum Said {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
     pub milliseconds: u64,
-    /// The view, where one was asked for.
+    /// The view, if the call asked for one.
     pub shown: Option<Shown>,
     pub error: Option<String>,
     /// Whether worker 1 is registered, as far as the process knows.
@@ -149,7 +149,7 @@ impl ClientProcess {
         }
     }
 
-    /// Calls back with everything it has said.
+    /// Calls `look` with everything that the process has printed.
     pub fn heard<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
         look(&self.heard.lock())
     }
@@ -189,7 +189,7 @@ impl ClientProcess {
 
     /// Closes its managers.
     pub fn close(&mut self) {
-        // It may have ended, which is found out elsewhere.
+        // The process may have ended, which is checked elsewhere.
         let _ = writeln!(self.commands, "close");
     }
 
@@ -228,10 +228,10 @@ impl Drop for ClientProcess {
 }
 
 fn say(said: &Said) {
-    // Not println!, which the test harness keeps to itself.
+    // The test harness captures println!.
     let mut output = std::io::stdout().lock();
     let line = serde_json::to_string(said).expect("JSON");
-    // A test that has gone needs nothing.
+    // A test that has ended needs nothing.
     let _ = writeln!(output, "\n{MARK}{line}").and_then(|()| output.flush());
 }
 
@@ -280,7 +280,7 @@ async fn timed<T>(
     }
 }
 
-/// Not a test of its own: what [`ClientProcess`] runs.
+/// Not a test: [`ClientProcess`] runs this function.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_process() {
     let Ok(endpoints) = std::env::var(ENDPOINTS) else {
@@ -330,7 +330,7 @@ async fn client_process() {
     let (sender, mut commands) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lines().map_while(Result::ok) {
-            // A test that is over needs no more of them.
+            // A test that has ended needs no more lines.
             let _ = sender.send(line);
         }
     });
@@ -357,7 +357,7 @@ async fn client_process() {
     }
     for task in [watching, reading] {
         task.abort();
-        // It is to say nothing of the managers that are closed now.
+        // It must print nothing about the closed managers.
         let _ = task.await;
     }
     let close = async {
@@ -381,7 +381,7 @@ pub async fn ended(client: &mut ClientProcess, deadline: Duration) -> bool {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // What it said last, unless it was killed.
+    // Its last output, unless it was killed.
     let all_heard = |client: &ClientProcess| {
         client.heard(|heard| matches!(heard.said.last(), Some(Said::Closed(_))))
     };

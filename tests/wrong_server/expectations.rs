@@ -1,8 +1,8 @@
-//! What is asked of the library in each mode beyond what is asked in all.
+//! The requirements of each mode, in addition to those of all modes.
 
 use std::time::Duration;
 
-/// Whether the first endpoint, which is wrong, has a right one beside it.
+/// Whether the first endpoint, which is wrong, has a correct endpoint beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     Alone,
@@ -12,17 +12,17 @@ pub enum Place {
 /// Which views may be shown while the server is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Views {
-    /// Those of the store: its live keys and its ring keys, each as they were at the view's own
-    /// revision of them.
+    /// Views of the store: its live keys and its ring keys, each at the view's revision of that
+    /// range.
     Exact,
-    /// Those of the store, its live keys and its ring keys each at some revision: the server lies
-    /// about revisions.
+    /// Views of the store: its live keys and its ring keys, each at some revision, because the
+    /// server sends wrong revisions.
     OfSomeRevision,
-    /// Any: nothing tells the answers from true ones.
+    /// Any view, because the wrong answers cannot be distinguished from correct ones.
     Any,
 }
 
-/// What is asked of the library in a mode.
+/// The requirements of a mode.
 #[derive(Debug, Clone, Copy)]
 pub struct Expectations {
     pub views: Views,
@@ -32,12 +32,12 @@ pub struct Expectations {
     pub keeps_lease: bool,
     /// While the server is wrong, every call succeeds.
     pub calls_succeed: bool,
-    /// Once the server is right, views are right within this time.
+    /// Once the server is correct, views are correct within this time.
     pub recovers: Duration,
 }
 
 const SOON: Duration = Duration::from_secs(10);
-/// Nothing tells a lost event from one that never was, until the view is proven.
+/// A lost event cannot be noticed until the view is proven.
 const PROOF: Duration = Duration::from_secs(40);
 
 pub fn of(mode: &str, place: Place) -> Expectations {
@@ -78,7 +78,7 @@ pub fn of(mode: &str, place: Place) -> Expectations {
     }
 }
 
-/// Texts that are not true in any mode but those that begin with the given words.
+/// Texts that are only true in modes that begin with the given words.
 pub const FALSE_TEXTS: [(&str, &[&str]); 2] = [
     (
         "wiped or restored",

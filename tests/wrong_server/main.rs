@@ -1,11 +1,11 @@
-//! What the library does when etcd, or what lies before it, answers wrongly.
+//! The library when etcd, or a proxy before it, answers wrongly.
 //!
-//! `tools/wrong-etcd` is an etcd that distorts one kind of answer on request; each distortion is a
-//! mode. A process with a member and a reader of its own meets each mode, and the same questions
-//! are asked each time: see [`trial`]. What a real etcd does is tested on real ones.
+//! `tools/wrong-etcd` is an etcd that falsifies one kind of answer on request; each kind is a mode.
+//! A process with its own member and reader uses each mode, and the same rules must hold each time:
+//! see [`trial`]. Other tests use real etcd servers.
 //!
-//! `make test` tries a part of the modes; `make test-faults` tries all.
-//! `AXM_WRONG_MODES=watch/,grant/` names those to try, by the beginnings of their names.
+//! `make test` tries a part of the modes, and `make test-faults` tries all.
+//! `AXM_WRONG_MODES=watch/,grant/` selects modes by the beginnings of their names.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! The server that answers wrongly, and what its store holds.
+//! The server that answers wrongly, and the content of its store.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -20,11 +20,11 @@ pub const RING: &str = "/DHT/DefaultAlluxioCluster/AUTHORIZED/";
 #[derive(Debug, Clone, Deserialize)]
 pub struct Mode {
     pub name: String,
-    /// What a client meets.
+    /// What happens to a client.
     pub what: String,
-    /// To be tried with one endpoint, which is wrong.
+    /// Whether to try it with one endpoint, which is wrong.
     pub alone: bool,
-    /// To be tried with two endpoints, one of which is right.
+    /// Whether to try it with two endpoints, one of which is correct.
     pub beside: bool,
     /// Whether the server demands a user.
     pub auth: bool,
@@ -37,7 +37,7 @@ pub struct WrongEtcd {
     answers: BufReader<ChildStdout>,
     /// `http://127.0.0.1:<port>` of each endpoint.
     pub endpoints: Vec<String>,
-    /// A client of an endpoint that is always right.
+    /// A client of an endpoint that is always correct.
     judge: Client,
 }
 
@@ -76,7 +76,7 @@ pub fn modes() -> Vec<Mode> {
     modes.collect::<Result<_, _>>().expect("one mode a line")
 }
 
-/// What the server says its version is. Those of 3.6 are trusted where newer servers are.
+/// The version that the server reports. Versions of 3.6 are trusted like newer servers.
 fn reported(version: EtcdVersion) -> &'static str {
     match version {
         EtcdVersion::V3_4 => "3.4.23",
@@ -125,12 +125,12 @@ impl WrongEtcd {
         self.ask(&format!("set {mode} 0"));
     }
 
-    /// Makes all endpoints right again.
+    /// Makes all endpoints correct again.
     pub fn clear(&mut self) {
         self.ask("clear");
     }
 
-    /// How many requests of each kind the first endpoint has had.
+    /// Returns how many requests of each kind the first endpoint has received.
     pub fn counts(&mut self) -> BTreeMap<String, u64> {
         serde_json::from_value(self.ask("counts 0")).expect("numbers")
     }

@@ -1,4 +1,4 @@
-//! Runs the trials, many at a time: they mostly wait.
+//! Runs the trials, many at a time, because they mostly wait.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -73,8 +73,9 @@ async fn all_modes() {
         let places = places.into_iter().filter(|(is_wanted, _)| *is_wanted);
         for (_, place) in places {
             let versions = EtcdVersion::ALL.into_iter().enumerate();
-            // Both versions meet each mode. Only watches are trusted in one version and not in the
-            // other: elsewhere one version is tried in each place, where there are two.
+            // Both versions use each mode. Only watches are trusted in one version and not in the
+            // other. Elsewhere one version is tried alone, and the other beside a correct endpoint,
+            // if both are possible.
             let all = mode.alone != mode.beside || mode.name.starts_with("event/");
             let chosen =
                 versions.filter(|(number, _)| all || (*number == 0) == (place == Place::Alone));
@@ -93,7 +94,7 @@ async fn try_all(trials: Vec<(Mode, Place, EtcdVersion)>) {
         let turns = turns.clone();
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("open");
-            // A server or a process that fails is one problem among others.
+            // A failing server or process is one problem among others.
             let trial = {
                 let mode = mode.clone();
                 tokio::spawn(async move { run(&mode, place, version).await })
@@ -146,7 +147,7 @@ fn describe(mode: &Mode, report: &Report) -> String {
     )
 }
 
-/// Adds a line for a group of modes to the file `$AXM_FAULTS_TABLE`, if there is to be one.
+/// Adds a line for a group of modes to the file `$AXM_FAULTS_TABLE`, if that variable is set.
 fn outcome(group: &str, version: &str, reports: &[Report], took: Duration) {
     let Some(file) = std::env::var_os("AXM_FAULTS_TABLE") else {
         return;

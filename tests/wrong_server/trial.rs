@@ -1,14 +1,14 @@
-//! One mode, tried on one process: what is asked of the library each time.
+//! One mode, tried on one process. These rules must hold:
 //!
 //! - It does not panic.
 //! - No call takes longer than the operation timeout.
 //! - It takes less than 5 % of a processor (10 % in a debug build), and logs less than 10 lines, in
-//!   10 s. One line for each join and leave of the test is not counted.
-//! - Its memory and its files are bounded.
-//! - No view is shown that the store never had, where that can be noticed.
-//! - With a right endpoint beside the wrong one, views follow the store, calls succeed, and the
+//!   10 s. The lines for joins and leaves of the test do not count.
+//! - Its memory and its number of open files are bounded.
+//! - No view shows a state that the store never had, if that can be noticed.
+//! - With a correct endpoint beside the wrong one, views follow the store, calls succeed, and the
 //!   worker keeps its lease.
-//! - Once the server is right, so are the views, and the worker is registered, within 10 s.
+//! - Within 10 s after the server is correct, the views are correct, and the worker is registered.
 //! - Every error names an endpoint, and no text is untrue or has characters that control a
 //!   terminal.
 
@@ -25,8 +25,8 @@ use crate::server::{LIVE, LiveKey, Members, Mode, RING, WrongEtcd};
 
 /// How long the server is wrong.
 const WINDOW: Duration = Duration::from_secs(10);
-/// What a process may take of a processor in this time: 5 %. A debug build decodes several times
-/// more slowly.
+/// The CPU time that a process may use in this time: 5 %. A debug build decodes several times more
+/// slowly.
 const MOST_CPU: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 500 });
 const MOST_LINES: usize = 9;
 const MOST_MEMORY_KB: u64 = 100_000;
@@ -34,12 +34,12 @@ const MOST_GROWTH_KB: u64 = 30_000;
 const MOST_FILES: usize = 40;
 const MOST_THREADS: u64 = 24;
 const LONGEST_LINE: usize = 5_000;
-/// How long what is not measured may take on a loaded machine.
+/// The time limit of steps that are not measured, on a loaded machine.
 const LONG: Duration = Duration::from_secs(60);
-/// How much later than promised a call may end on a loaded machine.
+/// How much later than its limit a call may end on a loaded machine.
 const SLACK: Duration = Duration::from_millis(2_500);
 
-/// How a trial went.
+/// The result of a trial.
 pub struct Report {
     pub name: String,
     pub problems: Vec<String>,
@@ -48,11 +48,11 @@ pub struct Report {
     pub recovered: Duration,
     /// What the process logged while the server was wrong.
     pub log: Vec<String>,
-    /// What the wrong endpoint was asked meanwhile.
+    /// The requests that the wrong endpoint received meanwhile.
     pub requests: String,
 }
 
-/// How a trial is named.
+/// Returns the name of a trial.
 pub fn name(mode: &Mode, place: Place, version: EtcdVersion) -> String {
     let place = match place {
         Place::Alone => "alone",
@@ -149,8 +149,8 @@ impl Trial {
         self.check_use(before, after, report, window);
         if self.expected.keeps_lease {
             let now = self.server.live_key("worker-1").await;
-            // On a new lease, where the wrong one says that the old one is gone, but never without
-            // its key.
+            // On a new lease if the wrong server reports that the old one is gone, but never
+            // without its key.
             let created = |key: Option<LiveKey>| key.map(|key| key.create_revision);
             if created(now) != created(own_key) {
                 let problem = format!("the worker's key was {own_key:?} and is {now:?}");
@@ -190,7 +190,7 @@ impl Trial {
         self.check_views(said_before).await;
     }
 
-    /// Waits until the reader shows what the store has; returns how long that took.
+    /// Waits until the reader shows the store's content. Returns how long that took.
     async fn reads_what_is_stored(&mut self, within: Duration) -> Option<Duration> {
         let began = Instant::now();
         loop {
@@ -207,7 +207,7 @@ impl Trial {
         }
     }
 
-    /// Waits until worker 1 is registered, as its process and the store say.
+    /// Waits until worker 1 is registered, according to its process and the store.
     async fn is_registered(&mut self, within: Duration) -> bool {
         let began = Instant::now();
         loop {
@@ -331,7 +331,7 @@ impl Trial {
         }
     }
 
-    /// Every view was the store's.
+    /// Checks that every view was the store's.
     async fn check_views(&mut self, since: usize) {
         if self.expected.views == Views::Any {
             return;
@@ -382,7 +382,7 @@ fn is_of_a_call(line: &str) -> bool {
     line.contains("Registered worker-2 at") || line.contains("worker-2 has left")
 }
 
-/// The problems, three of a kind: those that begin alike.
+/// Returns the problems, at most three of a kind. Problems of a kind begin alike.
 fn distinct(problems: Vec<String>) -> Vec<String> {
     let mut kinds = BTreeMap::<String, usize>::new();
     let mut few = Vec::new();

@@ -14,8 +14,8 @@ use crate::aside;
 use crate::config::{Backend, Config, EtcdConfig, ReadMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
-    Cluster, Clusters, HostLiveness, Inspection, Join, LeaseTime, ManagerId, RegistrationState,
-    ViewCounters,
+    Cluster, Clusters, History, HostLiveness, Inspection, Join, LeaseTime, ManagerId,
+    RegistrationState, StoredCluster, ViewCounters,
 };
 use crate::static_hosts::StaticHosts;
 use crate::status::Status;
@@ -363,6 +363,53 @@ impl Membership {
             Members::Etcd(etcd) => {
                 self.unless_closed(etcd.cluster.leases(etcd.deadline()))
                     .await
+            }
+        }
+    }
+
+    /// Reads the time that a lease has left; `None` if it has ended, and for a STATIC cluster.
+    pub async fn lease(&self, id: i64) -> Result<Option<LeaseTime>> {
+        match self.members()? {
+            Members::Static(_) => Ok(None),
+            Members::Etcd(etcd) => {
+                self.unless_closed(etcd.cluster.lease(id, etcd.deadline()))
+                    .await
+            }
+        }
+    }
+
+    /// Reads the keys of the cluster and what etcd notes about each, as they are or as they were at
+    /// a revision. `None` for a STATIC cluster.
+    ///
+    /// # Errors
+    ///
+    /// A revision that etcd has compacted, or has not reached, is an error of kind
+    /// `InvalidArgument`.
+    pub async fn stored(&self, revision: Option<i64>) -> Result<Option<StoredCluster>> {
+        match self.members()? {
+            Members::Static(_) => Ok(None),
+            Members::Etcd(etcd) => {
+                let stored = etcd.cluster.stored(revision, etcd.deadline());
+                self.unless_closed(async { stored.await.map(Some) }).await
+            }
+        }
+    }
+
+    /// Reads the changes of the cluster after a revision, or all that etcd remembers: those since
+    /// it was last compacted. `None` for a STATIC cluster.
+    ///
+    /// etcd looks through all changes since then, of every key. The answer has the newest 100,000
+    /// changes.
+    ///
+    /// # Errors
+    ///
+    /// A revision that etcd has compacted is an error of kind `InvalidArgument`.
+    pub async fn history(&self, after: Option<i64>) -> Result<Option<History>> {
+        match self.members()? {
+            Members::Static(_) => Ok(None),
+            Members::Etcd(etcd) => {
+                let history = etcd.cluster.history(after, etcd.deadline());
+                self.unless_closed(async { history.await.map(Some) }).await
             }
         }
     }

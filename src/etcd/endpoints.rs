@@ -19,6 +19,7 @@ pub(crate) use super::connection::Purpose;
 use super::connection::{Connection, Shared, url_of};
 use super::keys::keys_only;
 use super::name::{LOOKUPS_AT_ONCE, Name};
+use super::requests;
 use super::status::{self, Failure};
 use super::tls::Tls;
 use crate::config::EtcdConfig;
@@ -352,7 +353,10 @@ impl Endpoints {
                 left
             });
             tries += 1;
-            let error = match endpoint.attempt(purpose, limit, &request).await {
+            let asked_at = Instant::now();
+            let answer = endpoint.attempt(purpose, limit, &request).await;
+            requests::log(&call.description, &endpoint, asked_at, &answer);
+            let error = match answer {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };

@@ -14,9 +14,10 @@ use tokio::time::{Instant, timeout};
 
 use super::answers::revision_of;
 use super::connection::Connection;
-use super::endpoints::{Call, Endpoint, Purpose, TryError};
+use super::endpoints::{Call, Endpoint, Endpoints, Purpose, TryError};
 use super::keys::range_end;
 use super::lease;
+use super::requests;
 use super::roster::progress;
 use super::status::wrong_answer;
 use super::tls::{CertificateInfo, TlsSession};
@@ -223,23 +224,7 @@ impl Cluster {
                 answered(answer)?;
             }
             let (endpoints, lease) = (self.endpoints.clone(), *lease);
-            asked.spawn(async move {
-                let call = Call::new(format!("Getting TTL of Lease:{lease}"), deadline);
-                let answer = endpoints
-                    .call(&call, |mut client| async move {
-                        client.lease_time_to_live(lease, None).await
-                    })
-                    .await?;
-                // A lease that has just ended has -1 seconds left.
-                let left = u64::try_from(answer.ttl()).ok().map(Duration::from_secs);
-                let granted = Duration::from_secs(u64::try_from(answer.granted_ttl()).unwrap_or(0));
-                let time = left.map(|left| LeaseTime {
-                    id: lease,
-                    left,
-                    granted,
-                });
-                Ok((index, time))
-            });
+            asked.spawn(async move { Ok((index, lease_time(&endpoints, lease, deadline).await?)) });
         }
         while let Some(answer) = asked.join_next().await {
             answered(answer)?;
@@ -252,6 +237,11 @@ impl Cluster {
             .zip(found)
             .filter_map(|((identity, _), lease)| Some((identity, lease?)))
             .collect())
+    }
+
+    /// Reads the time that a lease has left; `None` if it has ended.
+    pub(crate) async fn lease(&self, id: i64, deadline: Instant) -> Result<Option<LeaseTime>> {
+        lease_time(&self.endpoints, id, deadline).await
     }
 
     /// Returns the identities and lease ids of the live keys.
@@ -368,6 +358,17 @@ impl Cluster {
             .await
     }
 
+    /// Reads etcd's newest revision.
+    pub(crate) async fn newest_revision(&self, deadline: Instant) -> Result<i64> {
+        let prefix = self.keys.live_prefix();
+        let options = GetOptions::new().with_count_only();
+        let end = range_end(prefix);
+        let answer = self
+            .get(prefix.into(), &end, options, i64::MAX, deadline)
+            .await?;
+        Ok(revision_of(answer.header()))
+    }
+
     /// Grants a lease like a join does, and revokes it.
     async fn granted_ttl(&self, ttl: Duration, deadline: Instant) -> Result<Duration> {
         let call = Call::new(lease::granting(ttl), deadline);
@@ -376,6 +377,23 @@ impl Cluster {
         lease::revoke(&self.endpoints, id, deadline).await?;
         Ok(granted)
     }
+}
+
+async fn lease_time(
+    endpoints: &Endpoints,
+    id: i64,
+    deadline: Instant,
+) -> Result<Option<LeaseTime>> {
+    let call = Call::new(format!("Getting TTL of Lease:{id}"), deadline);
+    let answer = endpoints
+        .call(&call, |mut client| async move {
+            client.lease_time_to_live(id, None).await
+        })
+        .await?;
+    // A lease that has just ended has -1 seconds left.
+    let left = u64::try_from(answer.ttl()).ok().map(Duration::from_secs);
+    let granted = Duration::from_secs(u64::try_from(answer.granted_ttl()).unwrap_or(0));
+    Ok(left.map(|left| LeaseTime { id, left, granted }))
 }
 
 /// A range that is read in pieces, all at the revision of the first piece.
@@ -408,10 +426,17 @@ async fn look_at(endpoint: Arc<Endpoint>, prefix: String, limit: Duration) -> Me
     let connection = &endpoint.connection;
     let url = connection.shown();
     let call = Call::new(format!("Getting status of {url}"), Instant::now());
+    let asked_at = Instant::now();
     let ((reading, status), clock_skew_ms) =
         tokio::join!(read_and_status(&endpoint, &prefix, limit), async {
             timeout(limit, clock_skew_ms(connection)).await.ok()?
         },);
+    requests::log(
+        "Reading as a client, and the status",
+        &endpoint,
+        asked_at,
+        &reading,
+    );
     MemberReport {
         url,
         tls: connection.tls_session(),

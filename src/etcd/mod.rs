@@ -14,6 +14,7 @@ mod lease;
 mod login;
 mod name;
 mod registration;
+mod requests;
 mod ring;
 mod roster;
 mod status;
@@ -38,8 +39,10 @@ use self::keys::Keys;
 use self::lease::LeaseIds;
 pub use self::registration::{HostLiveness, HostPulse, RegistrationState};
 use self::registration::{Registrar, Registration, busy, ended, log_limit};
-pub use self::roster::ViewCounters;
-use self::roster::{KeyRange, Roster};
+use self::roster::Roster;
+pub use self::roster::{
+    History, KeyRange, PastChange, PastKind, StoredCluster, StoredKey, ViewCounters,
+};
 pub use self::tls::{CertificateInfo, TlsSession};
 use crate::boottime::BootTime;
 use crate::config::EtcdConfig;

@@ -1,6 +1,6 @@
 //! `check`: what may keep a cluster from working, endpoint by endpoint and record by record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +30,9 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 /// A member that is further behind cannot catch up from the log that etcd's leader keeps for it, but needs a snapshot.
 /// Members are not asked at the very same time, so a few changes mean nothing.
 const FAR_BEHIND: u64 = 5_000;
+
+/// How many subjects of the same finding are named.
+const NAMED: usize = 3;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +122,7 @@ pub async fn run(context: &Context, options: &CheckOptions) -> std::result::Resu
         facts["findings"] = findings.0.iter().map(row).collect();
         output::print_json(&facts)
     } else {
-        output::print(findings.0.iter().map(line).collect::<String>())
+        output::print(grouped(&findings.0).iter().map(line).collect::<String>())
     };
     match printed {
         // Scripts go by the exit status, whatever became of the text.
@@ -134,6 +137,37 @@ fn word(verdict: Verdict) -> &'static str {
         Verdict::Look => "LOOK",
         Verdict::Bad(_) => "BAD",
     }
+}
+
+/// The findings, and those with the same text in one line, where the first of them stands.
+fn grouped(findings: &[Finding]) -> Vec<Finding> {
+    let mut subjects: Vec<Vec<&str>> = Vec::new();
+    let mut firsts: Vec<&Finding> = Vec::new();
+    let mut places = HashMap::new();
+    for finding in findings {
+        let key = (word(finding.verdict), finding.text.as_str());
+        let place = *places.entry(key).or_insert(firsts.len());
+        if place == firsts.len() {
+            firsts.push(finding);
+            subjects.push(Vec::new());
+        }
+        subjects[place].push(&finding.subject);
+    }
+    let groups = firsts.into_iter().zip(subjects);
+    groups
+        .map(|(first, subjects)| {
+            let named = subjects[..subjects.len().min(NAMED)].join(", ");
+            let subject = match subjects.len().saturating_sub(NAMED) {
+                0 => named,
+                more => format!("{named} and {more} more"),
+            };
+            Finding {
+                verdict: first.verdict,
+                subject,
+                text: first.text.clone(),
+            }
+        })
+        .collect()
 }
 
 fn line(finding: &Finding) -> String {
@@ -624,6 +658,30 @@ mod tests {
         assert_eq!(
             complaints(|status| status.cluster_id = 2),
             ["BAD endpoints: they belong to 2 different etcd clusters"]
+        );
+    }
+
+    #[test]
+    fn equal_findings_are_one_line() {
+        let mut findings = Findings::default();
+        findings.add(Verdict::Ok, "workers", "5 live");
+        for worker in 1..=5 {
+            findings.add(Verdict::Look, format!("worker-{worker}"), "on no lease");
+        }
+        findings.add(Verdict::Ok, "worker-6", "on no lease");
+        findings.add(Verdict::Look, "worker-7", "another lease");
+        let lines = grouped(&findings.0).into_iter();
+        let lines: Vec<String> = lines
+            .map(|f| format!("{} {}: {}", word(f.verdict), f.subject, f.text))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "ok workers: 5 live",
+                "LOOK worker-1, worker-2, worker-3 and 2 more: on no lease",
+                "ok worker-6: on no lease",
+                "LOOK worker-7: another lease",
+            ]
         );
     }
 

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use alluxio_membership::config::{Properties, names};
 use alluxio_membership::text::is_unsafe;
 use alluxio_membership::worker::WorkerIdentity;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use glob::Pattern;
 
 use crate::output::EXIT_STATUS;
 
@@ -32,6 +34,38 @@ fn after_help() -> String {
     text + "\n" + OUTPUT
 }
 
+/// The commands in the order of the help.
+const GROUPS: [(&str, &[&str]); 3] = [
+    (
+        "Look at a cluster",
+        &["nodes", "describe", "history", "check", "serve"],
+    ),
+    ("Change a cluster", &["join", "remove"]),
+    ("Other", &["completions", "help"]),
+];
+
+/// The command line, whose help shows the commands in groups.
+pub fn command() -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    let heading = clap::builder::Styles::styled().get_header().to_owned();
+    let name_style = clap::builder::Styles::styled().get_literal().to_owned();
+    let mut groups = String::new();
+    for (group, names) in GROUPS {
+        groups.push_str(&format!("{heading}{group}:{heading:#}\n"));
+        for name in names {
+            let found = command.find_subcommand(name);
+            let about = found.and_then(|it| it.get_about()).cloned();
+            let about = about.unwrap_or_default();
+            groups.push_str(&format!("  {name_style}{name:<12}{name_style:#} {about}\n"));
+        }
+        groups.push('\n');
+    }
+    Cli::command().help_template(format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{groups}{{options}}{{after-help}}"
+    ))
+}
+
 /// Lists, watches, registers and removes the workers of an Alluxio cluster.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, long_version = crate::version::long(), after_help = after_help(), max_term_width = 100)]
@@ -42,7 +76,16 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Reads the command line of this process; ends it for help and for wrong usage.
+    pub fn of_process() -> Cli {
+        let matches = command().get_matches();
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct ConfigOptions {
     /// The configuration file, in the format of alluxio-site.properties
     #[arg(short, long, value_name = "FILE", global = true, value_hint = clap::ValueHint::FilePath)]
@@ -58,7 +101,8 @@ pub struct ConfigOptions {
     /// once for 2 s.
     #[arg(long, value_name = "TIME", value_parser = timeout, global = true)]
     pub timeout: Option<String>,
-    /// Say more on standard error; twice: much more
+    /// Say more on standard error: which endpoint was asked what, and how long it took; twice: much
+    /// more
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
 }
@@ -67,7 +111,15 @@ pub struct ConfigOptions {
 pub enum Command {
     /// List the workers, as "alluxio info nodes" does
     Nodes(NodesOptions),
-    /// Remove a lost worker from the cluster
+    /// Show both records of a worker, its lease, and who else claims its identity or address
+    Describe(DescribeOptions),
+    /// Show the changes that etcd remembers: joins, losses, removals, new addresses
+    ///
+    /// etcd remembers the changes since it was last compacted. It stores no times: the revisions
+    /// say what came after what. "rejoined": the worker's live key went over to another lease, by a
+    /// new registration.
+    History(HistoryOptions),
+    /// Remove a lost worker, or all lost workers, from the cluster
     ///
     /// Asks on the terminal if standard input is one, wherever the output goes.
     Remove(RemoveOptions),
@@ -100,28 +152,157 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct NodesOptions {
-    /// Only workers that are live
-    #[arg(long, conflicts_with_all = ["lost", "watch"])]
-    pub live: bool,
-    /// Only workers that are lost
-    #[arg(long, conflicts_with = "watch")]
-    pub lost: bool,
-    /// One JSON object, with --wide with the leases; with --watch, one in each line
+    #[command(flatten)]
+    pub selection: SelectionOptions,
+    /// The format
+    ///
+    /// "table" is aligned on a terminal, and separated by tabs in a pipe, as "alluxio info nodes"
+    /// prints it. "csv" and "yaml" escape characters that act on terminals; "json" has the whole
+    /// text.
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        conflicts_with = "json"
+    )]
+    output: Option<Format>,
+    /// The same as -o json; with --watch one object in each line
     #[arg(long)]
-    pub json: bool,
-    /// All ports, the time left of each lease, and how old the list is
+    json: bool,
+    /// All ports, the time left of each lease, and how old the list is; the same as -o wide
+    ///
+    /// Adds the leases and the revisions to json, yaml and csv.
     #[arg(long, conflicts_with = "watch")]
     pub wide: bool,
-    /// Print the workers that are there, then every change as it comes, until SIGINT, SIGTERM or SIGHUP
+    /// Follow the changes until SIGINT, SIGTERM or SIGHUP
+    ///
+    /// Draws a table on a terminal. Prints the workers that are there in a pipe, then every change
+    /// as it comes.
     #[arg(long)]
     pub watch: bool,
+    /// The workers as they were at this revision of etcd
+    #[arg(long, value_name = "REVISION", conflicts_with = "watch")]
+    pub revision: Option<i64>,
+}
+
+impl NodesOptions {
+    pub fn format(&self) -> Format {
+        match self.output {
+            _ if self.json => Format::Json,
+            Some(Format::Table) | None if self.wide => Format::Wide,
+            Some(format) => format,
+            None => Format::Table,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Ids, addresses and states
+    Table,
+    /// All there is of each worker
+    Wide,
+    /// One JSON object
+    Json,
+    /// The same as YAML
+    Yaml,
+    /// A header and a row for each worker
+    Csv,
+    /// Ids alone
+    Name,
+}
+
+/// Which workers to show, and in which order.
+#[derive(Debug, Args)]
+pub struct SelectionOptions {
+    /// Only workers that are live
+    #[arg(long, conflicts_with_all = ["lost", "state", "watch"])]
+    live: bool,
+    /// Only workers that are lost
+    #[arg(long, conflicts_with_all = ["state", "watch"])]
+    lost: bool,
+    /// Only workers in this state
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// Only workers whose host matches, such as 'rack1-*'; upper and lower case are equal
+    #[arg(long, value_name = "GLOB", value_parser = Pattern::new)]
+    pub host: Option<Pattern>,
+    /// Sort by this column; "age": the newest first
+    #[arg(long, value_name = "COLUMN", value_enum)]
+    pub sort: Option<Column>,
+}
+
+impl SelectionOptions {
+    pub fn state(&self) -> Option<State> {
+        match (self.live, self.lost) {
+            (true, _) => Some(State::Live),
+            (_, true) => Some(State::Lost),
+            _ => self.state,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum State {
+    /// Registered, and renewing its lease
+    #[value(alias = "online")]
+    Live,
+    /// Registered, but its lease has ended
+    #[value(aliases = ["failed", "offline"])]
+    Lost,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Column {
+    Id,
+    Address,
+    Status,
+    Age,
+}
+
+#[derive(Debug, Args)]
+pub struct DescribeOptions {
+    /// The worker's id, as "nodes" prints it
+    #[arg(value_name = "WORKER_ID", value_parser = identity)]
+    pub identity: WorkerIdentity,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryOptions {
+    /// Only the changes of this worker
+    #[arg(value_name = "WORKER_ID", value_parser = identity)]
+    pub identity: Option<WorkerIdentity>,
+    /// Only the changes after this revision of etcd
+    ///
+    /// etcd looks through the changes of all its keys since then.
+    #[arg(long, value_name = "REVISION")]
+    pub after: Option<i64>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct RemoveOptions {
     /// The worker's id, as "nodes" prints it
     #[arg(value_name = "WORKER_ID", value_parser = identity)]
-    pub identity: WorkerIdentity,
+    #[arg(required_unless_present = "lost", conflicts_with = "lost")]
+    pub identity: Option<WorkerIdentity>,
+    /// All lost workers: lists them and asks on a terminal; needs --yes without one
+    #[arg(long)]
+    pub lost: bool,
+    /// Only lost workers whose host matches, such as 'rack1-*'
+    #[arg(long, value_name = "GLOB", value_parser = Pattern::new, requires = "lost")]
+    pub host: Option<Pattern>,
+    /// Watch for this long first, such as 10m, and keep the workers that came back meanwhile
+    ///
+    /// etcd does not say since when a worker is lost, so the time begins with the command.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "lost")]
+    pub lost_for: Option<Duration>,
     /// Do not ask, even on a terminal
     #[arg(short, long)]
     pub yes: bool,
@@ -230,7 +411,6 @@ fn host(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn hosts_are_hosts_only() {
@@ -265,6 +445,22 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_shows_every_command_once() {
+        let mut all = command();
+        all.build();
+        let visible = all.get_subcommands().filter(|it| !it.is_hide_set());
+        let mut visible: Vec<&str> = visible.map(|it| it.get_name()).collect();
+        let mut grouped: Vec<&str> = GROUPS
+            .iter()
+            .flat_map(|(_, names)| *names)
+            .copied()
+            .collect();
+        visible.sort_unstable();
+        grouped.sort_unstable();
+        assert_eq!(grouped, visible);
     }
 }

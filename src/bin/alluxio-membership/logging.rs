@@ -41,10 +41,15 @@ pub fn start(cli: &Cli) -> io::Result<Logging> {
         (1, _) => LevelFilter::Info,
         (_, _) => LevelFilter::Debug,
     };
+    let requests = match cli.config.verbose {
+        0 => LevelFilter::Off,
+        _ => LevelFilter::Debug,
+    };
     let logging = Logging::start()?;
     let queue = Queue(logging.messages.clone());
     env_logger::Builder::new()
         .filter_module("alluxio_membership", level)
+        .filter_module("alluxio_membership::etcd::requests", level.max(requests))
         // A mistake in the configuration matters to every command.
         .filter_module("alluxio_membership::config", level.max(Warn))
         .filter_module("alluxio_membership::static_hosts", level.max(Warn))

@@ -3,16 +3,22 @@
 mod aside;
 mod check;
 mod cli;
+mod describe;
+mod format;
+mod history;
 mod identity_file;
 mod join;
+mod live_table;
 mod logging;
 mod manual;
 mod nodes;
 mod output;
 mod remove;
+mod selection;
 mod serve;
 mod signals;
 mod systemd;
+mod table;
 mod version;
 mod watch;
 
@@ -26,7 +32,6 @@ use alluxio_membership::config::{Backend, Config, Properties, names};
 use alluxio_membership::error::{Error, ErrorKind, Result};
 use alluxio_membership::etcd::{Clusters, EndpointHealth};
 use alluxio_membership::membership::Membership;
-use clap::{CommandFactory, Parser};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
@@ -35,7 +40,7 @@ use logging::Logging;
 use output::{Failure, Outcome, Stop};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     let (logging, runtime) = match start(&cli) {
         Ok(started) => started,
         Err(error) => {
@@ -82,6 +87,22 @@ async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
             })
             .await
         }
+        Command::Describe(options) => {
+            let patient = config.timeout.is_some();
+            on_cluster(config, async |context| {
+                let description = describe::run(context, &options);
+                unless_refused(context, patient, description).await
+            })
+            .await
+        }
+        Command::History(options) => {
+            let patient = config.timeout.is_some();
+            on_cluster(config, async |context| {
+                let history = history::run(context, &options);
+                unless_refused(context, patient, history).await
+            })
+            .await
+        }
         Command::Remove(options) => {
             let patient = config.timeout.is_some();
             on_cluster(config, async |context| {
@@ -101,7 +122,7 @@ async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), cli::NAME, &mut script);
+            clap_complete::generate(shell, &mut cli::command(), cli::NAME, &mut script);
             // For bash it takes the hyphen in the name for the way to a subcommand (clap-rs/clap#6421).
             let script = String::from_utf8_lossy(&script)
                 .replace("alluxio__subcmd__membership", "alluxio__membership");

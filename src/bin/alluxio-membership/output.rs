@@ -1,14 +1,13 @@
 //! What is printed where, and what the program ends with.
 
 use std::fmt::{self, Display};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::SystemTime;
 
 use alluxio_membership::error::{Error, ErrorKind};
 use alluxio_membership::text::{Safe, is_unsafe};
 use alluxio_membership::view::{ChangeKind, Member};
-use alluxio_membership::worker::WorkerState;
-use anstream::adapter::strip_str;
+use alluxio_membership::worker::{Worker, WorkerState};
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -207,8 +206,8 @@ pub fn json_line(value: &Value) -> String {
     String::from_utf8_lossy(&line).into_owned()
 }
 
-/// Returns the table of "alluxio info nodes": separated by tabs, and in colours on terminals.
-pub fn table(members: &[Member], known: bool) -> String {
+/// Returns the table of "alluxio info nodes", separated by tabs.
+pub fn table<'a>(members: impl IntoIterator<Item = &'a Member>, known: bool) -> String {
     let mut text = String::from("WorkerId\tAddress\tStatus\n");
     for member in members {
         let (id, address) = (member.worker.identity, address(member));
@@ -228,10 +227,17 @@ pub fn status_word(member: &Member, known: bool) -> &'static str {
 /// A worker's status, in its colour.
 pub fn status(member: &Member, known: bool) -> String {
     let word = status_word(member, known);
+    match status_colour(member, known) {
+        Some(colour) => in_colour(word, colour),
+        None => word.to_owned(),
+    }
+}
+
+pub fn status_colour(member: &Member, known: bool) -> Option<AnsiColor> {
     match (known, member.state) {
-        (false, _) => word.to_owned(),
-        (true, WorkerState::Live) => in_colour(word, AnsiColor::Green),
-        (true, WorkerState::Lost) => in_colour(word, AnsiColor::Red),
+        (false, _) => None,
+        (true, WorkerState::Live) => Some(AnsiColor::Green),
+        (true, WorkerState::Lost) => Some(AnsiColor::Red),
     }
 }
 
@@ -248,6 +254,22 @@ pub fn in_colour(word: &str, colour: AnsiColor) -> String {
 pub fn complain(text: impl Display) {
     // The reader of standard error may be gone.
     let _ = writeln!(io::stderr(), "{NAME}: {}", Safe(text));
+}
+
+/// Writes a line about the data to standard error, where it disturbs no reader of the data.
+pub fn note(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{}", Safe(text));
+}
+
+/// Whether standard output is a terminal.
+pub fn on_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether standard output is a terminal on which text can be drawn over.
+pub fn terminal_moves_cursor() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    on_terminal() && !is_dumb
 }
 
 /// Resolves when the reader of standard output is gone, which a program that has nothing to write would not notice.
@@ -286,12 +308,18 @@ pub fn change_name(kind: ChangeKind) -> &'static str {
     }
 }
 
-/// A worker in JSON.
+/// A worker in JSON, with its status.
 pub fn member_json(member: &Member, known: bool) -> Value {
-    let address = &member.worker.address;
+    let mut worker = worker_json(&member.worker);
+    worker["status"] = json!(status_word(member, known));
+    worker
+}
+
+/// A worker in JSON.
+pub fn worker_json(worker: &Worker) -> Value {
+    let address = &worker.address;
     json!({
-        "id": member.worker.identity.to_string(),
-        "status": status_word(member, known),
+        "id": worker.identity.to_string(),
         "host": address.host,
         "containerHost": address.container_host,
         "rpcPort": address.rpc_port,
@@ -306,32 +334,18 @@ pub fn member_json(member: &Member, known: bool) -> Value {
 
 /// `host:port` as the table of workers shows it, in one line.
 pub fn address(member: &Member) -> String {
-    let address = &member.worker.address;
-    let host = Safe(address.host.as_deref().unwrap_or("null"));
-    format!("{host}:{}", address.rpc_port)
+    address_of(&member.worker)
 }
 
-/// Pads all cells but the last of each row.
-pub fn aligned(rows: &[Vec<String>]) -> String {
-    let width_of = |cell: &str| strip_str(cell).to_string().chars().count();
-    let mut widths: Vec<usize> = Vec::new();
-    for row in rows {
-        widths.resize(widths.len().max(row.len()), 0);
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(width_of(cell));
-        }
-    }
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width - width_of(cell) + 2));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+/// `host:port` of a worker, in one line.
+pub fn address_of(worker: &Worker) -> String {
+    format!("{}:{}", host_of(worker), worker.address.rpc_port)
+}
+
+/// The host as the table of workers shows it.
+pub fn host_of(worker: &Worker) -> String {
+    let host = worker.address.host.as_deref();
+    Safe(host.unwrap_or("null")).to_string()
 }
 
 #[cfg(test)]
@@ -345,20 +359,5 @@ mod tests {
         let escaped = r#"{"host":"a\tb\u001b\u009b\u202e\udb40\udc41ü"}"#;
         assert_eq!(text, format!("{escaped}\n"));
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
-    }
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let row = |cells: &[&str]| cells.iter().map(|cell| cell.to_string()).collect();
-        assert_eq!(
-            aligned(&[row(&["a", "ü", "x"]), row(&["long", "b", ""])]),
-            "a     ü  x\nlong  b\n"
-        );
-        let red = "\u{1b}[31mred\u{1b}[0m";
-        assert_eq!(
-            aligned(&[row(&[red, "x"]), row(&["four", "y"])]),
-            format!("{red}   x\nfour  y\n"),
-            "colours have no width"
-        );
     }
 }

@@ -1,4 +1,4 @@
-//! `nodes --watch`: changes as they come.
+//! `nodes --watch`: changes as they come, as a table on a terminal and as lines in a pipe.
 
 use std::time::Duration;
 
@@ -6,33 +6,45 @@ use alluxio_membership::view::{Change, ClusterView};
 use serde_json::json;
 
 use crate::Context;
-use crate::cli::NodesOptions;
-use crate::output::{self, Outcome, Stop};
+use crate::cli::{Format, NodesOptions};
+use crate::output::{self, Failure, Outcome, Stop};
 use crate::signals::Signals;
+use crate::{live_table, selection};
 
 pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, Stop> {
+    let format = options.format();
+    if !matches!(format, Format::Table | Format::Json) {
+        let text = "--watch has the formats table and json only";
+        return Err(Failure::new(Outcome::Failed, text).into());
+    }
     let mut signals = Signals::new()?;
-    let membership = &context.membership;
+    let draws = format == Format::Table && output::terminal_moves_cursor();
     let watching = async {
-        let mut view = membership.view().await?;
-        let present = view.changes_since(&ClusterView::default());
-        output::print_aside(lines(context, &present, &view, Some("present"), options)).await?;
-        loop {
-            let newer = membership
-                .wait_for_change(view.version(), Duration::MAX)
-                .await?;
-            if let Some(newer) = newer {
-                // A reader that is slow gets the changes of the meantime at once.
-                let changes = newer.changes_since(&view);
-                output::print_aside(lines(context, &changes, &newer, None, options)).await?;
-                view = newer;
-            }
+        match draws {
+            true => live_table::run(context, &options.selection).await,
+            false => print_changes(context, options).await,
         }
     };
     tokio::select! {
-        stop = watching => stop,
+        ended = watching => ended.map(|()| Outcome::Done),
         _ = signals.next() => Ok(Outcome::Done),
         () = output::reader_gone() => Err(Stop::NobodyReads),
+    }
+}
+
+async fn print_changes(context: &Context, options: &NodesOptions) -> Result<(), Stop> {
+    let membership = &context.membership;
+    let mut view = membership.view().await?;
+    let present = view.changes_since(&ClusterView::default());
+    output::print_aside(lines(context, &present, &view, Some("present"), options)).await?;
+    loop {
+        let newer = membership.wait_for_change(view.version(), Duration::MAX);
+        if let Some(newer) = newer.await? {
+            // A reader that is slow gets the changes of the meantime at once.
+            let changes = newer.changes_since(&view);
+            output::print_aside(lines(context, &changes, &newer, None, options)).await?;
+            view = newer;
+        }
     }
 }
 
@@ -46,9 +58,11 @@ fn lines(
     let now = output::now();
     let known = context.knows_states();
     let mut text = String::new();
-    for Change { kind, member } in changes {
+    let selected = changes.iter();
+    let selected = selected.filter(|it| selection::is_selected(&it.member, &options.selection));
+    for Change { kind, member } in selected {
         let what = what.unwrap_or_else(|| output::change_name(*kind));
-        text.push_str(&if options.json {
+        text.push_str(&if options.format() == Format::Json {
             let worker = output::member_json(member, known);
             let revision = view.revision();
             output::json_line(

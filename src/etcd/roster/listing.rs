@@ -44,7 +44,7 @@ pub(super) async fn list(
         largest: LARGEST_PAGE,
     };
     for _ in 0..ROUNDS {
-        if let Some(listed) = pages.list(has_ring).await? {
+        if let Some(listed) = pages.list(has_ring, 0).await? {
             return Ok(listed);
         }
     }
@@ -61,6 +61,25 @@ pub(super) async fn list(
             timed_out: false,
         },
     ))
+}
+
+/// Lists both ranges, or the live keys alone, as they were at a revision. Returns `None` if the
+/// revision was compacted.
+pub(super) async fn list_at(
+    endpoints: &Endpoints,
+    keys: &Keys,
+    has_ring: bool,
+    revision: i64,
+    page_limit: Duration,
+) -> Result<Option<Listed>> {
+    let mut pages = Pages {
+        endpoints,
+        keys,
+        limit: page_limit,
+        size: FIRST_PAGE,
+        largest: LARGEST_PAGE,
+    };
+    pages.list(has_ring, revision).await
 }
 
 /// Requests the pages of a listing, one after another.
@@ -147,8 +166,9 @@ impl Rest {
 }
 
 impl Pages<'_> {
-    /// Returns `None` if etcd was compacted between two pages.
-    async fn list(&mut self, has_ring: bool) -> Result<Option<Listed>> {
+    /// Lists the ranges at a revision, or as they are with 0. Returns `None` if etcd compacted the
+    /// revision.
+    async fn list(&mut self, has_ring: bool, at: i64) -> Result<Option<Listed>> {
         let asked_at = BootTime::now();
         let rest = |prefix: &str| {
             Some(Rest {
@@ -165,9 +185,10 @@ impl Pages<'_> {
             ring: has_ring.then(|| Table::new(self.keys.ring_prefix())),
             live: Table::new(self.keys.live_prefix()),
         };
-        let Some((mut answers, revision, term)) = self.page(&left, 0).await? else {
+        let Some((mut answers, newest, term)) = self.page(&left, at).await? else {
             return Ok(None);
         };
+        let revision = if at == 0 { newest } else { at };
         loop {
             let mut pairs = [Vec::new(), Vec::new()];
             let mut pages = answers.into_iter();

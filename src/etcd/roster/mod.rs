@@ -6,9 +6,11 @@
 
 mod check;
 mod counters;
+mod history;
 mod listing;
 pub(super) mod progress;
 mod state;
+mod stored;
 mod tables;
 mod watch;
 
@@ -25,10 +27,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::counters::ViewCounters;
+pub use self::history::{History, PastChange, PastKind};
 #[cfg(fuzzing)]
 pub(super) use self::state::script::run as run_script;
 use self::state::{FreshnessProbe, PROOF_AFTER, Relist, State, Verdict};
-pub(crate) use self::tables::KeyRange;
+pub use self::stored::{StoredCluster, StoredKey};
+pub use self::tables::KeyRange;
 use self::tables::{Pair, Stamp};
 use super::endpoints::{Call, Endpoints, retry_delays};
 use super::keep_running::keep_running;

@@ -11,8 +11,8 @@ use crate::worker::{Worker, WorkerIdentity, WorkerState};
 const CHUNK: usize = 256;
 
 /// One of the two key ranges of a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeyRange {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyRange {
     /// The keys of registered workers.
     Ring,
     /// The keys of live workers.
@@ -238,7 +238,7 @@ impl Table {
         }
     }
 
-    fn rows(&self) -> impl Iterator<Item = &Row> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
         self.chunks
             .iter()
             .flat_map(|chunk| chunk.iter().map(|row| &**row))
@@ -248,6 +248,15 @@ impl Table {
     pub(super) fn newest(&self) -> Option<(Vec<u8>, Stamp)> {
         let newest = self.rows().max_by_key(|row| row.stamp.modified)?;
         Some((newest.key.to_vec(), newest.stamp))
+    }
+
+    /// Whether both have the same keys, as they were written last.
+    pub(super) fn same_stamps(&self, other: &Table) -> bool {
+        self.len == other.len
+            && self
+                .rows()
+                .zip(other.rows())
+                .all(|(a, b)| std::ptr::eq(a, b) || (a.stamp == b.stamp && a.key == b.key))
     }
 
     /// Whether both list the same workers, whatever the revisions of their keys.
@@ -311,9 +320,20 @@ impl Row {
         Row::new(pair, name, Record::decode(name, pair.value))
     }
 
-    #[cfg(test)]
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
     pub(super) fn stamp(&self) -> Stamp {
         self.stamp
+    }
+
+    /// Returns the record's worker, or why the record cannot be used.
+    pub(super) fn worker(&self) -> Result<&Arc<Worker>, &str> {
+        match &self.record {
+            Record::Worker { worker, .. } => Ok(worker),
+            Record::Unusable { reason } => Err(reason),
+        }
     }
 
     fn new(pair: Pair<'_>, name: &[u8], record: Record) -> Self {
@@ -397,6 +417,11 @@ impl Tables {
             };
             self.live.push(Arc::new(Row::new(pair, name, record)));
         }
+    }
+
+    /// The part of a key of a range after the range's prefix.
+    pub(super) fn name<'a>(&self, range: KeyRange, key: &'a [u8]) -> &'a [u8] {
+        self.table(range).map_or(key, |table| table.name(key))
     }
 
     pub(super) fn same_listing(&self, other: &Tables) -> bool {

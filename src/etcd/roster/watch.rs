@@ -14,6 +14,7 @@ use super::{MAX_MESSAGE, Shared, progress};
 use crate::boottime::BootTime;
 use crate::etcd::endpoints::{Endpoint, Purpose, TRY_TIMEOUT, TryError, retry_delays};
 use crate::etcd::keys::range_end;
+use crate::etcd::requests;
 use crate::etcd::status::{self, Failure};
 use crate::log;
 
@@ -81,7 +82,11 @@ impl Shared {
     /// opened again where it stopped.
     async fn watch_on(&self, endpoint: &Arc<Endpoint>) -> Result<Relist, TryError> {
         let from = self.change(State::watch_opens);
-        let mut stream = self.open_watch(endpoint, from).await?;
+        let asked_at = Instant::now();
+        let opened = self.open_watch(endpoint, from).await;
+        let what = format!("Watching {}", self.keys.live_prefix());
+        requests::log(&what, endpoint, asked_at, &opened);
+        let mut stream = opened?;
         // The member of the watch, and the member that reported its version. A balancer may have
         // chosen two.
         let (mut member, mut trusted) = (None, None);
@@ -251,7 +256,7 @@ impl Shared {
 }
 
 /// Decodes a change of a key with this prefix.
-fn change(event: &PbEvent, prefix: &str) -> Result<Change, etcd_client::Error> {
+pub(super) fn change(event: &PbEvent, prefix: &str) -> Result<Change, etcd_client::Error> {
     const PUT: i32 = 0;
     const DELETE: i32 = 1;
     let kv = event

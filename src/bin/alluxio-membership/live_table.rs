@@ -1,0 +1,200 @@
+//! `nodes --watch` on a terminal: a table that is drawn again with each change.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use alluxio_membership::config::Backend;
+use alluxio_membership::text::Safe;
+use alluxio_membership::view::{Change, ChangeKind, ClusterView, Member, MemberFilter};
+use alluxio_membership::worker::WorkerIdentity;
+use anstyle::AnsiColor;
+use terminal_size::{Height, Width, terminal_size};
+use tokio::time::Instant;
+
+use crate::Context;
+use crate::cli::SelectionOptions;
+use crate::output::{self, Stop};
+use crate::selection;
+use crate::table::{Cell, Table, cut};
+
+/// How often the ages and the width of the terminal are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// A list of this age is no longer followed.
+const OLD: Duration = Duration::from_secs(5);
+/// The changes that stand below the table.
+const LAST_CHANGES: usize = 5;
+
+/// Escape sequences of every terminal.
+const CLEAR: &str = "\x1b[2J";
+const HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
+
+struct LiveTable<'a> {
+    context: &'a Context,
+    options: &'a SelectionOptions,
+    began: Instant,
+    /// When workers changed that did so before these eyes.
+    changed: HashMap<WorkerIdentity, Instant>,
+    last: VecDeque<String>,
+}
+
+/// Draws until the caller drops it, or the terminal is gone.
+pub async fn run(context: &Context, options: &SelectionOptions) -> Result<(), Stop> {
+    let mut view = context.membership.view().await?;
+    let mut table = LiveTable {
+        context,
+        options,
+        began: Instant::now(),
+        changed: HashMap::new(),
+        last: VecDeque::new(),
+    };
+    output::print_aside(CLEAR.to_owned()).await?;
+    loop {
+        output::print_aside(table.frame(&view)).await?;
+        let newer = context.membership.wait_for_change(view.version(), TICK);
+        if let Some(newer) = newer.await? {
+            table.note(&newer.changes_since(&view));
+            view = newer;
+        }
+    }
+}
+
+impl LiveTable<'_> {
+    fn note(&mut self, changes: &[Change]) {
+        let (now, clock) = (Instant::now(), clock());
+        for Change { kind, member } in changes {
+            let identity = member.worker.identity;
+            match kind {
+                ChangeKind::Removed => self.changed.remove(&identity),
+                _ => self.changed.insert(identity, now),
+            };
+            if selection::is_selected(member, self.options) {
+                let change = output::change_name(*kind);
+                let address = output::address(member);
+                self.last
+                    .push_front(format!("{clock}  {change:<7}  {identity}  {address}"));
+                self.last.truncate(LAST_CHANGES);
+            }
+        }
+    }
+
+    /// All that is to be seen, for a terminal whose cursor may be anywhere.
+    fn frame(&self, view: &ClusterView) -> String {
+        let (width, height) = match terminal_size() {
+            Some((Width(width), Height(height))) => (usize::from(width), usize::from(height)),
+            None => (80, 24),
+        };
+        let mut lines = vec![self.title(view, width), String::new()];
+        let below = match self.last.len() {
+            0 => 0,
+            changes => changes + 2,
+        };
+        // The title, the empty line below it, the header, and the line where the cursor stays.
+        let room = height.saturating_sub(4 + below).max(1);
+        lines.extend(self.rows(view, width, room));
+        if !self.last.is_empty() {
+            lines.push(String::new());
+            lines.push(cut("Last changes:", width).to_owned());
+            lines.extend(self.last.iter().map(|line| cut(line, width).to_owned()));
+        }
+        lines.truncate(height.saturating_sub(1).max(1));
+        let lines = lines
+            .into_iter()
+            .map(|line| line + CLEAR_LINE + "\r\n")
+            .collect::<String>();
+        format!("{HOME}{lines}{CLEAR_BELOW}")
+    }
+
+    /// What the list is of, and how far it can be trusted.
+    fn title(&self, view: &ClusterView, width: usize) -> String {
+        let live = view.members(MemberFilter::Live).len();
+        let failed = view.members(MemberFilter::Lost).len();
+        let mut title = format!("{live} live, {failed} lost");
+        if let Backend::Etcd(config) = &self.context.config.backend {
+            title = format!("Cluster {}: {title}", Safe(&config.cluster_name));
+        }
+        let title = format!("{title}; {}", clock());
+        let status = self.context.membership.status().ok();
+        let age = status.as_ref().and_then(|status| status.view_age);
+        match age.filter(|age| *age >= OLD) {
+            None => cut(&title, width).to_owned(),
+            Some(age) => {
+                let error = status.and_then(|status| status.view_error);
+                let why = error.map_or_else(String::new, |it| format!(": {}", output::reason(&it)));
+                let old = Safe(format!("OLD, as of {} s ago{why}; {title}", age.as_secs()));
+                output::in_colour(cut(&old.to_string(), width), AnsiColor::Red)
+            }
+        }
+    }
+
+    fn rows(&self, view: &ClusterView, width: usize, room: usize) -> Vec<String> {
+        let known = self.context.knows_states();
+        let newest = |member: &Member| self.changed.get(&member.worker.identity).copied();
+        let members = selection::select(view, self.options, newest);
+        let mut table = Table::new(&["WorkerId", "Address", "Status", "Age"]);
+        // The last line says how many there are more.
+        let shown = match members.len() > room {
+            true => room - 1,
+            false => members.len(),
+        };
+        for member in &members[..shown] {
+            let status = output::status_word(member, known);
+            table.push(vec![
+                member.worker.identity.to_string().into(),
+                output::address(member).into(),
+                Cell::coloured(status, output::status_colour(member, known)),
+                self.age(member).into(),
+            ]);
+        }
+        let mut lines = table.lines(width);
+        if shown < members.len() {
+            let more = format!("and {} more", members.len() - shown);
+            lines.push(cut(&more, width).to_owned());
+        }
+        lines
+    }
+
+    /// How long a worker has been as it is. etcd stores no times, so that a change before the first
+    /// list is older than that, and nothing is known beyond.
+    fn age(&self, member: &Member) -> String {
+        match self.changed.get(&member.worker.identity) {
+            Some(at) => age(at.elapsed()),
+            None => format!(">{}", age(self.began.elapsed())),
+        }
+    }
+}
+
+/// The time, which a person reads.
+fn clock() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+/// A time in its two largest units at most.
+fn age(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ ..120 => format!("{seconds}s"),
+        seconds @ 120..7_200 => format!("{}m{}s", seconds / 60, seconds % 60),
+        seconds @ 7_200..172_800 => format!("{}h{}m", seconds / 3600, seconds / 60 % 60),
+        seconds => format!("{}d{}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_have_two_units_at_most() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m0s"),
+            (7_199, "119m59s"),
+            (7_260, "2h1m"),
+            (172_800, "2d0h"),
+        ] {
+            assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
+    }
+}

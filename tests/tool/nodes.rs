@@ -158,7 +158,8 @@ async fn terminals_get_aligned_columns_and_a_footer(version: EtcdVersion) {
 
 /// Starts the tool on a terminal of its own.
 fn start_on_terminal(command: &Command) -> Running {
-    let line = format!("NO_COLOR=1 {}", line_of(command));
+    // Without a shell in between, whose status would be that of the signal.
+    let line = format!("NO_COLOR=1 exec {}", line_of(command));
     let mut script = Command::new("script");
     script
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])

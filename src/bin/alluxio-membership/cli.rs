@@ -34,6 +34,8 @@ fn after_help() -> String {
     text + "\n" + OUTPUT
 }
 
+const GLOBAL_OPTIONS: &str = "Global options";
+
 /// The commands in the order of the help.
 const GROUPS: [(&str, &[&str]); 3] = [
     (
@@ -61,6 +63,8 @@ pub fn command() -> clap::Command {
         }
         groups.push('\n');
     }
+    // {options} alone has no heading.
+    groups.push_str(&format!("{heading}{GLOBAL_OPTIONS}:{heading:#}\n"));
     Cli::command().help_template(format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{groups}{{options}}{{after-help}}"
     ))
@@ -85,7 +89,7 @@ impl Cli {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Global options")]
+#[command(next_help_heading = GLOBAL_OPTIONS)]
 pub struct ConfigOptions {
     /// The configuration file, in the format of alluxio-site.properties
     #[arg(short, long, value_name = "FILE", global = true, value_hint = clap::ValueHint::FilePath)]
@@ -97,8 +101,8 @@ pub struct ConfigOptions {
     pub properties: Vec<(String, String)>,
     /// How long one operation may take, such as 500ms or 5s
     ///
-    /// Without this option "nodes" and "remove" end as soon as every endpoint of etcd has failed at
-    /// once for 2 s.
+    /// Without this option "nodes", "describe", "history" and "remove" end as soon as every endpoint
+    /// of etcd has failed at once for 2 s.
     #[arg(long, value_name = "TIME", value_parser = timeout, global = true)]
     pub timeout: Option<String>,
     /// Say more on standard error: which endpoint was asked what, and how long it took; twice: much

@@ -14,7 +14,7 @@ import java.util.Set;
 final class ConfigurationProperties {
   /**
    * System properties that name the library's file. Alluxio's configuration contains all system
-   * properties, but the native library does not read these and warns of names it does not know.
+   * properties, but the native library does not read these, and warns about unknown names.
    */
   private static final Set<String> OF_THE_JVM = new HashSet<>(
       Arrays.asList("alluxio.membership.native.library.path",
@@ -23,7 +23,7 @@ final class ConfigurationProperties {
   private ConfigurationProperties() {}
 
   /**
-   * Returns every property that is set, defaults and names unknown to Alluxio included.
+   * Returns every property that is set, including defaults and names unknown to Alluxio.
    *
    * @param conf the configuration
    * @param type the membership type, which overrides the configured type

@@ -22,14 +22,14 @@ import java.util.function.ToDoubleFunction;
 import java.util.function.ToLongFunction;
 
 /**
- * The gauges of the open managers in Alluxio's {@code MetricsSystem}, from where all of Alluxio's
- * sinks and servlets report them.
+ * The gauges of the open managers in Alluxio's {@code MetricsSystem}. All of Alluxio's sinks and
+ * servlets report them.
  *
  * <p>The managers of one cluster share one set of gauges. The first cluster of a JVM has plain
- * names, and each further cluster that is open beside it has its name in the names of its gauges.
- * The gauges are removed with the last manager of their cluster.
+ * names. The name of each further open cluster is part of the names of its gauges. The gauges are
+ * removed with the last manager of their cluster.
  *
- * <p>{@code MetricsSystem} is looked up by name, and its gauges are made by a proxy: Alluxio's
+ * <p>{@code MetricsSystem} is found by name, and a proxy implements its gauges, because Alluxio's
  * shaded client has other names for the interface of a gauge. A JVM without it has no metrics.
  */
 final class MembershipMetrics {
@@ -64,7 +64,7 @@ final class MembershipMetrics {
         .mapToLong(RegistrationStatus::getReRegistrations).sum());
   }
 
-  /** The clusters with an open manager, and the lock for what is registered. */
+  /** The clusters with an open manager. Also the lock of all registered gauges. */
   private static final Map<String, Cluster> CLUSTERS = new HashMap<>();
 
   private MembershipMetrics() {}
@@ -83,7 +83,7 @@ final class MembershipMetrics {
         || registration.getState() == RegistrationState.SUSPECT);
   }
 
-  /** The shortest of the leases of this process, or 0 without one. */
+  /** Returns the shortest time left of the leases of this process, or 0 without a lease. */
   private static double leaseLeft(MembershipStatus status) {
     return status.getRegistrations().stream()
         .mapToLong(each -> Math.max(0, each.getLeaseLeft().toMillis())).min().orElse(0) / 1000.0;

@@ -60,8 +60,8 @@ abstract class NativeMembershipManager implements MembershipManager {
    * @param type the membership type, which overrides the configured type
    */
   NativeMembershipManager(AlluxioConfiguration conf, String type) {
-    // Not in a static initializer, after whose failure later uses say no more than that the class
-    // cannot be used.
+    // Not in a static initializer: if that failed, later uses would only report that the class is
+    // unusable.
     SupportedAlluxio.check();
     mConf = conf;
     try {
@@ -122,8 +122,8 @@ abstract class NativeMembershipManager implements MembershipManager {
   }
 
   /**
-   * Ends the registration. Succeeds without etcd too, as with Alluxio's own class: the lease is no
-   * longer renewed, so it ends by itself.
+   * Ends the registration. Succeeds without etcd too, as with Alluxio's own class, because the
+   * lease is no longer renewed and ends by itself.
    */
   @Override
   public void stopHeartBeat(WorkerInfo worker) throws IOException {
@@ -146,8 +146,9 @@ abstract class NativeMembershipManager implements MembershipManager {
   }
 
   /**
-   * Ends the registrations that this manager made, and no others of the process. Closing twice does
-   * nothing. Succeeds without etcd too: what cannot be ended there ends with its lease.
+   * Ends the registrations that this manager made, but no others of the process. Closing twice does
+   * nothing. Succeeds without etcd too: a registration that cannot be ended there ends with its
+   * lease.
    */
   @Override
   public void close() throws IOException {
@@ -193,7 +194,7 @@ abstract class NativeMembershipManager implements MembershipManager {
 
   /**
    * Converts an exception of the bridge to the exception that Alluxio's own classes throw. Returns
-   * it if it is checked, and throws it otherwise.
+   * a checked exception, and throws an unchecked one.
    */
   private static IOException toAlluxio(Exception failure) {
     if (failure instanceof InterruptedException) {
@@ -235,8 +236,8 @@ abstract class NativeMembershipManager implements MembershipManager {
   }
 
   /**
-   * Not by a switch, here and above: its table is made when it is first used, and never if memory
-   * is short then.
+   * This method and the one above use no switch: the table of a switch is made at its first use,
+   * and never if memory is short then.
    */
   private static boolean isUnavailable(ErrorKind kind) {
     return kind == ErrorKind.UNAVAILABLE || kind == ErrorKind.UNAUTHENTICATED
@@ -245,7 +246,7 @@ abstract class NativeMembershipManager implements MembershipManager {
 
   /**
    * Alluxio's text ends with "last exception:" and leaves the exception to the cause, which its
-   * commands do not print. Ours goes on with it.
+   * commands do not print. This text continues with the exception.
    */
   private static String completed(MembershipException e) {
     String message = e.getMessage();
@@ -294,10 +295,10 @@ abstract class NativeMembershipManager implements MembershipManager {
     return new WorkerClusterView(workers);
   }
 
-  /** {@code WorkerIdentity.fromString} exists only from Alluxio 311 on. */
+  /** {@code WorkerIdentity.fromString} exists only since Alluxio 311. */
   private static WorkerIdentity toIdentity(String text) {
     String id = text.substring("worker-".length());
-    // A UUID is 36 characters long, a decimal number never longer than 20.
+    // A UUID has 36 characters, a decimal number at most 20.
     return id.length() == 36
         ? WorkerIdentity.ParserV1.INSTANCE.fromUUID(UUID.fromString(id))
         : WorkerIdentity.ParserV0.INSTANCE.fromLong(Long.parseLong(id));

@@ -1,15 +1,15 @@
 package alluxio.membership;
 
-/** The check that this Alluxio has the classes that the drop-in classes need. */
+/** Checks that this Alluxio has the classes that the drop-in classes need. */
 final class SupportedAlluxio {
-  /** Classes that Alluxio has since 308 and 307. They are not in our own jar. */
+  /** Classes that Alluxio has since 308 and 307. They are not in this jar. */
   private static final String[] NEEDED =
       {"alluxio.wire.WorkerState", "alluxio.membership.WorkerClusterView"};
 
   private SupportedAlluxio() {}
 
   /**
-   * Fails at once on an old Alluxio, before a missing class or method fails at a later time.
+   * Fails at once on an old Alluxio, before a missing class or method fails later.
    *
    * @throws LinkageError if this Alluxio is too old
    */
@@ -27,7 +27,7 @@ final class SupportedAlluxio {
 
   private static String version(ClassLoader loader) {
     try {
-      // By reflection, since the compiler would copy the constant.
+      // By reflection, because the compiler would copy the constant.
       return String.valueOf(Class.forName("alluxio.ProjectConstants", true, loader).getField("VERSION").get(null));
     } catch (ReflectiveOperationException | LinkageError e) {
       return "an unknown version";

@@ -10,6 +10,6 @@ public enum ChangeKind {
   LIVE,
   /** The worker was live and is lost. */
   LOST,
-  /** The worker has another address, and its state is as before. */
+  /** The worker has another address. Its state did not change. */
   MOVED
 }

@@ -71,7 +71,7 @@ public final class ClusterView {
   /**
    * Returns the version, which grows with each change while the cluster stays open.
    *
-   * @return the version; it may begin again when the cluster is opened again
+   * @return the version; it may restart when the cluster is opened again
    */
   public long getVersion() {
     return mVersion;
@@ -114,7 +114,7 @@ public final class ClusterView {
   }
 
   /**
-   * Returns the records that cannot be read and are not listed, up to the first hundred.
+   * Returns the unreadable records, which are not listed, up to the first hundred.
    *
    * @return the records
    */
@@ -123,7 +123,7 @@ public final class ClusterView {
   }
 
   /**
-   * Returns the number of all records that cannot be read, also beyond a hundred.
+   * Returns the number of all unreadable records, which may be more than a hundred.
    *
    * @return the number
    */

@@ -1,24 +1,24 @@
 package alluxio.membership.bridge;
 
 /**
- * The kind of an error, by what the caller can do about it.
+ * The category of an error, which tells a caller how to react.
  *
  * <p>Each kind has the same number in the Rust and C interfaces, in this order from 1.
  */
 public enum ErrorKind {
-  /** An argument cannot be used, or the operation does not fit the worker's state. */
+  /** An argument is invalid, or the operation does not fit the worker's state. */
   INVALID_ARGUMENT(1),
-  /** A property has a value that cannot be used. Correct the configuration. */
+  /** A property has an invalid value. Correct the configuration. */
   INVALID_CONFIG(2),
   /** A property without a default is not set. Set it. */
   MISSING_CONFIG(3),
-  /** A file named by the configuration does not exist. */
+  /** A file that the configuration names does not exist. */
   NOT_FOUND(4),
-  /** Another worker holds this identity. */
+  /** Another worker has this identity. */
   ALREADY_EXISTS(5),
-  /** A stored record that the operation needs cannot be read. */
+  /** A stored record that the operation needs is unreadable. */
   CORRUPT(6),
-  /** etcd did not answer, or not in time. May be repeated. */
+  /** etcd did not answer in time, or could not be reached. A retry may succeed. */
   UNAVAILABLE(7),
   /** etcd refused the user name or the password. */
   UNAUTHENTICATED(8),
@@ -26,13 +26,13 @@ public enum ErrorKind {
   PERMISSION_DENIED(9),
   /** A file could not be read. */
   IO(10),
-  /** The manager was closed; methods throw {@link IllegalStateException} for it. */
+  /** The manager was closed. Methods throw {@link IllegalStateException} for it. */
   CLOSED(11),
   /** The process was forked after the library's start. Does not happen in a JVM. */
   FORKED(12),
   /** A bug in the library. */
   INTERNAL(13),
-  /** The system grants this process no more threads or file descriptors. May be repeated. */
+  /** The system grants this process no more threads or file descriptors. A retry may succeed. */
   RESOURCE_EXHAUSTED(14);
 
   private final int mNumber;

@@ -13,7 +13,10 @@ import javax.management.JMException;
 import javax.management.MBeanServer;
 import javax.management.ObjectName;
 
-/** The bean of one manager in the platform's server. A JVM without the server is none the worse. */
+/**
+ * The bean of one manager in the platform's MBean server. A JVM without that server works without
+ * the bean.
+ */
 final class ManagementBean implements MembershipMXBean {
   private static final Logger LOG = LoggerFactory.getLogger("alluxio.membership.native.management");
   private static final AtomicInteger NEXT = new AtomicInteger();
@@ -45,7 +48,7 @@ final class ManagementBean implements MembershipMXBean {
     }
   }
 
-  /** Removes the bean, which otherwise keeps the class loader. */
+  /** Removes the bean, because the server would keep the class loader in memory. */
   synchronized void unregister() {
     mClosed = true;
     if (mName == null) {

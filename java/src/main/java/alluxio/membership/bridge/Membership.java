@@ -22,12 +22,12 @@ import java.util.function.Consumer;
  *
  * <p>All methods may be called from any thread. A virtual thread that waits releases its carrier.
  * An interrupt ends a wait at once with an {@link InterruptedException}; the interrupted operation
- * may have taken effect or not. A thread that was interrupted before the call receives a result
- * that needs no answer of etcd.
+ * may or may not have taken effect. A thread that was interrupted before the call receives a result
+ * if the call needs no answer of etcd.
  *
  * <p>The {@code Async} methods return at once. Their futures complete on threads of the common
  * pool. A future fails with the exception that the method without {@code Async} throws. Cancelling
- * a future stops the operation, which may have taken effect or not.
+ * a future stops the operation, which may or may not have taken effect.
  *
  * <p>After {@link #close()} every method except {@code close} and {@code closeAsync} throws {@link
  * IllegalStateException}, or returns a future that fails with it. Managers of one process share
@@ -35,12 +35,12 @@ import java.util.function.Consumer;
  * manager is open, and keep the class loader of this class in memory.
  */
 public final class Membership implements AutoCloseable {
-  /** Long enough for a cluster with three endpoints and one worker of this process. */
+  /** Large enough for a cluster with three endpoints and one worker of this process. */
   private static final int USUAL_STATUS = 2048;
 
   private final long mId;
   private final ManagementBean mManagement = new ManagementBean(this);
-  /** The latest view that was decoded. */
+  /** The latest decoded view. */
   private volatile ClusterView mView;
 
   private Membership(long id) {
@@ -50,14 +50,13 @@ public final class Membership implements AutoCloseable {
   /**
    * Opens a manager.
    *
-   * <p>Never waits for the network. Waits at most for the operation timeout for the files that the
-   * configuration names.
+   * <p>Never waits for the network. Waits for the files that the configuration names, at most for
+   * the operation timeout.
    *
    * @param properties Alluxio property names and their values; {@code
-   *        alluxio.worker.membership.manager.type} says where the membership is kept
+   *     alluxio.worker.membership.manager.type} selects the type of the membership
    * @return the manager, which must be closed
-   * @throws MembershipException if the configuration cannot be used, or a file cannot be read, or
-   *         not in time
+   * @throws MembershipException if the configuration is invalid, or a file cannot be read in time
    * @throws UnsatisfiedLinkError if the native library cannot be loaded
    */
   public static Membership open(Map<String, String> properties) throws MembershipException {
@@ -91,12 +90,13 @@ public final class Membership implements AutoCloseable {
   }
 
   /**
-   * Registers a worker as configured. See {@link #join(Worker, JoinOptions)}.
+   * Registers a worker with the configured options. See {@link #join(Worker, JoinOptions)}.
    *
    * @param worker the worker
-   * @throws MembershipException of kind ALREADY_EXISTS if another worker holds the identity, or of
-   *         another kind
-   * @throws InterruptedException if the thread was interrupted; the worker may be registered or not
+   * @throws MembershipException of kind ALREADY_EXISTS if another worker has the identity, or of
+   *     another kind
+   * @throws InterruptedException if the thread was interrupted; the worker may or may not be
+   *     registered
    */
   public void join(Worker worker) throws MembershipException, InterruptedException {
     join(worker, JoinOptions.defaults());
@@ -108,9 +108,10 @@ public final class Membership implements AutoCloseable {
    *
    * @param worker the worker
    * @param options the options
-   * @throws MembershipException of kind ALREADY_EXISTS if another worker holds the identity, or of
-   *         another kind
-   * @throws InterruptedException if the thread was interrupted; the worker may be registered or not
+   * @throws MembershipException of kind ALREADY_EXISTS if another worker has the identity, or of
+   *     another kind
+   * @throws InterruptedException if the thread was interrupted; the worker may or may not be
+   *     registered
    */
   public void join(Worker worker, JoinOptions options)
       throws MembershipException, InterruptedException {
@@ -122,7 +123,7 @@ public final class Membership implements AutoCloseable {
   }
 
   /**
-   * Registers a worker as {@link #join(Worker, JoinOptions)} does, without waiting.
+   * Registers a worker like {@link #join(Worker, JoinOptions)}, without waiting.
    *
    * @param worker the worker
    * @param options the options
@@ -155,7 +156,7 @@ public final class Membership implements AutoCloseable {
   }
 
   /**
-   * Returns the workers of the cluster as {@link #view()} does, without waiting.
+   * Returns the workers of the cluster like {@link #view()}, without waiting.
    *
    * @return a future of the view
    */
@@ -167,12 +168,12 @@ public final class Membership implements AutoCloseable {
   }
 
   /**
-   * Waits for a change. The view may be of any age, in each read mode.
+   * Waits for a change. Ignores the age of the view and the read mode.
    *
    * @param version the version of the view that the caller knows; 0 for none
    * @param timeout how long to wait
    * @param unit the unit of the timeout
-   * @return the first view with a greater version, or nothing when the time is over
+   * @return the first view with a greater version, or empty after the timeout
    * @throws MembershipException of kind INTERNAL, for a bug in the library
    * @throws InterruptedException if the thread was interrupted
    */
@@ -190,11 +191,13 @@ public final class Membership implements AutoCloseable {
    * Reports the changes of the cluster to a listener.
    *
    * <p>The listener first receives {@link ChangeKind#ADDED} for each listed worker, then each
-   * change. It receives one call at a time, in tasks of the executor. Changes that come faster than
-   * the listener takes them may be reported as one. While etcd does not answer, nothing changes,
-   * and {@link #status()} says so. The reports end when the subscription or the manager is closed.
+   * change. It receives one call at a time, in tasks of the executor. Changes that arrive faster
+   * than the listener handles them may be combined. While etcd does not answer there are no
+   * changes, and {@link #status()} reports the problem. The reports end when the subscription or
+   * the manager is closed.
    *
-   * <p>A listener that throws a {@link RuntimeException} is logged, and receives the next changes.
+   * <p>If a listener throws a {@link RuntimeException}, the exception is logged, and the listener
+   * receives the next changes.
    *
    * @param listener the listener
    * @param executor runs the listener
@@ -210,7 +213,7 @@ public final class Membership implements AutoCloseable {
   }
 
   /**
-   * Returns the status of this manager. Reads memory alone, and never waits.
+   * Returns the status of this manager, from memory. Never waits.
    *
    * @return the status
    */
@@ -230,7 +233,7 @@ public final class Membership implements AutoCloseable {
   }
 
   /**
-   * Returns for how long the view in memory has not been compared with etcd. Never waits.
+   * Returns the time since the view in memory was last compared with etcd. Never waits.
    *
    * @return the age, zero for a STATIC cluster, or empty before the first listing
    */
@@ -264,8 +267,8 @@ public final class Membership implements AutoCloseable {
   }
 
   /**
-   * Ends the registration of a worker that this process registered, which is then listed as lost.
-   * Does nothing if the process has not registered the worker.
+   * Ends the registration of a worker that this process registered. The worker is then listed as
+   * lost. Does nothing if the process has not registered the worker.
    *
    * @param identity the identity of the worker
    * @throws MembershipException if etcd does not answer
@@ -311,7 +314,7 @@ public final class Membership implements AutoCloseable {
    * nothing.
    *
    * <p>If the thread is interrupted, this returns with the interrupt flag set, and leaving
-   * continues in the background. The library logs an error of it.
+   * continues in the background. The library logs its errors.
    *
    * @throws MembershipException if a registration could not be ended; it then ends with its lease.
    *     The manager is closed nevertheless
@@ -325,10 +328,10 @@ public final class Membership implements AutoCloseable {
   }
 
   /**
-   * Closes the manager as {@link #close()} does, without waiting.
+   * Closes the manager like {@link #close()}, without waiting.
    *
    * @return a future that completes when the registrations have ended; cancelling it does not keep
-   *         the manager open
+   *     the manager open
    */
   public CompletableFuture<Void> closeAsync() {
     mManagement.unregister();
@@ -341,7 +344,7 @@ public final class Membership implements AutoCloseable {
     }
     ClusterView view = ClusterView.read(reply);
     ClusterView latest = mView;
-    // Another thread may have received a later one meanwhile.
+    // Another thread may have received a later view meanwhile.
     if (versionOf(latest) < view.getVersion()) {
       mView = view;
     }

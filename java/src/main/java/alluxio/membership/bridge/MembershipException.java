@@ -4,8 +4,8 @@ package alluxio.membership.bridge;
  * The failure of a membership operation.
  *
  * <p>The cause, if there is one, is a {@link java.util.concurrent.TimeoutException} if no answer
- * arrived in time, else an {@link java.io.IOException}. The message of the cause names the
- * endpoint, key or file, and what was answered.
+ * arrived in time, and an {@link java.io.IOException} otherwise. The message of the cause names the
+ * endpoint, key or file, and its answer or problem.
  */
 public final class MembershipException extends Exception {
   private static final long serialVersionUID = 1L;
@@ -39,7 +39,7 @@ public final class MembershipException extends Exception {
   /**
    * Returns whether the same call may succeed later without a correction.
    *
-   * @return true if the call may be repeated
+   * @return true if a retry may succeed
    */
   public boolean isRetryable() {
     return mRetryable;

@@ -7,7 +7,7 @@ import java.util.List;
  *
  * <p>The object name is {@code alluxio.membership:type=Membership,cluster=...,manager=...} with the
  * name of the cluster and a number. The bean is removed when the manager is closed. Attributes are
- * read from memory, and etcd is not asked.
+ * read from memory, without a request to etcd.
  */
 public interface MembershipMXBean {
   /**
@@ -19,7 +19,7 @@ public interface MembershipMXBean {
 
   /**
    * Returns the state of the view: STARTING before the first listing, FAILING while it cannot be
-   * updated, else CURRENT.
+   * updated, and CURRENT otherwise.
    *
    * @return the state
    */
@@ -40,8 +40,7 @@ public interface MembershipMXBean {
   long getViewVersion();
 
   /**
-   * Returns for how many seconds the view has not been compared with etcd, or -1 before the first
-   * listing.
+   * Returns the seconds since the view was last compared with etcd, or -1 before the first listing.
    *
    * @return the age
    */
@@ -62,7 +61,7 @@ public interface MembershipMXBean {
   int getLostWorkers();
 
   /**
-   * Returns the number of records that cannot be read.
+   * Returns the number of unreadable records.
    *
    * @return the number
    */
@@ -118,7 +117,7 @@ public interface MembershipMXBean {
   List<EndpointStatus> getEndpoints();
 
   /**
-   * Returns the workers that this process keeps registered, and their leases.
+   * Returns the workers that this process registers, and their leases.
    *
    * @return the registrations
    */
@@ -151,7 +150,7 @@ public interface MembershipMXBean {
     }
 
     /**
-     * Returns the id of the lease in etcd, in hexadecimal as {@code etcdctl} prints it.
+     * Returns the id of the lease in etcd, in hexadecimal like in {@code etcdctl}.
      *
      * @return the id
      */
@@ -160,7 +159,7 @@ public interface MembershipMXBean {
     }
 
     /**
-     * Returns for how many seconds the lease lasts if it is not renewed.
+     * Returns the seconds until the lease ends if it is not renewed.
      *
      * @return the time left
      */

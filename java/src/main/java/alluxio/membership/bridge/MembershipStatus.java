@@ -9,7 +9,7 @@ import java.util.List;
 import java.util.Optional;
 
 /**
- * The status of a membership manager, as far as this process knows without asking etcd. Immutable.
+ * The status of a membership manager, as far as this process knows it without a request. Immutable.
  *
  * <p>The counters are shared by all managers of the cluster in this process.
  */
@@ -86,7 +86,7 @@ public final class MembershipStatus {
   }
 
   /**
-   * Returns for how long the view in memory has not been compared with etcd.
+   * Returns the time since the view in memory was last compared with etcd.
    *
    * @return the age, or empty before the first listing
    */
@@ -122,7 +122,7 @@ public final class MembershipStatus {
   }
 
   /**
-   * Returns the number of records that cannot be read and are not listed.
+   * Returns the number of unreadable records, which are not listed.
    *
    * @return the number
    */
@@ -131,8 +131,8 @@ public final class MembershipStatus {
   }
 
   /**
-   * Returns how often all workers were listed: once at first, and whenever changes may have been
-   * missed.
+   * Returns how often all workers were listed: first when the manager was used, and later whenever
+   * changes may have been lost.
    *
    * @return the count
    */
@@ -186,7 +186,7 @@ public final class MembershipStatus {
   }
 
   /**
-   * Returns the endpoints of etcd in the configuration. A STATIC cluster has none.
+   * Returns the configured endpoints of etcd. A STATIC cluster has none.
    *
    * @return the endpoints; unmodifiable
    */
@@ -195,7 +195,7 @@ public final class MembershipStatus {
   }
 
   /**
-   * Returns the workers that this process keeps registered in the cluster, by any manager.
+   * Returns the workers that this process registers in the cluster, through any manager.
    *
    * @return the registrations; unmodifiable
    */

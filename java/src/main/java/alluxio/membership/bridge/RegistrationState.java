@@ -8,10 +8,10 @@ public enum RegistrationState {
   REGISTERED,
   /** No renewal was answered for two thirds of the lease. */
   SUSPECT,
-  /** The lease has ended, or may have ended: others may list the worker as lost. */
+  /** The lease has ended, or may have ended. Others may list the worker as lost. */
   LOST,
   /** The lease has ended or a key is missing, and the library registers the worker again. */
   REJOINING,
-  /** The registration was ended on purpose. */
+  /** The registration ended on purpose. */
   LEFT
 }

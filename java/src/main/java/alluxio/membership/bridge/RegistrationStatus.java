@@ -2,7 +2,7 @@ package alluxio.membership.bridge;
 
 import java.time.Duration;
 
-/** The status of a worker that this process keeps registered. Immutable. */
+/** The status of a worker that this process registers. Immutable. */
 public final class RegistrationStatus {
   private final WorkerIdentity mIdentity;
   private final RegistrationState mState;
@@ -51,7 +51,7 @@ public final class RegistrationStatus {
   }
 
   /**
-   * Returns how long the lease lasts if it is not renewed.
+   * Returns the time until the lease ends if it is not renewed.
    *
    * @return the time left, zero without a lease
    */

@@ -1,6 +1,6 @@
 package alluxio.membership.bridge;
 
-/** A key of the cluster that is not listed, and the reason. Immutable. */
+/** A key of the cluster that is not listed, with the reason. Immutable. */
 public final class SkippedRecord {
   private final String mKey;
   private final String mReason;
@@ -20,7 +20,7 @@ public final class SkippedRecord {
   }
 
   /**
-   * Returns why the value of the key cannot be used.
+   * Returns why the value of the key is unusable.
    *
    * @return the reason
    */

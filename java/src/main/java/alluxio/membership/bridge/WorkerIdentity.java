@@ -42,7 +42,7 @@ public final class WorkerIdentity implements Comparable<WorkerIdentity> {
   }
 
   /**
-   * Reads the text of an identity.
+   * Parses the text of an identity.
    *
    * @param text {@code worker-} and a UUID or a decimal number
    * @return the identity
@@ -54,7 +54,7 @@ public final class WorkerIdentity implements Comparable<WorkerIdentity> {
       try {
         return isUuid(id) ? of(UUID.fromString(id)) : of(Long.parseLong(id));
       } catch (IllegalArgumentException e) {
-        // Refused below, with the whole text.
+        // The error below names the whole text.
       }
     }
     throw new IllegalArgumentException("Unrecognized worker identity string: " + text);
@@ -65,7 +65,7 @@ public final class WorkerIdentity implements Comparable<WorkerIdentity> {
     return new WorkerIdentity(text);
   }
 
-  /** Five groups of digits; Java reads short groups too. */
+  /** Whether the text has five groups of digits. Java also accepts short groups. */
   private static boolean isUuid(String id) {
     return id.length() <= UUID_LENGTH && id.chars().filter(each -> each == '-').count() == 4;
   }
@@ -80,7 +80,7 @@ public final class WorkerIdentity implements Comparable<WorkerIdentity> {
     return isUuid ? mText.compareTo(other.mText) : Long.compare(number(), other.number());
   }
 
-  /** No number has so many characters. */
+  /** Whether the identity has a UUID. No number has that many characters. */
   private boolean hasUuid() {
     return mText.length() == PREFIX.length() + UUID_LENGTH;
   }

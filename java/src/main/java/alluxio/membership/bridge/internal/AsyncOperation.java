@@ -15,7 +15,7 @@ import java.util.function.LongConsumer;
  * @param <T> the type of the result
  */
 public final class AsyncOperation<T> extends Waiting implements Runnable {
-  /** Set when an operation could not be handed to the pool. */
+  /** Set when an operation could not be passed to the pool. */
   private static volatile boolean sMissed;
 
   private static final byte[] NOTHING = new byte[0];
@@ -63,7 +63,7 @@ public final class AsyncOperation<T> extends Waiting implements Runnable {
     try {
       start.accept(operation.mId);
       Background.ensureRunning();
-      // Also when the operation could not be started, for which its reply says the reason.
+      // Also if the operation could not be started. In that case its reply has the reason.
       if (Natives.fetch(operation.mId, NOTHING) >= 0) {
         operation.finished();
       }
@@ -76,7 +76,10 @@ public final class AsyncOperation<T> extends Waiting implements Runnable {
     return operation.mFuture;
   }
 
-  /** Hands over again what could not be handed over. Called by the poll thread when it has time. */
+  /**
+   * Passes operations to the pool again that it did not accept. Called by the poll thread when it
+   * has time.
+   */
   static void retry() {
     if (sMissed) {
       sMissed = false;

@@ -10,8 +10,8 @@ import org.slf4j.LoggerFactory;
 public final class Background {
   /**
    * The interval of the signs of life that renewals depend on. The library's own threads continue
-   * in a JVM whose Java threads have stopped, where Alluxio's own classes lose the lease. Must be
-   * well below a third of the shortest lease that etcd grants.
+   * in a JVM whose Java threads have stopped, but the lease must end then, as with Alluxio's own
+   * classes. The interval must be well below a third of the shortest lease that etcd grants.
    */
   private static final int BEAT_MILLIS = 200;
   private static final int MOST_FINISHED = 64;
@@ -25,8 +25,8 @@ public final class Background {
   private Background() {}
 
   /**
-   * Starts the threads if they are not running. Called when the library is in use: a thread that
-   * finds it unused ends.
+   * Starts the threads if they are not running. Called when the library is in use, because a thread
+   * that finds it unused ends.
    */
   public static void ensureRunning() {
     synchronized (LOCK) {
@@ -45,7 +45,7 @@ public final class Background {
   private static Thread started(Thread thread) {
     thread.setDaemon(true);
     thread.setPriority(Thread.NORM_PRIORITY);
-    // The class loader of the creator could not be collected otherwise.
+    // Without this, the class loader of the creator could not be collected.
     thread.setContextClassLoader(Background.class.getClassLoader());
     thread.start();
     return thread;
@@ -72,8 +72,8 @@ public final class Background {
   }
 
   /**
-   * A thread of its own, because a log that cannot be written must cost no lease. It waits in
-   * native code, where an interrupt does not reach it.
+   * A separate thread, because a log that cannot be written must cost no lease. It waits in native
+   * code, where an interrupt does not reach it.
    */
   private static final class PollThread extends Thread {
     private final long[] mFinished = new long[MOST_FINISHED];
@@ -106,7 +106,7 @@ public final class Background {
       try {
         Thread.sleep(BEAT_MILLIS / 10);
       } catch (InterruptedException e) {
-        // An interrupted beat is a beat.
+        // An interrupted beat counts as a beat.
       }
     }
   }
@@ -124,7 +124,7 @@ public final class Background {
     }
   }
 
-  /** Whether the log thread ends, because nothing can be logged any more. */
+  /** Whether the log thread must end, because nothing can be logged any more. */
   static boolean endsLog() {
     synchronized (LOCK) {
       if (sPoll != null || !Natives.isUnused(NativeLibrary.session())) {

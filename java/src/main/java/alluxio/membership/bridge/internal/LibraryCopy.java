@@ -24,7 +24,7 @@ import java.util.concurrent.TimeUnit;
 final class LibraryCopy {
   static final String PREFIX = "alluxio-membership-";
 
-  /** How long a new directory is left alone before its file is there and locked. */
+  /** How long a new directory is kept before its file must exist and be locked. */
   private static final long NEW_MILLIS = TimeUnit.SECONDS.toMillis(10);
   private static final FileAttribute<?> FOR_THE_OWNER =
       PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------"));
@@ -41,18 +41,18 @@ final class LibraryCopy {
    * Loads a copy.
    *
    * @param source the library
-   * @param parent where the private directory is made
-   * @param make whether to make the parent if it is missing
+   * @param parent where to create the private directory
+   * @param make whether to create the parent if it is missing
    */
   static void load(Source source, Path parent, boolean make) throws IOException {
     prepare(parent, make);
-    // Not createTempDirectory, which fails for every directory if java.io.tmpdir is no path in the
-    // locale of the JVM.
+    // createTempDirectory would fail for every directory if java.io.tmpdir is no path in the locale
+    // of the JVM.
     Path directory = Files.createDirectory(parent.resolve(PREFIX + UUID.randomUUID()), FOR_THE_OWNER);
     Path file = directory.resolve(NativeLibrary.FILE_NAME);
     UserPrincipal self = ownerOf(directory);
     try (FileChannel copy = FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
-      // Tells other processes that this one lives. Not every file system has locks.
+      // Shows other processes that this process is alive. Not every file system has locks.
       lock(copy);
       try (InputStream in = source.open()) {
         OutputStream out = Channels.newOutputStream(copy);
@@ -73,7 +73,7 @@ final class LibraryCopy {
   }
 
   private static void prepare(Path parent, boolean make) throws IOException {
-    // A link to a directory too, which createDirectories refuses before Java 19.
+    // A link to a directory counts too. createDirectories refuses it before Java 19.
     if (Files.isDirectory(parent)) {
       return;
     }
@@ -93,7 +93,7 @@ final class LibraryCopy {
     try {
       file.tryLock();
     } catch (IOException e) {
-      // Then another process takes the file for a leftover after a while.
+      // After a while another process takes the file for a leftover.
     }
   }
 
@@ -111,7 +111,7 @@ final class LibraryCopy {
     }
   }
 
-  /** Removes what processes of this user that were killed while they copied have left. */
+  /** Removes the files of killed processes of this user that were copying the library. */
   private static void removeLeftovers(Path parent, UserPrincipal self) {
     try (DirectoryStream<Path> directories = Files.newDirectoryStream(parent, PREFIX + "*")) {
       for (Path directory : directories) {

@@ -21,7 +21,7 @@ final class LoadFailure {
    * The dynamic linker's message about a C library that is too old, with the library's directory.
    */
   private static final Pattern TOO_OLD = Pattern.compile("(/\\S*)/lib[^/]+\\.so\\.\\d+: version `GLIBC_[\\d.]+' not found");
-  /** The versions that a library needs, as they stand in its table of strings. */
+  /** The versions that a library needs, as in its table of strings. */
   private static final Pattern NEEDED = Pattern.compile("\0GLIBC_(\\d+)\\.(\\d+)");
   private static final Pattern PRESENT = Pattern.compile("GNU C Library [^\0\n]*release version (\\d+\\.\\d+)");
   private static final int LONGEST_REASON = 300;
@@ -29,7 +29,7 @@ final class LoadFailure {
   private LoadFailure() {}
 
   /**
-   * Describes a failure that no other directory can avoid.
+   * Describes a failure that another directory cannot avoid.
    *
    * @param failure the failure to load a copy of the library
    * @param library the library
@@ -48,7 +48,7 @@ final class LoadFailure {
   }
 
   /**
-   * Describes a failure in one line. The message of a file's exception is often the path alone.
+   * Describes a failure in one line. The message of a file's exception is often only the path.
    *
    * @param failure the failure
    * @return the description
@@ -76,8 +76,8 @@ final class LoadFailure {
   }
 
   /**
-   * Of a class that Java 8 does not have, from Java 24 on with {@code
-   * --illegal-native-access=deny}.
+   * Whether the exception is of a class that Java 8 does not have. Java 24 and later throw it with
+   * {@code --illegal-native-access=deny}.
    */
   private static boolean isDenied(Throwable failure) {
     return failure.getClass().getName().equals("java.lang.IllegalCallerException");
@@ -110,7 +110,7 @@ final class LoadFailure {
         }
       }
     } catch (IOException | RuntimeException e) {
-      // What was found so far, or nothing.
+      // Returns what was found so far, or nothing.
     }
     return major == 0 ? "a newer one" : major + "." + minor;
   }

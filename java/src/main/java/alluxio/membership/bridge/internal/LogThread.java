@@ -8,17 +8,17 @@ import java.util.concurrent.locks.ReentrantLock;
 
 /** The thread that passes log records to SLF4J, and the log level to the library. */
 final class LogThread extends Thread {
-  /** The loggers are this one and its children, named after the library's modules. */
+  /** The loggers are this one and its children, which are named after the library's modules. */
   private static final String LOGGER = "alluxio.membership.native";
   private static final String RUST_ROOT = "alluxio_membership";
-  /** How long a change of the log level may take to be noticed; SLF4J does not report it. */
+  /** How long a change of the log level may remain unnoticed, because SLF4J does not report it. */
   private static final int POLL_MILLIS = 1000;
   /** How long the end of the JVM waits for an appender. */
   private static final int FLUSH_MILLIS = 1000;
   private static final int BUFFER_LENGTH = 64 * 1024;
 
   /**
-   * Held while records are taken and written, so that {@link #flush} finds none of them on the way.
+   * Held while records are taken and written, so that {@link #flush} finds no record in between.
    */
   private static final ReentrantLock WRITING = new ReentrantLock();
 
@@ -49,7 +49,7 @@ final class LogThread extends Thread {
           return;
         }
       } catch (RuntimeException | Error e) {
-        // Whatever an appender throws, also while the JVM shuts down, must not end this thread.
+        // No exception of an appender may end this thread, also during a shutdown of the JVM.
       }
     }
   }
@@ -59,7 +59,7 @@ final class LogThread extends Thread {
     Natives.setLogLevel(levelOf(LoggerFactory.getLogger(LOGGER)));
   }
 
-  /** Writes what the library has logged until now. */
+  /** Writes all records that the library has logged so far. */
   static void flush() {
     try {
       if (WRITING.tryLock(FLUSH_MILLIS, TimeUnit.MILLISECONDS)) {

@@ -23,16 +23,17 @@ import java.util.Locale;
 import java.util.Set;
 
 /**
- * Finds and loads the native library, once per class loader:
+ * Finds and loads the native library, once per class loader. It tries in turn:
  *
  * <ol>
- * <li>the file named by the system property {@value #PATH_PROPERTY}, and then nothing else; a JVM
- * loads a file for one class loader only, so others load a private copy of it;
- * <li>{@code alluxio_membership-<interface>} on {@code java.library.path}; the number keeps an
- * older file from being taken;
- * <li>the one in this jar, copied to a private directory and deleted as soon as it is loaded.
- * Directories in turn: {@value #DIRECTORY_PROPERTY}, {@code java.io.tmpdir}, {@code ~/.cache}, the
- * working directory.
+ * <li>the file named by the system property {@value #PATH_PROPERTY}. If that property is set,
+ * nothing else is tried. A JVM loads a file for one class loader only, so other class loaders load
+ * a private copy of the file.
+ * <li>{@code alluxio_membership-<interface>} on {@code java.library.path}. The number prevents the
+ * use of an older file.
+ * <li>the library in this jar, which is copied to a private directory and deleted as soon as it is
+ * loaded. The directories are tried in turn: {@value #DIRECTORY_PROPERTY}, {@code java.io.tmpdir},
+ * {@code ~/.cache}, the working directory.
  * </ol>
  */
 public final class NativeLibrary {
@@ -42,17 +43,17 @@ public final class NativeLibrary {
 
   private static final int LONGEST_REPLY = 4096;
 
-  /** Set once: the version that was loaded, or why it could not be. */
+  /** Set once: the loaded version, or the reason why loading failed. */
   private static String sVersion;
   private static String sFailure;
-  /** A text that says where the library was loaded from. */
+  /** Where the library was loaded from, for messages. */
   private static volatile String sOrigin;
   private static volatile long sSession;
 
   private NativeLibrary() {}
 
   /**
-   * Loads the library, if that has not been done.
+   * Loads the library, unless it is loaded.
    *
    * @return the version of the library
    * @throws UnsatisfiedLinkError if it cannot be loaded, every time with the reason
@@ -66,7 +67,8 @@ public final class NativeLibrary {
         sSession = reply.int64();
         sVersion = reply.text();
         LogThread.setLevel();
-        // A class whose initialization lacks memory can never be used. These are needed only later.
+        // A class whose initialization lacks memory is unusable for ever. These classes are needed
+        // only later.
         ErrorKind.values();
         WorkerState.values();
       } catch (LinkageError | RuntimeException | MembershipException e) {
@@ -83,7 +85,7 @@ public final class NativeLibrary {
   }
 
   /**
-   * Returns a text that says where the library was loaded from.
+   * Returns where the library was loaded from, for messages.
    *
    * @return the text
    */
@@ -96,7 +98,7 @@ public final class NativeLibrary {
     return sSession;
   }
 
-  /** Says why the library cannot be loaded, for the users of this class. */
+  /** The reason why the library cannot be loaded, for the users of this class. */
   private static final class Unusable extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
@@ -194,7 +196,7 @@ public final class NativeLibrary {
         directories.add(directory);
       }
     }
-    // "?" without an entry in the passwd file.
+    // The home is "?" for a user without an entry in the passwd file.
     File home = new File(System.getProperty("user.home", ""));
     if (home.isAbsolute()) {
       directories.add(new File(home, ".cache").getPath());
@@ -203,7 +205,7 @@ public final class NativeLibrary {
     return directories;
   }
 
-  /** For example {@code linux-x86_64}, {@code linux-aarch64-musl}. */
+  /** Returns the platform, for example {@code linux-x86_64} or {@code linux-aarch64-musl}. */
   static String platform() {
     String os = System.getProperty("os.name", "").toLowerCase(Locale.ROOT);
     String arch = System.getProperty("os.arch", "").toLowerCase(Locale.ROOT);
@@ -216,8 +218,8 @@ public final class NativeLibrary {
   }
 
   /**
-   * Whether this JVM runs on musl. A machine may have both C libraries, so the one that this
-   * process has loaded counts.
+   * Whether this JVM runs on musl. A machine may have both C libraries, so this checks which one
+   * this process has loaded.
    */
   private static boolean isMusl(String arch) {
     String loader = "/ld-musl-" + arch;

@@ -1,8 +1,8 @@
 package alluxio.membership.bridge.internal;
 
 /**
- * The native methods, bound by {@code src/jni} of the library. {@link Wire} says how arguments and
- * replies are encoded.
+ * The native methods, bound by {@code src/jni} of the library. {@link Wire} describes the encoding
+ * of arguments and replies.
  *
  * <p>Methods with a parameter {@code operation} start an operation under that id, and return how
  * many milliseconds it may take; see {@link Operation}. Only {@link #poll} and {@link
@@ -12,7 +12,7 @@ public final class Natives {
   /** Must equal the library's {@code INTERFACE}. */
   static final int INTERFACE = 4;
   /**
-   * An id is the session's number, shifted by this, and a number of our own. Must equal the
+   * An id is the session's number, shifted by this, and a counter of this class. Must equal the
    * library's.
    */
   static final int SESSION_SHIFT = 40;
@@ -28,21 +28,19 @@ public final class Natives {
   /** Opens a manager under an id that is not in use. */
   public static native long open(long operation, long manager, byte[] request);
 
-  /** Closes a manager in the background, or gives up opening it. */
+  /** Closes a manager in the background, or stops opening it. */
   public static native void discard(long manager);
 
-  /**
-   * The version of the view that is in memory; 0 if there is none, or none that is fresh enough.
-   */
+  /** Returns the version of the view in memory, or 0 if there is no view that is fresh enough. */
   public static native long currentVersion(long manager);
 
-  /** The result is a view, or empty if its version is the known one. */
+  /** Starts an operation whose result is a view, or empty if its version is the known one. */
   public static native long view(long operation, long manager, long knownVersion);
 
-  /** The result is a view, or empty when the time is over. */
+  /** Starts an operation whose result is a view, or empty after the timeout. */
   public static native long waitForChange(long operation, long manager, long version, long millis);
 
-  /** {@code k8sDeployment}: 0 no, 1 yes, -1 as configured. */
+  /** Starts a join. {@code k8sDeployment}: 0 no, 1 yes, -1 as configured. */
   public static native long join(long operation, long manager, byte[] worker, int k8sDeployment);
 
   /**
@@ -51,7 +49,7 @@ public final class Natives {
    */
   public static native int status(long manager, byte[] into);
 
-  /** The result is a text. */
+  /** Starts an operation whose result is a text. */
   public static native long showAllMembers(long operation, long manager);
 
   public static native long leaveWorker(long operation, long manager, byte[] identity);
@@ -60,15 +58,15 @@ public final class Natives {
 
   public static native long leave(long operation, long manager);
 
-  /** The id of the manager is not valid any more when this returns. */
+  /** Starts to close a manager. The id of the manager is invalid when this returns. */
   public static native long close(long operation, long manager);
 
   /** Closes all managers that are configured to leave when the process ends. */
   static native long leaveOnShutdown(long operation);
 
   /**
-   * Waits for operations that have finished, and returns how many ids it wrote. Also a sign of life
-   * of this JVM, without which leases are not renewed.
+   * Waits for operations that have finished, and returns how many ids it wrote. It is also a sign
+   * of life of this JVM, without which leases are not renewed.
    */
   static native int poll(long session, long[] finished, int millis);
 
@@ -78,12 +76,12 @@ public final class Natives {
    */
   static native int fetch(long operation, byte[] into);
 
-  /** Forgets an operation and its reply, and stops it if it is running. */
+  /** Drops an operation and its reply, and stops it if it is running. */
   static native void release(long operation);
 
   /**
-   * Lets an operation go on without a caller; the library logs its error. Returns false if it has
-   * finished already.
+   * Lets an operation continue without a caller; the library logs its error. Returns false if it
+   * has already finished.
    */
   static native boolean detach(long operation);
 
@@ -99,6 +97,6 @@ public final class Natives {
   /** Writes log records and returns the length of what it wrote. */
   static native int nextLogRecords(byte[] into);
 
-  /** 0 is off, 1 errors, 2 warnings, 3 info, 4 debug, 5 trace. */
+  /** Sets the level: 0 is off, 1 errors, 2 warnings, 3 info, 4 debug, 5 trace. */
   static native void setLogLevel(int level);
 }

@@ -11,25 +11,28 @@ import java.util.concurrent.locks.LockSupport;
 /**
  * A native operation and the thread that waits for it.
  *
- * <p>The thread waits in Java, so that a virtual thread does not hold its carrier and an interrupt
- * is noticed at once. The poll thread wakes it. Everything that waiting needs is allocated before
- * the operation starts, and the library keeps the reply until it is released, so an {@link
- * OutOfMemoryError} reaches the caller and leaves nothing behind. No lambda is used on the way: one
- * that is linked while the heap is full fails for ever.
+ * <p>The thread waits in Java, so that a virtual thread does not hold its carrier, and an interrupt
+ * ends the wait at once. The poll thread wakes it. Everything that the wait needs is allocated
+ * before the operation starts, and the library keeps the reply until it is released. An {@link
+ * OutOfMemoryError} therefore reaches the caller and leaves nothing behind. This code uses no
+ * lambda: a lambda that is linked while the heap is full fails for ever.
  */
 public final class Operation extends Waiting implements AutoCloseable {
   private static final AtomicLong NEXT = new AtomicLong();
   static final ConcurrentMap<Long, Waiting> RUNNING = new ConcurrentHashMap<>();
 
   /**
-   * How often a waiting thread looks for the reply itself, should the poll thread fail to wake it.
+   * How often a waiting thread looks for the reply itself, in case the poll thread fails to wake
+   * it.
    */
   private static final long SLICE_MILLIS = 250;
-  /** How long a thread that is interrupted already waits for what needs no answer of etcd. */
+  /**
+   * How long a thread that is already interrupted waits for a result that needs no answer of etcd.
+   */
   private static final long INTERRUPTED_MILLIS = 100;
-  /** Operations end within their limits. This is for a machine that has no time for them. */
+  /** Operations end within their limits. The margin is for a machine that has no time for them. */
   private static final long MARGIN_MILLIS = 30_000;
-  /** Longer replies are rare: only views are. */
+  /** Only views have longer replies. */
   private static final int USUAL_LENGTH = 512;
 
   private final Long mId = newId();
@@ -63,10 +66,10 @@ public final class Operation extends Waiting implements AutoCloseable {
   }
 
   /**
-   * Waits for the end of the operation. A thread that was interrupted beforehand gets the result of
-   * an operation that needs no answer of etcd.
+   * Waits for the end of the operation. A thread that was interrupted before the call receives the
+   * result of an operation that needs no answer of etcd.
    *
-   * @param limitMillis how long the operation may take, as the method returned that started it
+   * @param limitMillis how long the operation may take, as returned by the method that started it
    * @return its result
    * @throws MembershipException if it failed
    * @throws IllegalStateException if the manager is closed
@@ -81,7 +84,7 @@ public final class Operation extends Waiting implements AutoCloseable {
   }
 
   /**
-   * As {@link #await}, but an interrupt does not end the waiting. The thread is still interrupted
+   * Like {@link #await}, but an interrupt does not end the wait. The thread is still interrupted
    * afterwards.
    *
    * @param limitMillis how long the operation may take
@@ -102,8 +105,8 @@ public final class Operation extends Waiting implements AutoCloseable {
   }
 
   /**
-   * As {@link #await}, but if the thread is interrupted, lets the operation go on alone and
-   * returns, with the interrupt flag set. The library then logs an error of the operation.
+   * Like {@link #await}, but if the thread is interrupted, this returns with the interrupt flag
+   * set, and the operation continues alone. The library then logs an error of the operation.
    *
    * @param limitMillis how long the operation may take
    * @throws MembershipException if it failed
@@ -116,7 +119,7 @@ public final class Operation extends Waiting implements AutoCloseable {
     }
   }
 
-  /** Forgets the operation, and stops it if it is running and not detached. Allocates nothing. */
+  /** Drops the operation, and stops it if it is running and not detached. Allocates nothing. */
   @Override
   public void close() {
     if (!mDetached) {
@@ -150,7 +153,7 @@ public final class Operation extends Waiting implements AutoCloseable {
       if (interrupted) {
         return finishesWithin(INTERRUPTED_MILLIS);
       }
-      // In slices that are counted: a JVM that was stopped for a while has not waited meanwhile.
+      // Counts slices of time, because a JVM that was stopped for a while has not waited meanwhile.
       long slices = (limitMillis >= Long.MAX_VALUE - MARGIN_MILLIS ? Long.MAX_VALUE : limitMillis + MARGIN_MILLIS)
           / SLICE_MILLIS;
       for (; slices > 0; slices--) {

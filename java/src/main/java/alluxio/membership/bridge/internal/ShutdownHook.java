@@ -5,9 +5,9 @@ import alluxio.membership.bridge.MembershipException;
 import org.slf4j.LoggerFactory;
 
 /**
- * Ends this process's registrations when the JVM ends in an orderly way, so that its workers are
- * listed as lost at once. Managers whose configuration says {@code
- * alluxio.membership.native.leave.on.shutdown=false} are left alone.
+ * Ends this process's registrations when the JVM exits in an orderly way, so that its workers are
+ * listed as lost at once. Does not affect managers with {@code
+ * alluxio.membership.native.leave.on.shutdown=false}.
  */
 final class ShutdownHook extends Thread {
   ShutdownHook() {

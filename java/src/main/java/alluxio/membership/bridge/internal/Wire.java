@@ -11,12 +11,11 @@ import java.util.Map;
 import java.util.concurrent.TimeoutException;
 
 /**
- * The bytes that cross between Java and Rust. The format is described in the library's {@code
- * src/jni/wire.rs}.
+ * The encoding between Java and Rust. The library's {@code src/jni/wire.rs} describes the format.
  */
 public final class Wire {
   private static final byte OK = 0;
-  /** By their numbers, which begin at 1. */
+  /** In the order of their numbers, which begin at 1. */
   private static final ErrorKind[] KINDS = ErrorKind.values();
 
   private Wire() {}
@@ -24,8 +23,8 @@ public final class Wire {
   /**
    * Encodes the request of {@link Natives#open}.
    *
-   * @param origin a text that says where the library was loaded from
-   * @param properties property names and values; entries with a null value are left out
+   * @param origin where the library was loaded from, for messages
+   * @param properties property names and values; entries with a null value are omitted
    * @return the request
    */
   public static byte[] opening(String origin, Map<String, String> properties) {
@@ -86,7 +85,7 @@ public final class Wire {
     }
 
     /**
-     * Returns what was written.
+     * Returns the written bytes.
      *
      * @return the bytes
      */
@@ -104,7 +103,7 @@ public final class Wire {
     }
 
     /**
-     * Reads the status byte of a reply, and throws its error if it is one.
+     * Reads the status byte of a reply, and throws the error if the reply is one.
      *
      * @param reply an array that begins with a reply of the library
      * @param length the length of the reply

@@ -215,7 +215,7 @@ dist: ## Builds the files of a release into dist/; takes half an hour.
 test-dist: ## Tries the files of dist/ on other systems and JVMs; needs root.
 	@scripts/test-dist
 
-docs: ## Builds the pages of docs/ as a book in target/book, and checks their links.
+docs: ## Builds the pages of docs/ and the reference of the C header as a book in target/book, and checks links.
 	@scripts/docs
 
 clean: ## Removes all built files.

@@ -67,8 +67,7 @@ build_library() {
   # With musl, too, dlopen loads the library.
   local flags=
   [[ $1 != *-musl ]] || flags="-C target-feature=-crt-static"
-  # Cargo optimizes across crates only if it builds no Rust library beside this one.
-  RUSTFLAGS=$flags zigbuild "$1" rustc --lib --features c-api,jni --crate-type cdylib
+  RUSTFLAGS=$flags zigbuild "$1" zigbuild --lib --features c-api,jni
   install -D --mode=755 "target/$(rust_target "$1")/dist/$LIBRARY" "$(library_of "$1")"
 }
 

@@ -434,3 +434,60 @@ impl Workers {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tables::{Change, Pair, Stamp};
+    use super::*;
+    use crate::record;
+    use crate::worker::{WorkerIdentity, WorkerNetAddress};
+
+    #[test]
+    fn the_newest_changes_are_kept_and_the_others_counted() {
+        let worker = Worker {
+            identity: WorkerIdentity::V0(1),
+            address: WorkerNetAddress::new("h"),
+        };
+        let record = record::encode(&worker);
+        // Each on a lease of its own.
+        let put = |prefix: &str, revision: i64| {
+            let stamp = Stamp {
+                modified: revision,
+                created: revision,
+                version: 1,
+                lease: revision,
+            };
+            let key = format!("{prefix}worker-1");
+            let pair = Pair {
+                key: key.as_bytes(),
+                value: record.as_ref(),
+                stamp,
+            };
+            Change::put(prefix, pair)
+        };
+        let tables = Tables {
+            ring: Some(Table::new("/r/")),
+            live: Table::new("/l/"),
+        };
+        let most = i64::try_from(MOST_CHANGES).unwrap();
+        let mut walk = Walk::new(tables.clone(), most + 10);
+        for revision in 1..=most + 11 {
+            walk.add(KeyRange::Live, put("/l/", revision));
+        }
+        // Of the other range, and older than some that were left out.
+        walk.add(KeyRange::Ring, put("/r/", 5));
+        let present = walk.now.clone();
+        let history = walk.history(1, &present);
+        assert!(!history.is_incomplete);
+        assert_eq!(history.left_out, 12);
+        assert_eq!(history.changes.len(), MOST_CHANGES - 1);
+        let revisions = history.changes.iter().map(|change| change.revision);
+        assert!(revisions.eq(12..=most + 10));
+        let mut kinds = history.changes.iter().map(|change| change.kind);
+        assert!(kinds.all(|kind| kind == PastKind::Rejoined));
+
+        let mut walk = Walk::new(tables.clone(), 9);
+        walk.add(KeyRange::Live, put("/l/", 2));
+        assert!(walk.history(1, &tables).is_incomplete);
+    }
+}

@@ -1,7 +1,7 @@
 /*
  * Lists the workers of an Alluxio cluster, in the format of "alluxio info nodes".
  *
- *   cc nodes.c -lalluxio_membership -o nodes
+ *   cc nodes.c $(pkg-config --cflags --libs alluxio-membership) -o nodes
  *   ./nodes -c /opt/alluxio/conf/alluxio-site.properties --live
  *   ./nodes -D alluxio.worker.membership.manager.type=ETCD -D alluxio.etcd.endpoints=http://localhost:2379
  */

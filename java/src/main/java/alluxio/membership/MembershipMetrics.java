@@ -192,7 +192,8 @@ final class MembershipMetrics {
             return "a gauge of the membership";
         }
       };
-      return Proxy.newProxyInstance(MembershipMetrics.class.getClassLoader(), new Class<?>[] {type}, handler);
+      ClassLoader loader = MembershipMetrics.class.getClassLoader();
+      return Proxy.newProxyInstance(loader, new Class<?>[] {type}, handler);
     }
 
     /** Takes no lock that is held while gauges are registered. Returns null without a manager. */
@@ -215,7 +216,8 @@ final class MembershipMetrics {
     }
 
     private static Class<?> metricsSystem() throws ClassNotFoundException {
-      return Class.forName("alluxio.metrics.MetricsSystem", true, MembershipMetrics.class.getClassLoader());
+      ClassLoader loader = MembershipMetrics.class.getClassLoader();
+      return Class.forName("alluxio.metrics.MetricsSystem", true, loader);
     }
 
     private static Method registering(Class<?> metrics) throws NoSuchMethodException {

@@ -28,7 +28,8 @@ final class SupportedAlluxio {
   private static String version(ClassLoader loader) {
     try {
       // By reflection, because the compiler would copy the constant.
-      return String.valueOf(Class.forName("alluxio.ProjectConstants", true, loader).getField("VERSION").get(null));
+      Class<?> constants = Class.forName("alluxio.ProjectConstants", true, loader);
+      return String.valueOf(constants.getField("VERSION").get(null));
     } catch (ReflectiveOperationException | LinkageError e) {
       return "an unknown version";
     }

@@ -48,10 +48,12 @@ final class LibraryCopy {
     prepare(parent, make);
     // createTempDirectory would fail for every directory if java.io.tmpdir is no path in the locale
     // of the JVM.
-    Path directory = Files.createDirectory(parent.resolve(PREFIX + UUID.randomUUID()), FOR_THE_OWNER);
+    Path directory =
+        Files.createDirectory(parent.resolve(PREFIX + UUID.randomUUID()), FOR_THE_OWNER);
     Path file = directory.resolve(NativeLibrary.FILE_NAME);
     UserPrincipal self = ownerOf(directory);
-    try (FileChannel copy = FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
+    try (FileChannel copy =
+        FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
       // Shows other processes that this process is alive. Not every file system has locks.
       lock(copy);
       try (InputStream in = source.open()) {
@@ -130,12 +132,14 @@ final class LibraryCopy {
   }
 
   private static boolean isOld(Path path) throws IOException {
-    long age = System.currentTimeMillis() - Files.getLastModifiedTime(path, LinkOption.NOFOLLOW_LINKS).toMillis();
+    long modified = Files.getLastModifiedTime(path, LinkOption.NOFOLLOW_LINKS).toMillis();
+    long age = System.currentTimeMillis() - modified;
     return age > NEW_MILLIS && Files.isDirectory(path, LinkOption.NOFOLLOW_LINKS);
   }
 
   private static boolean isUnused(Path file) {
-    try (FileChannel copy = FileChannel.open(file, StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
+    try (FileChannel copy =
+            FileChannel.open(file, StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
         FileLock lock = copy.tryLock()) {
       return lock != null;
     } catch (NoSuchFileException e) {

@@ -20,10 +20,12 @@ final class LoadFailure {
   /**
    * The dynamic linker's message about a C library that is too old, with the library's directory.
    */
-  private static final Pattern TOO_OLD = Pattern.compile("(/\\S*)/lib[^/]+\\.so\\.\\d+: version `GLIBC_[\\d.]+' not found");
+  private static final Pattern TOO_OLD = Pattern.compile(
+      "(/\\S*)/lib[^/]+\\.so\\.\\d+: version `GLIBC_[\\d.]+' not found");
   /** The versions that a library needs, as in its table of strings. */
   private static final Pattern NEEDED = Pattern.compile("\0GLIBC_(\\d+)\\.(\\d+)");
-  private static final Pattern PRESENT = Pattern.compile("GNU C Library [^\0\n]*release version (\\d+\\.\\d+)");
+  private static final Pattern PRESENT = Pattern.compile(
+      "GNU C Library [^\0\n]*release version (\\d+\\.\\d+)");
   private static final int LONGEST_REASON = 300;
 
   private LoadFailure() {}
@@ -43,8 +45,9 @@ final class LoadFailure {
     if (!(failure instanceof UnsatisfiedLinkError) || !tooOld.find()) {
       return null;
     }
-    return "this machine has glibc " + present(Paths.get(tooOld.group(1), "libc.so.6")) + ", the library needs "
-        + needed(library) + ". Use a jar that was built for this machine's glibc or an older one";
+    return "this machine has glibc " + present(Paths.get(tooOld.group(1), "libc.so.6"))
+        + ", the library needs " + needed(library)
+        + ". Use a jar that was built for this machine's glibc or an older one";
   }
 
   /**
@@ -66,7 +69,8 @@ final class LoadFailure {
       reason = "not a directory";
     } else if (failure instanceof InvalidPathException) {
       reason = "this name cannot be used in the locale of this JVM";
-    } else if (failure instanceof FileSystemException && ((FileSystemException) failure).getReason() != null) {
+    } else if (failure instanceof FileSystemException
+        && ((FileSystemException) failure).getReason() != null) {
       reason = ((FileSystemException) failure).getReason();
     } else if (reason == null) {
       reason = failure.getClass().getSimpleName();
@@ -85,7 +89,8 @@ final class LoadFailure {
 
   private static String present(Path libc) {
     try {
-      Matcher version = PRESENT.matcher(new String(Files.readAllBytes(libc), StandardCharsets.ISO_8859_1));
+      String bytes = new String(Files.readAllBytes(libc), StandardCharsets.ISO_8859_1);
+      Matcher version = PRESENT.matcher(bytes);
       return version.find() ? version.group(1) : "of an older version";
     } catch (IOException | RuntimeException e) {
       return "of an older version";
@@ -101,7 +106,8 @@ final class LoadFailure {
       for (int read = in.read(buffer); read >= 0; read = in.read(buffer)) {
         bytes.write(buffer, 0, read);
       }
-      Matcher version = NEEDED.matcher(new String(bytes.toByteArray(), StandardCharsets.ISO_8859_1));
+      String text = new String(bytes.toByteArray(), StandardCharsets.ISO_8859_1);
+      Matcher version = NEEDED.matcher(text);
       while (version.find()) {
         int[] found = {Integer.parseInt(version.group(1)), Integer.parseInt(version.group(2))};
         if (found[0] > major || found[0] == major && found[1] > minor) {

@@ -75,7 +75,8 @@ final class LogThread extends Thread {
   }
 
   private static void write(byte[] buffer) {
-    for (int length = Natives.nextLogRecords(buffer); length > 0; length = Natives.nextLogRecords(buffer)) {
+    for (int length = Natives.nextLogRecords(buffer); length > 0;
+        length = Natives.nextLogRecords(buffer)) {
       Wire.Reader records = new Wire.Reader(buffer, length);
       while (!records.isEmpty()) {
         write(records.int32(), loggerName(records.text()), records.text());

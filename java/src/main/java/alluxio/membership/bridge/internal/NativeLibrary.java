@@ -128,7 +128,8 @@ public final class NativeLibrary {
       return file.getPath();
     } catch (UnsatisfiedLinkError e) {
       LibraryCopy.Source source = () -> Files.newInputStream(file.toPath());
-      if (e.getMessage() != null && e.getMessage().contains("already loaded in another classloader")) {
+      String message = e.getMessage();
+      if (message != null && message.contains("already loaded in another classloader")) {
         return file + ", copied to " + loadCopy(source, e);
       }
       String why = LoadFailure.ofTheMachine(e, source);
@@ -152,7 +153,8 @@ public final class NativeLibrary {
   private static String jar() {
     try {
       CodeSource source = NativeLibrary.class.getProtectionDomain().getCodeSource();
-      return source == null || source.getLocation() == null ? "the jar" : source.getLocation().getPath();
+      return source == null || source.getLocation() == null
+          ? "the jar" : source.getLocation().getPath();
     } catch (SecurityException e) {
       return "the jar";
     }
@@ -169,7 +171,8 @@ public final class NativeLibrary {
     causes.add(why);
     for (String directory : directories()) {
       try {
-        LibraryCopy.load(source, Paths.get(directory), directory.equals(System.getProperty(DIRECTORY_PROPERTY)));
+        boolean make = directory.equals(System.getProperty(DIRECTORY_PROPERTY));
+        LibraryCopy.load(source, Paths.get(directory), make);
         return directory;
       } catch (IOException | LinkageError | RuntimeException e) {
         causes.add(e);
@@ -214,7 +217,8 @@ public final class NativeLibrary {
     } else if (arch.equals("arm64")) {
       arch = "aarch64";
     }
-    return (os.startsWith("mac") ? "osx" : os.replace(' ', '_')) + "-" + arch + (isMusl(arch) ? "-musl" : "");
+    return (os.startsWith("mac") ? "osx" : os.replace(' ', '_')) + "-" + arch
+        + (isMusl(arch) ? "-musl" : "");
   }
 
   /**
@@ -223,7 +227,8 @@ public final class NativeLibrary {
    */
   private static boolean isMusl(String arch) {
     String loader = "/ld-musl-" + arch;
-    try (BufferedReader maps = Files.newBufferedReader(Paths.get("/proc/self/maps"), StandardCharsets.ISO_8859_1)) {
+    Path path = Paths.get("/proc/self/maps");
+    try (BufferedReader maps = Files.newBufferedReader(path, StandardCharsets.ISO_8859_1)) {
       for (String line = maps.readLine(); line != null; line = maps.readLine()) {
         if (line.contains(loader)) {
           return true;

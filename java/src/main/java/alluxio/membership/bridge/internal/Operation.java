@@ -154,8 +154,9 @@ public final class Operation extends Waiting implements AutoCloseable {
         return finishesWithin(INTERRUPTED_MILLIS);
       }
       // Counts slices of time, because a JVM that was stopped for a while has not waited meanwhile.
-      long slices = (limitMillis >= Long.MAX_VALUE - MARGIN_MILLIS ? Long.MAX_VALUE : limitMillis + MARGIN_MILLIS)
-          / SLICE_MILLIS;
+      long millis = limitMillis >= Long.MAX_VALUE - MARGIN_MILLIS
+          ? Long.MAX_VALUE : limitMillis + MARGIN_MILLIS;
+      long slices = millis / SLICE_MILLIS;
       for (; slices > 0; slices--) {
         if (finishesWithin(SLICE_MILLIS)) {
           return true;
@@ -165,7 +166,8 @@ public final class Operation extends Waiting implements AutoCloseable {
         }
       }
       throw new MembershipException(ErrorKind.INTERNAL, false,
-          "The membership library has not answered within " + limitMillis + " ms and " + MARGIN_MILLIS + " ms more", null);
+          "The membership library has not answered within " + limitMillis + " ms and "
+          + MARGIN_MILLIS + " ms more", null);
     } finally {
       if (interrupted) {
         Thread.currentThread().interrupt();

@@ -45,7 +45,7 @@ impl<T> Aside<T> {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(panic)) => Err(bug(panic_text(&*panic))),
             // The thread always sends a result.
-            Err(_) => Err(bug("a thread ended early")),
+            Err(_) => Err(bug("a thread ended without a result")),
         }
     }
 }
@@ -114,8 +114,8 @@ pub(crate) fn exhausted(failed: String, error: &io::Error) -> Error {
     Error::new(
         ErrorKind::ResourceExhausted,
         format!(
-            "{failed}: {error}. The limits are the process limits (ulimit -u, ulimit -n), those of the control group \
-             (pids.max) and those of the system."
+            "{failed}: {error}. Check the limits of the process (ulimit -u, ulimit -n), of the \
+             control group (pids.max) and of the system."
         ),
     )
 }

@@ -108,7 +108,7 @@ pub(crate) fn shut_down(timeout: Duration) -> Result<()> {
     let Some(_only_one) = SHUTDOWN.try_lock_until(deadline) else {
         return Err(Error::new(
             ErrorKind::Unavailable,
-            "Another thread is still shutting the membership library down",
+            "Another thread is still shutting down the membership library",
         ));
     };
     let before = std::mem::replace(&mut *STATE.lock(), State::ShutDown);

@@ -184,7 +184,8 @@ impl WorkerNetAddress {
     /// Returns the text of `WorkerNetAddress.dumpMainInfo` of Alluxio 308 and later.
     pub fn dump_main_info(&self) -> String {
         format!(
-            "WorkerNetAddress{{host={}, containerHost={}, rpcPort={}, dataPort={}, webPort={}, domainSocketPath={}, httpServerPort={}}}",
+            "WorkerNetAddress{{host={}, containerHost={}, rpcPort={}, dataPort={}, webPort={}, \
+             domainSocketPath={}, httpServerPort={}}}",
             java_text(&self.host),
             java_text(&self.container_host),
             self.rpc_port,
@@ -210,7 +211,8 @@ impl fmt::Display for WorkerNetAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "WorkerNetAddress{{host={}, containerHost={}, rpcPort={}, dataPort={}, webPort={}, domainSocketPath={}, secureRpcPort={}, httpServerPort={}}}",
+            "WorkerNetAddress{{host={}, containerHost={}, rpcPort={}, dataPort={}, webPort={}, \
+             domainSocketPath={}, secureRpcPort={}, httpServerPort={}}}",
             java_text(&self.host),
             java_text(&self.container_host),
             self.rpc_port,

@@ -713,11 +713,14 @@ async fn another_process_with_the_same_identity_is_told_of_once() {
         let log = fs::read_to_string(&log).expect("UTF-8");
         log.matches(text).count()
     };
-    eventually("its own again", LIMIT, || async { count("own again") > 0 }).await;
+    eventually("its own again", LIMIT, || async {
+        count("belongs to this process again") > 0
+    })
+    .await;
     worker.signal(libc::SIGTERM);
     assert_eq!(worker.end().code(), Some(0));
     assert_eq!(count("Another process has registered"), 1);
-    assert_eq!(count("own again"), 1);
+    assert_eq!(count("belongs to this process again"), 1);
 }
 
 /// A join that etcd refused has not left, and says nothing of the worker that has the identity.

@@ -30,18 +30,19 @@ pub(super) fn parse(endpoints: &[String], tls: bool) -> Result<Vec<String>> {
         })?;
         if endpoint.contains('@') {
             log::warn!(
-                "The user in {ETCD_ENDPOINTS} for {host_and_port} has no effect; {ETCD_USERNAME} and {ETCD_PASSWORD} name \
-                 the user of etcd"
+                "The user in {ETCD_ENDPOINTS} for {host_and_port} has no effect; {ETCD_USERNAME} \
+                 and {ETCD_PASSWORD} name the user of etcd"
             );
         }
         let target = format!("{scheme}://{host_and_port}");
         match (tls, is_https(endpoint)) {
             (false, true) => log::warn!(
-                "In spite of the https in {ETCD_ENDPOINTS}, everything is sent to {host_and_port} \
-                 in plain text, as Alluxio does it; {ETCD_TLS_ENABLED} switches TLS on"
+                "{ETCD_ENDPOINTS} has https for {host_and_port}, but everything is sent in plain \
+                 text, as with Alluxio; {ETCD_TLS_ENABLED} enables TLS"
             ),
             (true, false) => log::info!(
-                "{host_and_port} of {ETCD_ENDPOINTS} is spoken to with TLS, since {ETCD_TLS_ENABLED} is true"
+                "The connection to {host_and_port} of {ETCD_ENDPOINTS} uses TLS, because \
+                 {ETCD_TLS_ENABLED} is true"
             ),
             (false, false) | (true, true) => {}
         }

@@ -216,8 +216,8 @@ fn membership_type(properties: &Properties) -> Result<MembershipType> {
         Error::new(
             ErrorKind::InvalidConfig,
             format!(
-                "{name} is MASTER, which is also its default, but this library keeps only STATIC, ETCD and \
-                 SERVICE_REGISTRY lists. Set it to one of these."
+                "{name} is MASTER, which is also its default, but this library serves only STATIC, \
+                 ETCD and SERVICE_REGISTRY. Set it to one of these."
             ),
         )
     })
@@ -332,7 +332,7 @@ fn credentials(properties: &Properties) -> Result<Option<Credentials>> {
         }
         (Some(username), Some(_)) if username.is_empty() => Err(properties.invalid(
             names::ETCD_USERNAME,
-            "the name of an etcd user, since alluxio.etcd.password is set",
+            "the name of an etcd user, because alluxio.etcd.password is set",
         )),
         (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
         _ => Err(Error::new(

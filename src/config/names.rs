@@ -102,12 +102,13 @@ pub const PROPERTIES: &[Property] = &[
     property(
         CONF_DIR,
         Some("${alluxio.home}/conf"),
-        "The folder of the configuration files. The environment variable `ALLUXIO_CONF_DIR` replaces the default.",
+        "The folder of the configuration files. The environment variable `ALLUXIO_CONF_DIR` \
+         replaces the default.",
     ),
     property(
         MEMBERSHIP_TYPE,
         Some("MASTER"),
-        "`STATIC`, `ETCD` or `SERVICE_REGISTRY`. `MASTER` is served by Alluxio's own class.",
+        "`STATIC`, `ETCD` or `SERVICE_REGISTRY`. Alluxio's own class serves `MASTER`.",
     ),
     property(
         STATIC_CONFIG_FILE,
@@ -117,7 +118,8 @@ pub const PROPERTIES: &[Property] = &[
     property(
         STATIC_CONFIG_FILE_DOCUMENTED,
         None,
-        "STATIC: the hosts file, under the name in Alluxio's documentation. It counts if `alluxio.worker.static.membership.manager.config.file` is not set.",
+        "STATIC: the hosts file, under the name in Alluxio's documentation. It counts if \
+         `alluxio.worker.static.membership.manager.config.file` is not set.",
     ),
     property(
         CLUSTER_NAME,
@@ -127,7 +129,8 @@ pub const PROPERTIES: &[Property] = &[
     property(
         ETCD_ENDPOINTS,
         None,
-        "URLs of etcd's members, `http://host:port`, separated by commas. `https://` alone does not enable TLS.",
+        "URLs of etcd's members, `http://host:port`, separated by commas. `https://` alone does \
+         not enable TLS.",
     ),
     property(ETCD_USERNAME, None, "The etcd user. It needs a password."),
     property(ETCD_PASSWORD, None, "The password of the etcd user."),
@@ -139,7 +142,8 @@ pub const PROPERTIES: &[Property] = &[
     property(
         ETCD_TLS_CA_CERT,
         None,
-        "PEM file of the authorities that may have issued etcd's certificate. Without it, the system's authorities count.",
+        "PEM file of the authorities that may have issued etcd's certificate. Without it, the \
+         library trusts the system's authorities.",
     ),
     property(
         ETCD_TLS_CLIENT_CERT,
@@ -159,7 +163,8 @@ pub const PROPERTIES: &[Property] = &[
     property(
         ETCD_TLS_NO_ENDPOINT_IDENTIFICATION,
         Some("false"),
-        "Whether etcd's certificate may be for another host than the endpoint's. It needs `alluxio.etcd.tls.ca.cert`.",
+        "Whether etcd's certificate may be for another host than the endpoint's. It needs \
+         `alluxio.etcd.tls.ca.cert`.",
     ),
     property(
         WORKER_FAILURE_DETECTION_TIMEOUT,
@@ -202,12 +207,14 @@ pub const PROPERTIES: &[Property] = &[
     property(
         USER_NETTY_DATA_TRANSMISSION_ENABLED,
         Some("true"),
-        "STATIC: whether workers serve data through Netty on the data port. If not, the RPC port is the data port.",
+        "STATIC: whether workers serve data through Netty on the data port. If not, the RPC port \
+         is the data port.",
     ),
     property(
         LEAVE_ON_SHUTDOWN,
         Some("true"),
-        "Whether closing the manager, or the exit of a JVM, ends a worker's registration at once. If not, the worker stays live until its lease ends.",
+        "Whether closing the manager, or the exit of a JVM, ends a worker's registration at once. \
+         If not, the worker stays live until its lease ends.",
     ),
     property(
         OPERATION_TIMEOUT,
@@ -217,17 +224,22 @@ pub const PROPERTIES: &[Property] = &[
     property(
         VIEW_MAX_STALENESS,
         None,
-        "The greatest age of a view that listings return. The default is `alluxio.worker.failure.detection.timeout`.",
+        "The greatest age of a view that listings return. The default is \
+         `alluxio.worker.failure.detection.timeout`.",
     ),
     property(
         STATIC_PROBE_INTERVAL,
         Some("0"),
-        "STATIC: how often the RPC port of each worker is probed, at least `100ms`. A live worker that fails two probes in a row is lost, and so is one that fails its first probe. An untried worker counts as live. With `0` no worker is probed, and all count as live.",
+        "STATIC: how often the RPC port of each worker is probed, at least `100ms`. A live worker \
+         that fails two probes in a row is lost, and so is one that fails its first probe. A \
+         worker that was not probed yet counts as live. With `0` no worker is probed, and all \
+         count as live.",
     ),
     property(
         READ_MODE,
         Some("CACHED"),
-        "`CACHED` lists from memory. `LINEARIZABLE` lists at least what etcd held when the call began, and asks etcd each time.",
+        "`CACHED` lists from memory. `LINEARIZABLE` asks etcd at each listing, and lists at least \
+         what etcd had when the call began.",
     ),
 ];
 

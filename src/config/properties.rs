@@ -121,7 +121,10 @@ impl Properties {
                     .collect();
                 Err(Error::new(
                     ErrorKind::InvalidConfig,
-                    format!("Unknown property {name}; there are {}", known.join(", ")),
+                    format!(
+                        "Unknown property {name}; the known ones are {}",
+                        known.join(", ")
+                    ),
                 ))
             }
         }
@@ -246,7 +249,8 @@ impl Resolution<'_> {
                 Some(_) => Error::new(
                     ErrorKind::MissingConfig,
                     format!(
-                        "Could not resolve key \"{}\": No value set for configuration key {reference}",
+                        "Could not resolve key \"{}\": No value set for configuration key \
+                         {reference}",
                         self.property
                     ),
                 ),
@@ -256,7 +260,7 @@ impl Resolution<'_> {
         self.resolved += text.len();
         if self.resolved > MAX_RESOLVED {
             return Err(self.error(format!(
-                "References to other properties that stand for more than {MAX_RESOLVED} bytes"
+                "References to other properties that expand to more than {MAX_RESOLVED} bytes"
             )));
         }
         self.within.push(reference.to_owned());

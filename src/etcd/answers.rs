@@ -14,14 +14,14 @@ use super::status::wrong_answer;
 pub(crate) fn complete(answer: TxnResponse) -> Result<TxnResponse, etcd_client::Error> {
     if answer.header().is_none() {
         return Err(wrong_answer(
-            "its answer to a transaction has no header: this is no etcd",
+            "its answer to a transaction has no header, so it is not etcd",
         ));
     }
     let operations = &answer.0.responses;
     match operations.iter().all(|it| it.response.is_some()) {
         true => Ok(answer),
         false => Err(wrong_answer(
-            "it left the answer to an operation out of its answer to a transaction",
+            "its answer to a transaction lacks the answer to an operation",
         )),
     }
 }
@@ -38,9 +38,7 @@ pub(crate) fn ranges(answer: TxnResponse, reads: usize) -> Result<TxnResponse, e
         .filter(|it| is_range(&it.response));
     match ranges.count() == reads && answer.0.responses.len() == reads {
         true => Ok(answer),
-        false => Err(wrong_answer(
-            "it left a range out of its answer to a transaction",
-        )),
+        false => Err(wrong_answer("its answer to a transaction lacks a range")),
     }
 }
 
@@ -70,7 +68,7 @@ pub(crate) fn keys_between(
     match are_inside && are_in_order && answer.count() >= 0 {
         true => Ok(answer),
         false => Err(wrong_answer(
-            "it answered with keys that were not asked for, or in disorder",
+            "its answer has keys that were not requested, or that are not in order",
         )),
     }
 }

@@ -65,8 +65,8 @@ impl ClusterId {
             return Err(OtherCluster { expected, found });
         }
         log::warn!(
-            "etcd has the cluster id {found:x} instead of {expected:x} at every endpoint that answers: it was restored, and \
-             is used on"
+            "etcd has the cluster id {found:x} instead of {expected:x} at every endpoint that \
+             answers: it was restored, and stays in use"
         );
         *known = Known {
             id: Some(found),

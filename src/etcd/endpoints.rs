@@ -168,7 +168,7 @@ impl Endpoints {
         let lookups = Arc::new(Semaphore::new(LOOKUPS_AT_ONCE));
         let name = |url: &String| {
             let origin: Uri = url.parse().map_err(|error| {
-                let message = format!("The endpoint {url} cannot be used: {error}");
+                let message = format!("The endpoint {url} is unusable: {error}");
                 Error::new(ErrorKind::InvalidConfig, message)
             })?;
             let name = Arc::new(Name::new(&origin, lookups.clone()));
@@ -585,10 +585,10 @@ impl Endpoint {
                 let reason = match limit.as_millis() {
                     // The caller used up the time before this try.
                     limit if limit < TIME_TO_ASK.as_millis() => {
-                        "no time was left to ask it".to_owned()
+                        "there was no time left to ask it".to_owned()
                     }
                     limit if hurried => {
-                        format!("no answer within the {limit} ms that were left for it")
+                        format!("no answer within the remaining {limit} ms")
                     }
                     limit => format!("no answer within {limit} ms"),
                 };
@@ -810,11 +810,13 @@ impl Call {
                 "; check alluxio.etcd.username and alluxio.etcd.password"
             }
             Failure::Permission => {
-                "; grant the etcd user of alluxio.etcd.username read and write access to the prefixes \
-                 /DHT/<alluxio.cluster.name>/ and /ServiceDiscovery/<alluxio.cluster.name>/"
+                "; grant the etcd user of alluxio.etcd.username read and write access to the \
+                 prefixes /DHT/<alluxio.cluster.name>/ and \
+                 /ServiceDiscovery/<alluxio.cluster.name>/"
             }
             Failure::TooLarge => {
-                "; shorten the worker's texts, or raise etcd's --max-request-bytes (1.5 MiB by default)"
+                "; shorten the worker's texts, or raise etcd's --max-request-bytes (1.5 MiB by \
+                 default)"
             }
             Failure::NoSpace => "; free space in etcd (compact, defragment), then disarm its alarm",
             Failure::Endpoint | Failure::Busy | Failure::Request => "",

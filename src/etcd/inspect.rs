@@ -351,7 +351,9 @@ impl Cluster {
                     let answer = answers::keys_between(answer, &key, end)?;
                     match answer.count() < fewer_than {
                         true => Ok(answer),
-                        false => Err(wrong_answer("its keys do not become fewer, page by page")),
+                        false => Err(wrong_answer(
+                            "its count of keys does not decrease from page to page",
+                        )),
                     }
                 }
             })

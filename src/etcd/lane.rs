@@ -153,7 +153,7 @@ impl Lane {
                 Err((error, None)) => return Err(error.into()),
             }
         }
-        Err("the connection is closed as soon as it is open".into())
+        Err("the connection closed as soon as it was open".into())
     }
 }
 

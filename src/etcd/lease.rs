@@ -88,13 +88,13 @@ fn granted(
     }
     if answer.id() != id {
         return Err(status::wrong_answer(
-            "it granted a lease that was not asked for",
+            "it granted a lease with another id than requested",
         ));
     }
     match u64::try_from(answer.ttl()) {
         Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds).min(LONGEST_TTL)),
         _ => Err(status::wrong_answer(
-            "it granted a lease that has ended already",
+            "it granted a lease that had already ended",
         )),
     }
 }

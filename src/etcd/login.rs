@@ -157,7 +157,8 @@ impl Login {
                 Ok(answer) => return answer,
                 Err(_) => format!("etcd did not authenticate within {} s", LIMIT.as_secs()),
             },
-            () = given_up.cancelled() => "etcd did not authenticate before the connection was given up".into(),
+            () = given_up.cancelled() => "etcd did not authenticate before the connection was \
+                                          given up".into(),
         };
         let status = tonic::Status::unavailable(reason);
         Err(etcd_client::Error::GRpcStatus(status))
@@ -179,7 +180,7 @@ impl Login {
         match answer {
             Ok(answer) => {
                 let mut token = HeaderValue::from_str(answer.token()).map_err(|_| {
-                    etcd_client::Error::InvalidArgs("etcd sent a token that cannot be used".into())
+                    etcd_client::Error::InvalidArgs("etcd sent an unusable token".into())
                 })?;
                 token.set_sensitive(true);
                 Ok(Some(token))

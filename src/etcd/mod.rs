@@ -372,7 +372,7 @@ impl Cluster {
         if self.process_ends.is_cancelled() {
             return Err(Error::new(
                 ErrorKind::Closed,
-                format!("{identity} cannot join: its process is about to end"),
+                format!("{identity} cannot join: this process is about to end"),
             ));
         }
         let start = || {

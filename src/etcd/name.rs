@@ -146,7 +146,7 @@ impl Name {
         }
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             self.ended(Err(format!(
-                "{LOOKUPS_AT_ONCE} other look-ups of names have not ended yet"
+                "{LOOKUPS_AT_ONCE} other lookups of names have not ended yet"
             )));
             return;
         };
@@ -164,7 +164,7 @@ impl Name {
 
     fn ended(&self, result: Result<Vec<SocketAddr>, String>) {
         let result = result.and_then(|found| match found.is_empty() {
-            true => Err("it has no address".to_owned()),
+            true => Err("the name has no address".to_owned()),
             false => Ok(found),
         });
         self.found.send_modify(|found| {

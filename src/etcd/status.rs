@@ -135,7 +135,8 @@ pub(crate) fn is_lease_not_found(error: &etcd_client::Error) -> bool {
 /// granted it.
 pub(crate) fn is_lease_exists(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status)
-        if status.code() == Code::FailedPrecondition && status.message().contains("lease already exists"))
+        if status.code() == Code::FailedPrecondition
+            && status.message().contains("lease already exists"))
 }
 
 /// Whether the requested revision has been compacted.
@@ -175,7 +176,7 @@ pub(crate) fn describe(error: &etcd_client::Error) -> String {
             let mut text = match status.message() {
                 // The server speaks HTTP/2 but not gRPC.
                 message if message.contains("grpc-status header missing") => {
-                    format!("it does not answer as etcd does: {message}")
+                    format!("its answers are not those of etcd: {message}")
                 }
                 message => message.to_owned(),
             };

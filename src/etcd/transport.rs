@@ -149,7 +149,7 @@ impl Transport {
             && let Err(error) = self.route.connect().await
         {
             log::debug!(
-                "Looking for the address of {}: {error}",
+                "Failed to find the address of {}: {error}",
                 self.route.name.host()
             );
         }
@@ -181,7 +181,7 @@ impl Transport {
                 let before = self.trouble();
                 // The end of an earlier handshake is a more precise reason.
                 if before.is_none() {
-                    self.set_trouble(Some("the TLS handshake does not end".into()));
+                    self.set_trouble(Some("the TLS handshake does not finish".into()));
                 }
                 match tls.connect(tcp, &host).await {
                     Ok((stream, session)) => {
@@ -216,7 +216,8 @@ impl Transport {
         let trouble = match &self.tls {
             Some(tls) => tls.explain_early_end(error, self.session().as_ref()),
             None => format!(
-                "it closed the connection without an answer; if it speaks TLS, set {ETCD_TLS_ENABLED} to true"
+                "it closed the connection without an answer; if it speaks TLS, set \
+                 {ETCD_TLS_ENABLED} to true"
             ),
         };
         self.set_trouble(Some(trouble));
@@ -282,7 +283,8 @@ impl AsyncRead for Stream {
                     // An HTTP/2 server begins with a frame, and an HTTP/1 server with these words.
                     let is_http1 = buf.filled()[filled..].starts_with(b"HTTP/1");
                     self.transport.set_trouble(is_http1.then(|| {
-                        "it answers in HTTP/1, not HTTP/2: this is no etcd, or a proxy without HTTP/2"
+                        "it answers in HTTP/1, not HTTP/2: it is not etcd, or it is a proxy \
+                         without HTTP/2"
                             .to_owned()
                     }));
                 }

@@ -122,7 +122,8 @@ impl StaticHosts {
             Error::new(
                 ErrorKind::Unavailable,
                 format!(
-                    "Not every worker of the hosts file has been probed yet; raise {} if the file is long",
+                    "Not every worker of the hosts file has been probed yet; raise {} if the file \
+                     is long",
                     names::OPERATION_TIMEOUT
                 ),
             )
@@ -263,7 +264,8 @@ mod tests {
     #[test]
     fn the_file_decides_who_and_in_which_order() {
         let opened = open(
-            "# comment\n\n  worker2  \nworker1\r\n\tworker2\n#worker3\nh1 # x\nh:123\n::1\nw\u{f6}rker",
+            "# comment\n\n  worker2  \nworker1\r\n\tworker2\n#worker3\nh1 # \
+             x\nh:123\n::1\nw\u{f6}rker",
         )
         .unwrap();
         let view = view_of(&opened);

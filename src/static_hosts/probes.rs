@@ -209,22 +209,24 @@ impl Shared {
                 match answer {
                     Ok(found) => addresses.known = found,
                     Err(error) => {
-                        log::debug!("The address of {host} cannot be looked up: {error}");
+                        log::debug!("The lookup of {host} failed: {error}");
                     }
                 }
                 return true;
             }
             Ok(Some(Ok(Lookup::NotAsked(error)))) => {
-                log::debug!("The address of {host} is not looked up: {error}");
+                log::debug!("The lookup of {host} was not started: {error}");
             }
-            Ok(Some(Err(error))) => log::warn!("The lookup of {host} ended early: {error}"),
+            Ok(Some(Err(error))) => {
+                log::warn!("The lookup of {host} ended without a result: {error}")
+            }
             Ok(None) => {}
             Err(_) if addresses.asked.get().is_some() => {
                 addresses.slow = true;
-                log::debug!("The address of {host} is not found within {LOOKUP_TIMEOUT:?}");
+                log::debug!("The lookup of {host} has no answer within {LOOKUP_TIMEOUT:?}");
                 return true;
             }
-            Err(_) => log::debug!("The lookup of {host} waits for others"),
+            Err(_) => log::debug!("The lookup of {host} waits for other lookups"),
         }
         !addresses.known.is_empty()
     }
@@ -269,9 +271,10 @@ impl Shared {
 
     async fn publish_changes(self: Arc<Self>) {
         loop {
+            let is_first = self.view.borrow().is_none();
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = tokio::time::sleep_until(self.first_view), if self.view.borrow().is_none() => {}
+                () = tokio::time::sleep_until(self.first_view), if is_first => {}
             }
             self.publish();
             tokio::time::sleep(PAUSE_BETWEEN_VIEWS).await;

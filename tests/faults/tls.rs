@@ -243,7 +243,7 @@ async fn a_handshake_that_does_not_end(version: EtcdVersion) {
     let silent = format!("https://{}", silent.local_addr().expect("an address"));
     says(
         &refusal(&silent, &trusts).await,
-        &["the TLS handshake does not end"],
+        &["the TLS handshake does not finish"],
     );
     // With another endpoint that works, it costs at most one try, and no operation times out.
     let endpoints = [silent, etcd.tls_endpoint("127.0.0.1")];

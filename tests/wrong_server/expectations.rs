@@ -90,5 +90,5 @@ pub const FALSE_TEXTS: [(&str, &[&str]); 2] = [
             "range/nothing",
         ],
     ),
-    ("the way to etcd takes longer", &["grant/ttl-one"]),
+    ("the round trip to etcd takes longer", &["grant/ttl-one"]),
 ];

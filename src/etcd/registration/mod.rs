@@ -146,7 +146,7 @@ impl Registration {
             Ok(Err(_)) if self.is_ending() => Err(ended()),
             Ok(Err(_)) => Err(Error::new(
                 ErrorKind::Internal,
-                format!("A bug ended the joining of {}", worker.identity),
+                format!("A bug ended the join of {}", worker.identity),
             )),
             Err(_) => Err(Error::with_cause(
                 ErrorKind::Unavailable,
@@ -216,9 +216,8 @@ pub(crate) fn busy(identity: &WorkerIdentity) -> Error {
         ErrorKind::Unavailable,
         format!("Registering {identity} failed:"),
         Cause {
-            text:
-                "an earlier join or leave of this worker by this process was not finished in time"
-                    .into(),
+            text: "an earlier join or leave of this worker in this process did not finish in time"
+                .into(),
             timed_out: true,
         },
     )
@@ -447,11 +446,13 @@ impl Task {
             RegistrationState::Suspect | RegistrationState::Lost => {
                 let reason = match self.session.blame(now) {
                     Blame::Stopped(long) => format!(
-                        "this process, or its machine, did not run for {:.1} s; renewing it",
+                        "this process or its machine did not run for {:.1} s; the lease is being \
+                         renewed",
                         long.as_secs_f64()
                     ),
                     Blame::Host(long) => format!(
-                        "the program gave no sign of life for {:.1} s, and is renewed only while it does",
+                        "the program gave no sign of life for {:.1} s, and the lease is renewed \
+                         only while it does",
                         long.as_secs_f64()
                     ),
                     Blame::Etcd(long, None) => format!(
@@ -459,7 +460,8 @@ impl Task {
                         long.as_secs_f64()
                     ),
                     Blame::Etcd(long, Some(failure)) => format!(
-                        "etcd has answered no renewal for {:.1} s, the last one failed: {failure}",
+                        "etcd has answered no renewal for {:.1} s; the last renewal failed: \
+                         {failure}",
                         long.as_secs_f64()
                     ),
                 };
@@ -514,14 +516,15 @@ impl Task {
                 limit,
                 identity,
                 Warn,
-                "Another process has registered {identity} under lease {holder:x}. Its record stays; this process \
-                 writes its own again when that one is gone. Give each worker an identity of its own."
+                "Another process has registered {identity} under lease {holder:x}. Its record \
+                 stays. This process writes its own record again when the other record is gone. \
+                 Give each worker its own identity."
             ),
             None => log::limited!(
                 limit,
                 identity,
                 Info,
-                "The live key of {identity} is this process's own again"
+                "The live key of {identity} belongs to this process again"
             ),
         }
     }
@@ -679,7 +682,8 @@ impl Task {
                 self.registrar.log_limit,
                 identity,
                 Info,
-                "Registered {identity} at {}: lease {:x}, which lasts {} s, by etcd endpoint {}",
+                "Registered {identity} at {}: lease {:x} with a TTL of {} s, through etcd endpoint \
+                 {}",
                 self.address,
                 lease.id,
                 lease.ttl.as_secs(),
@@ -776,7 +780,8 @@ impl Task {
                 let until_end = ends_at.map_or(self.registrar.ttl, |at| at - BootTime::now());
                 let has_joined = self.session.has_joined();
                 let error = registrar::stays_listed(&error, identity, has_joined, until_end);
-                let text = format!("Could not tell etcd that {identity} leaves: {error}");
+                let text =
+                    format!("Failed to revoke the lease of {identity}, which leaves: {error}");
                 if has_joined || level == Level::Warn {
                     log::warn!("{text}");
                 } else {
@@ -785,7 +790,7 @@ impl Task {
                 return if has_joined { Err(error) } else { Ok(0) };
             }
             Ok(_) if !self.session.has_joined() => {
-                log::debug!("{identity} was never registered, and nothing of it is left in etcd");
+                log::debug!("{identity} was not registered, and has no keys left in etcd");
             }
             Ok(_) => match lease {
                 Some(lease) => {

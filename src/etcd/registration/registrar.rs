@@ -209,14 +209,14 @@ impl Attempt {
         let identity = self.registrar.identity;
         let cause = if lease.sent_at.elapsed() >= lease.ttl {
             format!(
-                "the way to etcd takes longer than alluxio.worker.failure.detection.timeout \
+                "the round trip to etcd takes longer than alluxio.worker.failure.detection.timeout \
                  ({} s). Raise it, or bring etcd closer.",
                 self.registrar.ttl.as_secs()
             )
         } else {
             format!(
-                "etcd at {} does not know the lease that it has just granted. Check that its \
-                 members belong together, and what is between them and this process.",
+                "etcd at {} does not have the lease that it has just granted. Check that its \
+                 members form one cluster, and check proxies between them and this process.",
                 self.registrar.endpoints
             )
         };
@@ -412,7 +412,7 @@ pub(super) fn stays_listed(
         error.message(),
         Cause {
             text: format!(
-                "{text}; {identity} {} listed as live until its lease ends by itself, within {} s",
+                "{text}; {identity} {} listed as live until its lease ends, within {} s",
                 if has_joined { "stays" } else { "may be" },
                 left.as_secs_f64().ceil()
             ),

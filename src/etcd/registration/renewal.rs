@@ -123,7 +123,7 @@ async fn open(
 }
 
 fn another_lease() -> etcd_client::Error {
-    status::wrong_answer("it answered a renewal with another lease")
+    status::wrong_answer("its answer to a renewal is about another lease")
 }
 
 impl RenewalStream {

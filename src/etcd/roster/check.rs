@@ -163,7 +163,7 @@ impl Shared {
                                 .is_ok_and(|count| count >= range.kvs.len());
                             if !has_all || !range.kvs.iter().all(is_inside) {
                                 return Err(status::wrong_answer(
-                                    "it answered with keys that were not asked for, or a wrong count",
+                                    "its answer has keys that were not requested, or a wrong count",
                                 ));
                             }
                         }

@@ -52,11 +52,12 @@ pub(super) async fn list(
     Err(Error::with_cause(
         ErrorKind::Unavailable,
         format!(
-            "Exhausted retry for (Getting children for path:{path}), retries:{ROUNDS}, last exception:"
+            "Exhausted retry for (Getting children for path:{path}), retries:{ROUNDS}, last \
+             exception:"
         ),
         Cause {
             text: format!(
-                "etcd at {endpoints} was compacted between two pages of the list, each time"
+                "etcd at {endpoints} was compacted between two pages of the list, in every attempt"
             ),
             timed_out: false,
         },
@@ -127,7 +128,8 @@ impl Rest {
         let expected = if len == count { count } else { count.min(size) };
         if page.count != count || len != expected || page.more != (count > len) {
             return Err(format!(
-                "a page of {} has {len} keys where it should have {expected} of {count}, by its count {} (more: {})",
+                "a page of {} has {len} keys where it should have {expected} of {count}, by its \
+                 count {} (more: {})",
                 self.prefix, page.count, page.more
             ));
         }
@@ -144,7 +146,8 @@ impl Rest {
             }
             if kv.create_revision > kv.mod_revision || kv.mod_revision > revision {
                 return Err(format!(
-                    "the key {key:?} was created at revision {} and written at {}, in an answer of {revision}",
+                    "the key {key:?} was created at revision {} and written at {}, in an answer of \
+                     {revision}",
                     kv.create_revision, kv.mod_revision
                 ));
             }

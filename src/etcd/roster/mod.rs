@@ -422,10 +422,11 @@ impl Shared {
         self.counters.lock().listings += 1;
         let evidence = match went_back_from {
             Some(before) => format!(
-                "was wiped or restored from a backup: its revision went back from {before} to {revision}"
+                "was wiped or restored from a backup: its revision went back from {before} to \
+                 {revision}"
             ),
             None if lost_newest => {
-                "no longer has the change that it reported last, as after a restore from a backup"
+                "no longer has the last change that it reported, as after a restore from a backup"
                     .into()
             }
             None => return Ok(()),

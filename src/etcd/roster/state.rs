@@ -260,17 +260,18 @@ pub(super) enum Relist {
 impl fmt::Display for Relist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Relist::WentBack => "an answer of etcd was older than one before",
-            Relist::OtherHistory => "etcd lost the change that its watch had delivered last",
+            Relist::WentBack => "an answer of etcd was older than an earlier answer",
+            Relist::OtherHistory => "etcd lost the last change that its watch had delivered",
             Relist::Differs => {
-                "etcd has other keys than its watch had delivered: the watch lost a change, or etcd was restored"
+                "etcd has other keys than its watch delivered: the watch lost a change, or etcd \
+                 was restored"
             }
             Relist::Forgotten => "etcd was compacted while the watch was interrupted",
-            Relist::Misfit => "the watch delivered a change that does not follow the ones before",
+            Relist::Misfit => "the watch delivered a change that does not fit the earlier changes",
             Relist::LostChange => "the watch lost a change",
-            Relist::Unproven => "etcd could not prove what its watch had delivered",
-            Relist::NoChanges => "the watch does not deliver what etcd has",
-            Relist::Compacted => "etcd compacted what the watch had yet to deliver",
+            Relist::Unproven => "etcd could not confirm the changes that its watch had delivered",
+            Relist::NoChanges => "the watch does not deliver changes that etcd has",
+            Relist::Compacted => "etcd compacted changes that the watch had not delivered yet",
         })
     }
 }
@@ -864,7 +865,11 @@ mod tests {
             version,
             lease: 7,
         };
-        let value = br#"{"Identity":{"version":0,"identifier":"AAAAAAAAAAE="},"WorkerNetAddress":{"Host":"h"}}"#;
+        let value = concat!(
+            r#"{"Identity":{"version":0,"identifier":"AAAAAAAAAAE="},"#,
+            r#""WorkerNetAddress":{"Host":"h"}}"#
+        )
+        .as_bytes();
         let pair = Pair {
             key: key.as_bytes(),
             value,

@@ -61,7 +61,8 @@ impl Shared {
                 self.log_limit,
                 "short watches",
                 Warn,
-                "The workers of {} cannot be watched, and are listed when they change: {}",
+                "The workers of {} cannot be watched. The library lists them again after each \
+                 change: {}",
                 self.keys.live_prefix(),
                 error.cause.text
             );
@@ -191,7 +192,8 @@ impl Shared {
                 .filter_map(|event| Some(event.kv.as_ref()?.mod_revision));
             if let Some(newest) = newest.max().filter(|newest| *newest > revision) {
                 return Err(status::wrong_answer(format!(
-                    "the watch sent an event of revision {newest} in a message of revision {revision}"
+                    "the watch sent an event of revision {newest} in a message of revision \
+                     {revision}"
                 )));
             }
             Kind::Changes {

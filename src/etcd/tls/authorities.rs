@@ -72,7 +72,7 @@ impl Authorities {
                 ErrorKind::InvalidConfig,
                 format!(
                     "This system trusts no certificate authority; set {ETCD_TLS_CA_CERT} to a file \
-                     with etcd's"
+                     with etcd's authority"
                 ),
             ));
         }
@@ -121,7 +121,7 @@ impl Authorities {
         // dates.
         let index = (self.roots.roots.iter())
             .position(|root| ptr::addr_eq(root, path.anchor()))
-            .ok_or_else(|| Refusal("its authority is none that is trusted".to_owned()))?;
+            .ok_or_else(|| Refusal("its authority is not trusted".to_owned()))?;
         let authority = read(&self.certificates[index])?;
         let problem = authority
             .why_not_now(now)
@@ -151,7 +151,7 @@ impl Authorities {
             let problem = algorithms::public_key_problem(signer.public_key())?;
             let subject = signer.subject();
             Some(Refusal(format!(
-                "the key of {subject}, which signed for etcd, cannot be used: {problem}"
+                "the key of {subject}, which signed etcd's certificate, is unusable: {problem}"
             )))
         })
     }
@@ -161,7 +161,7 @@ impl Authorities {
 fn read(certificate: &CertificateDer<'_>) -> std::result::Result<Certificate, Refusal> {
     Certificate::read(certificate).map_err(|error| {
         Refusal(format!(
-            "a certificate that signed for etcd is damaged ({error})"
+            "a certificate that signed etcd's certificate is damaged ({error})"
         ))
     })
 }
@@ -309,14 +309,16 @@ fn is_about_signatures(error: &rustls::Error) -> bool {
 fn of_handshake<T>(
     verified: std::result::Result<T, rustls::Error>,
 ) -> std::result::Result<T, rustls::Error> {
-    verified.map_err(|error| match error {
+    verified.map_err(|error| {
+        match error {
         rustls::Error::InvalidCertificate(CertificateError::BadSignature) => Refusal(
-            "etcd signed with a key that does not belong to its certificate; look at its --cert-file \
+            "etcd signed with a key that does not belong to its certificate; check its --cert-file \
              and --key-file"
                 .to_owned(),
         )
         .into(),
         error => error,
+    }
     })
 }
 
@@ -334,7 +336,8 @@ impl ServerCertVerifier for Verifier {
             .and_then(|certificate| algorithms::public_key_problem(certificate.public_key()));
         if let Some(problem) = key {
             return Err(Refusal(format!(
-                "the key of etcd's certificate cannot be used: {problem}; give etcd another one"
+                "the key of etcd's certificate is unusable: {problem}; give etcd another \
+                 certificate"
             ))
             .into());
         }

@@ -92,7 +92,7 @@ impl Certificate {
         match certificate.get::<KeyUsage>() {
             Ok(None) => None,
             Ok(Some((_, usage))) if usage.key_cert_sign() => None,
-            _ => Some("has a key usage that does not allow to sign certificates (keyCertSign)"),
+            _ => Some("has a key usage that does not allow signing of certificates (keyCertSign)"),
         }
     }
 }

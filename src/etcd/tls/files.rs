@@ -42,7 +42,7 @@ pub(super) fn unusable(property: &str, file: &Path, reason: impl fmt::Display) -
     Error::new(
         ErrorKind::InvalidConfig,
         format!(
-            "{}, the file of {property}, cannot be used: {reason}",
+            "{}, the file of {property}, is unusable: {reason}",
             file.display()
         ),
     )

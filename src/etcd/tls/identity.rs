@@ -143,7 +143,7 @@ fn private_key(
     let text = std::str::from_utf8(&pem).map_err(|error| unusable(&error))?;
     if text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(unusable(
-            &"it is encrypted in another way than PBES2; convert it by openssl pkcs8 -topk8",
+            &"its encryption is not PBES2; convert it with openssl pkcs8 -topk8",
         ));
     }
     let first = [ENCRYPTED, PKCS8, PKCS1, SEC1]
@@ -181,7 +181,7 @@ fn decrypt(der: &[u8], password: &Secret) -> std::result::Result<pkcs8::SecretDo
     let damaged = |reason: &dyn fmt::Display| format!("it is damaged ({reason})");
     let unsupported = |algorithm| {
         format!(
-            "it is encrypted with {}, which is not supported; convert it by openssl pkcs8 -topk8",
+            "it is encrypted with {}, which is not supported; convert it with openssl pkcs8 -topk8",
             algorithms::name(&algorithm)
         )
     };

@@ -137,7 +137,7 @@ impl Tls {
         let name = ServerName::try_from(name.to_owned()).map_err(|error| HandshakeError {
             error: io::Error::other(error),
             explanation: format!(
-                "no certificate can be for its host; name another in {ETCD_ENDPOINTS}"
+                "no certificate can be valid for its host; name another host in {ETCD_ENDPOINTS}"
             ),
         })?;
         let loaded = self.current().await;
@@ -239,7 +239,7 @@ impl Tls {
         // The logger may be the caller's code.
         drop(files);
         if before.as_ref() != Some(&complaint) {
-            log::warn!("{complaint}; new connections use what was read before");
+            log::warn!("{complaint}; new connections use the previous content");
         }
         last_good
     }
@@ -272,7 +272,7 @@ impl Tls {
         match error {
             rustls::Error::InvalidCertificate(problem) => self.explain_certificate(problem),
             rustls::Error::InvalidMessage(_) => {
-                format!("what it answers is not TLS ({error}); if it {NO_TLS}")
+                format!("its answer is not TLS ({error}); if it {NO_TLS}")
             }
             rustls::Error::AlertReceived(alert) => match alert {
                 AlertDescription::HandshakeFailure if !was_asked => format!(
@@ -328,9 +328,9 @@ impl Tls {
                 "renew the certificate of etcd".into()
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "check the clocks of etcd's machine and of this one".into()
+                "check the clocks of etcd's machine and of this machine".into()
             }
-            _ => "the certificate of etcd cannot be used".into(),
+            _ => "the certificate of etcd is unusable".into(),
         };
         format!("{reason}; {advice}")
     }
@@ -338,7 +338,7 @@ impl Tls {
     /// Returns possible problems of the client certificate, if etcd asked for one.
     fn advice(&self, was_asked: bool, shown: Option<&CertificateInfo>) -> String {
         if !was_asked {
-            return "etcd's log says why".to_owned();
+            return "etcd's log has the reason".to_owned();
         }
         let Some(client) = &self.config.client_certificate else {
             return format!(
@@ -353,7 +353,7 @@ impl Tls {
         format!(
             "check whether etcd's trusted authorities have signed the client certificate {file} \
              ({ETCD_TLS_CLIENT_CERT}), that it is neither expired nor revoked, and that it is for \
-             clients (clientAuth); etcd's log says why"
+             clients (clientAuth); etcd's log has the reason"
         )
     }
 }

@@ -1219,7 +1219,8 @@ fn every_generated_history_is_shown_as_it_was() {
         all
     });
     eprintln!(
-        "{simulated:?} simulated: {fresh} times fresh, data lost {losses} times, listed again for {reasons:?}"
+        "{simulated:?} simulated: {fresh} times fresh, data lost {losses} times, listed again for \
+         {reasons:?}"
     );
     // The histories were eventful, and the view was found to equal etcd at least every 2.2 s. With
     // longer histories this happened more often.

@@ -368,10 +368,11 @@ impl Task {
 
     /// Performs the actions that are due, and publishes the state.
     fn act(&mut self, now: BootTime) {
+        // The actions replace what is shown, which the report compares.
+        self.report_displacement();
         for action in self.session.poll(now) {
             self.carry_out(action, now);
         }
-        self.report_displacement();
         let state = self.standing.borrow().state;
         self.show(state);
     }
@@ -502,30 +503,26 @@ impl Task {
         }
     }
 
-    /// Logs once when another process has the live key, and once when it no longer has it.
+    /// Logs when another process has taken the live key. When this process has written its own again,
+    /// [`Task::in_place`] logs that.
     fn report_displacement(&self) {
         let Registrar {
             identity,
             log_limit: limit,
             ..
         } = &*self.registrar;
-        let shown = self.standing.borrow().displaced_by;
-        match self.session.displaced_by() {
-            holder if holder == shown => {}
-            Some(holder) => log::limited!(
+        let holder = self.session.displaced_by();
+        if let Some(holder) = holder
+            && Some(holder) != self.standing.borrow().displaced_by
+        {
+            log::limited!(
                 limit,
                 identity,
                 Warn,
                 "Another process has registered {identity} under lease {holder:x}. Its record \
                  stays. This process writes its own record again when the other record is gone. \
                  Give each worker its own identity."
-            ),
-            None => log::limited!(
-                limit,
-                identity,
-                Info,
-                "The live key of {identity} belongs to this process again"
-            ),
+            );
         }
     }
 

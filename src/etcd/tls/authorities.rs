@@ -309,16 +309,14 @@ fn is_about_signatures(error: &rustls::Error) -> bool {
 fn of_handshake<T>(
     verified: std::result::Result<T, rustls::Error>,
 ) -> std::result::Result<T, rustls::Error> {
-    verified.map_err(|error| {
-        match error {
+    verified.map_err(|error| match error {
         rustls::Error::InvalidCertificate(CertificateError::BadSignature) => Refusal(
-            "etcd signed with a key that does not belong to its certificate; check its --cert-file \
-             and --key-file"
+            "etcd signed with a key that does not belong to its certificate; check its \
+             --cert-file and --key-file"
                 .to_owned(),
         )
         .into(),
         error => error,
-    }
     })
 }
 

@@ -300,12 +300,18 @@ impl Membership {
         })
     }
 
-    /// Returns the text of `showAllMembers`, which `alluxio info nodes` prints.
-    pub async fn show_all_members(&self) -> Result<String> {
-        match self.members()? {
-            Members::Static(fixed) => Ok(fixed.hosts.table_of(&*self.view().await?)),
-            Members::Etcd(_) => Ok(self.view().await?.to_table()),
-        }
+    /// Returns the text of `showAllMembers`, which `alluxio info nodes` prints. Each view makes its
+    /// text once.
+    pub async fn show_all_members(&self) -> Result<Arc<str>> {
+        self.table_of(&*self.view().await?)
+    }
+
+    /// Returns the text of `showAllMembers` for a view of this manager.
+    pub(crate) fn table_of(&self, view: &ClusterView) -> Result<Arc<str>> {
+        Ok(match self.members()? {
+            Members::Static(fixed) => fixed.hosts.table_of(view),
+            Members::Etcd(_) => view.to_table(),
+        })
     }
 
     /// Returns the state of this process's registration of the worker, or `None` if this process

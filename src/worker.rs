@@ -1,6 +1,7 @@
 //! A worker as Alluxio knows it: its identity, its address and its state in a view.
 
-use std::fmt;
+use std::cmp::Ordering;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 use uuid::Uuid;
@@ -86,6 +87,51 @@ impl WorkerIdentity {
                     format!("Unrecognized worker identity string: {text}"),
                 )
             })
+    }
+}
+
+/// The text of an identity, without memory of its own.
+pub(crate) struct IdentityText {
+    bytes: [u8; Self::LONGEST],
+    len: usize,
+}
+
+impl IdentityText {
+    /// `worker-` and a UUID. A number is shorter.
+    const LONGEST: usize = "worker-".len() + uuid::fmt::Hyphenated::LENGTH;
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl fmt::Write for IdentityText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len + text.len();
+        let place = self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?;
+        place.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
+impl WorkerIdentity {
+    /// The last segment of the worker's keys.
+    pub(crate) fn text(&self) -> IdentityText {
+        let mut text = IdentityText {
+            bytes: [0; IdentityText::LONGEST],
+            len: 0,
+        };
+        write!(text, "{self}").expect("no identity has a longer text");
+        text
+    }
+
+    /// Compares the keys of two identities in one range, which is the order of their texts.
+    pub(crate) fn cmp_keys(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (WorkerIdentity::V1(a), WorkerIdentity::V1(b)) => a.cmp(b),
+            _ => self.text().as_bytes().cmp(other.text().as_bytes()),
+        }
     }
 }
 
@@ -289,6 +335,22 @@ mod tests {
             let again =
                 WorkerIdentity::from_parts(identity.version(), &identity.identifier()).expect(text);
             assert_eq!(again, identity);
+        }
+    }
+
+    #[test]
+    fn keys_are_in_the_order_of_their_texts() {
+        let uuid = |byte| WorkerIdentity::V1(Uuid::from_bytes([byte; 16]));
+        let mut identities = [i64::MIN, -10, -9, 0, 1, 2, 10, 11, 100, i64::MAX]
+            .map(WorkerIdentity::V0)
+            .to_vec();
+        identities.extend([0, 0x0a, 0x10, 0x12, 0x99, 0xa0, 0xff].map(uuid));
+        for a in &identities {
+            assert_eq!(a.text().as_bytes(), a.to_string().as_bytes());
+            for b in &identities {
+                let expected = a.to_string().cmp(&b.to_string());
+                assert_eq!(a.cmp_keys(b), expected, "{a} {b}");
+            }
         }
     }
 

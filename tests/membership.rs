@@ -121,7 +121,7 @@ async fn a_worker_joins_is_listed_and_leaves(version: EtcdVersion) {
         WorkerState::Lost
     );
     assert_eq!(
-        reader.show_all_members().await.unwrap(),
+        &*reader.show_all_members().await.unwrap(),
         format!(
             "WorkerId\tAddress\tStatus\n{}\tworker1:29999\tOFFLINE\n{}\tworker2:29999\tONLINE\n",
             worker(1).identity,

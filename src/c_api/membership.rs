@@ -38,11 +38,12 @@ pub struct axm_membership_t {
     listings: Mutex<Listings>,
 }
 
-/// The snapshots made of one view, one for each filter.
+/// The snapshots made of one view, one for each filter, and those of the view before it.
 #[derive(Default)]
 struct Listings {
     view: Option<Arc<ClusterView>>,
     snapshots: [Option<Arc<axm_snapshot_t>>; 3],
+    before: [Option<Arc<axm_snapshot_t>>; 3],
 }
 
 impl Listings {
@@ -54,12 +55,16 @@ impl Listings {
         {
             *self = Listings {
                 view: Some(view.clone()),
+                before: mem::take(&mut self.snapshots),
                 ..Default::default()
             };
         }
-        self.snapshots[filter as usize]
-            .get_or_insert_with(|| Arc::new(axm_snapshot_t::new(&view, filter)))
-            .clone()
+        if let Some(snapshot) = &self.snapshots[filter as usize] {
+            return snapshot.clone();
+        }
+        let others = self.before.iter().chain(&self.snapshots).flatten();
+        let snapshot = Arc::new(axm_snapshot_t::new(&view, filter, others));
+        self.snapshots[filter as usize].insert(snapshot).clone()
     }
 }
 

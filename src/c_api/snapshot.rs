@@ -1,5 +1,6 @@
 //! `axm_snapshot_t` and `axm_member_t`: a listing.
 
+use std::collections::HashMap;
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -58,10 +59,18 @@ pub(super) fn to_filter(number: numbers::axm_filter_t) -> Result<MemberFilter> {
 pub struct axm_snapshot_t {
     version: u64,
     revision: i64,
-    members: Vec<axm_member_t>,
+    parts: Vec<Arc<Part>>,
+    /// The index of the first member behind each part.
+    ends: Vec<usize>,
     skipped: Vec<Skipped>,
     skipped_total: usize,
     confirmed: Confirmed,
+}
+
+/// The members of one chunk of a view. Snapshots of views that share the chunk share it too.
+struct Part {
+    source: Arc<[Member]>,
+    members: Box<[axm_member_t]>,
 }
 
 /// A worker in a snapshot, and its state. Lives as long as the snapshot.
@@ -84,11 +93,36 @@ struct Skipped {
 }
 
 impl axm_snapshot_t {
-    pub(super) fn new(view: &ClusterView, filter: MemberFilter) -> Self {
+    /// Takes over from other snapshots what they have of the view.
+    pub(super) fn new<'a>(
+        view: &ClusterView,
+        filter: MemberFilter,
+        others: impl IntoIterator<Item = &'a Arc<axm_snapshot_t>>,
+    ) -> Self {
+        let known = others.into_iter().flat_map(|it| &it.parts);
+        let known: HashMap<*const Member, &Arc<Part>> =
+            known.map(|part| (part.source.as_ptr(), part)).collect();
+        let sources = view.chunks.list().iter().map(|it| it.members(filter));
+        let parts: Vec<Arc<Part>> = sources
+            .filter(|source| !source.is_empty())
+            .map(|source| match known.get(&source.as_ptr()) {
+                Some(part) => Arc::clone(part),
+                None => Arc::new(Part {
+                    source: source.clone(),
+                    members: source.iter().map(axm_member_t::new).collect(),
+                }),
+            })
+            .collect();
+        let mut end = 0;
+        let ends = parts.iter().map(|part| {
+            end += part.members.len();
+            end
+        });
         axm_snapshot_t {
             version: view.version(),
             revision: view.revision(),
-            members: view.members(filter).iter().map(axm_member_t::new).collect(),
+            ends: ends.collect(),
+            parts,
             skipped: view
                 .skipped()
                 .iter()
@@ -100,6 +134,12 @@ impl axm_snapshot_t {
             skipped_total: view.skipped_count(),
             confirmed: view.confirmed.clone(),
         }
+    }
+
+    fn member(&self, index: usize) -> Option<&axm_member_t> {
+        let part = self.ends.partition_point(|end| *end <= index);
+        let before = part.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.parts.get(part)?.members.get(index - before)
     }
 
     /// A pointer that counts as one holder.
@@ -203,7 +243,7 @@ pub extern "C" fn axm_snapshot_age_ms(snapshot: Option<&axm_snapshot_t>) -> i64 
 /// \return The number; 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_count(snapshot: Option<&axm_snapshot_t>) -> usize {
-    snapshot.map_or(0, |snapshot| snapshot.members.len())
+    snapshot.map_or(0, |snapshot| snapshot.ends.last().copied().unwrap_or(0))
 }
 
 /// Returns the worker at an index.
@@ -216,7 +256,7 @@ pub extern "C" fn axm_snapshot_member(
     snapshot: Option<&axm_snapshot_t>,
     index: usize,
 ) -> Option<&axm_member_t> {
-    snapshot?.members.get(index)
+    snapshot?.member(index)
 }
 
 /// Finds the worker of an identity.
@@ -235,10 +275,8 @@ pub extern "C" fn axm_snapshot_find(
     guard(|| {
         let snapshot = required(snapshot, "snapshot")?;
         let wanted = to_identity(identity, "identity")?;
-        let found = snapshot
-            .members
-            .iter()
-            .find(|member| member.identity == wanted);
+        let mut members = snapshot.parts.iter().flat_map(|part| &part.members);
+        let found = members.find(|member| member.identity == wanted);
         required(out, "out")?.write(found.map_or(ptr::null(), ptr::from_ref));
         Ok(())
     })

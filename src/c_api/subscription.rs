@@ -165,6 +165,7 @@ fn report_all(
     stop: &Arc<Stop>,
 ) -> Result<()> {
     let mut known = Arc::new(ClusterView::default());
+    let mut reported = None;
     loop {
         let (watched, stopped, version) = (membership.clone(), stop.clone(), known.version());
         let newer = runtime.block_on(async move {
@@ -174,7 +175,8 @@ fn report_all(
             }
         })?;
         if let Some(newer) = newer {
-            let snapshot = Arc::new(axm_snapshot_t::new(&newer, MemberFilter::All));
+            let snapshot = axm_snapshot_t::new(&newer, MemberFilter::All, &reported);
+            let snapshot = Arc::new(snapshot);
             for change in newer.changes_since(&known) {
                 if stop.requested.load(Ordering::Acquire) {
                     return Ok(());
@@ -183,6 +185,7 @@ fn report_all(
                 subscriber.report(&change, &snapshot);
             }
             known = newer;
+            reported = Some(snapshot);
         }
         if stop.requested.load(Ordering::Acquire) {
             return Ok(());

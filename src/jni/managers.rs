@@ -18,7 +18,7 @@ use crate::view::ClusterView;
 static MANAGERS: LazyLock<ArcSwap<HashMap<i64, Option<Arc<Manager>>>>> =
     LazyLock::new(ArcSwap::default);
 
-/// An open manager and the bytes of its latest view.
+/// An open manager and the bytes of the view that was encoded last.
 pub(super) struct Manager {
     pub(super) membership: Membership,
     /// The name of the cluster, or the path of the hosts file.
@@ -27,7 +27,14 @@ pub(super) struct Manager {
     _runtime: Runtime,
     /// How long one operation may take.
     pub(super) limit: Duration,
-    encoded: Mutex<Option<(Arc<ClusterView>, Reply)>>,
+    encoded: Mutex<Option<Encoded>>,
+}
+
+/// The bytes of a view for callers that know the view of a version.
+struct Encoded {
+    view: Arc<ClusterView>,
+    known_version: u64,
+    bytes: Reply,
 }
 
 impl Manager {
@@ -46,17 +53,20 @@ impl Manager {
         }
     }
 
-    /// The view for Java, encoded once per change; nothing if Java has it already.
+    /// The view for Java, without the members that Java knows, usually encoded once per change.
     pub(super) fn encoded(&self, view: &Arc<ClusterView>, known_version: u64) -> Reply {
-        if view.version() == known_version {
-            return wire::nothing();
-        }
         let mut encoded = self.encoded.lock();
         match &*encoded {
-            Some((of, bytes)) if Arc::ptr_eq(of, view) => bytes.clone(),
+            Some(it) if Arc::ptr_eq(&it.view, view) && it.known_version == known_version => {
+                it.bytes.clone()
+            }
             _ => {
-                let bytes = wire::view(view);
-                *encoded = Some((view.clone(), bytes.clone()));
+                let bytes = wire::view(view, known_version);
+                *encoded = Some(Encoded {
+                    view: view.clone(),
+                    known_version,
+                    bytes: bytes.clone(),
+                });
                 bytes
             }
         }

@@ -69,7 +69,7 @@ const NATIVES: &[NativeMethod] = &[
     native_method! { error_policy = LogBug, static fn discard(manager: jlong) -> void },
     native_method! { static raw fn current_version(manager: jlong) -> jlong },
     native_method! { error_policy = LogBug, static fn view(operation: jlong, manager: jlong, known_version: jlong) -> jlong },
-    native_method! { error_policy = LogBug, static fn wait_for_change(operation: jlong, manager: jlong, version: jlong, millis: jlong) -> jlong },
+    native_method! { error_policy = LogBug, static fn wait_for_change(operation: jlong, manager: jlong, version: jlong, known_version: jlong, millis: jlong) -> jlong },
     native_method! { error_policy = LogBug, static fn join(operation: jlong, manager: jlong, worker: jbyte[], k8s_deployment: jint) -> jlong },
     native_method! { error_policy = LogBug, static fn status(manager: jlong, into: jbyte[]) -> jint },
     native_method! { error_policy = LogBug, static fn show_all_members(operation: jlong, manager: jlong) -> jlong },
@@ -232,7 +232,10 @@ fn view<'local>(
 ) -> JniResult<jlong> {
     Ok(on_manager(operation, manager, move |manager| async move {
         let view = manager.membership.view().await?;
-        Ok(manager.encoded(&view, known_version as u64))
+        Ok(match view.version() == known_version as u64 {
+            true => wire::nothing(),
+            false => manager.encoded(&view, known_version as u64),
+        })
     }))
 }
 
@@ -242,6 +245,7 @@ fn wait_for_change<'local>(
     operation: jlong,
     manager: jlong,
     version: jlong,
+    known_version: jlong,
     millis: jlong,
 ) -> JniResult<jlong> {
     let limit = on_manager(operation, manager, move |manager| async move {
@@ -250,7 +254,9 @@ fn wait_for_change<'local>(
             .membership
             .wait_for_change(version as u64, timeout)
             .await?;
-        Ok(changed.map_or_else(wire::nothing, |view| manager.encoded(&view, version as u64)))
+        Ok(changed.map_or_else(wire::nothing, |view| {
+            manager.encoded(&view, known_version as u64)
+        }))
     });
     Ok(limit.saturating_add(millis.max(0)))
 }
@@ -315,7 +321,9 @@ fn show_all_members<'local>(
     manager: jlong,
 ) -> JniResult<jlong> {
     Ok(on_manager(operation, manager, |manager| async move {
-        Ok(wire::text(&manager.membership.show_all_members().await?))
+        let view = manager.membership.view().await?;
+        let table = manager.membership.table_of(&view)?;
+        Ok(wire::table(view.version(), &table))
     }))
 }
 

@@ -4,10 +4,12 @@
 //!   count and the items.
 //! - A reply starts with one byte: 0 and the result, or 1 and an error (`i32` kind, `u8` retryable,
 //!   `u8` timed out, text message, text cause or null).
-//! - A view is its version and revision, the list of all distinct members (a worker and the `i32`
-//!   state), the lists of `i32` positions in it of all, live and lost members, and the list of
-//!   skipped records (two texts each) and the `i32` number of further skipped records. Most members
-//!   are in two lists; they are written once.
+//! - A view is its version and revision, the list of its chunks, the list of skipped records (two
+//!   texts each) and the `i32` number of further skipped records.
+//! - A chunk is its `i64` id, and `u8` 0 if the view that Java knows has it. Otherwise `u8` 1, the
+//!   list of the distinct members (a worker and the `i32` state), and the lists of `i32` positions
+//!   in it of all and of live members. Most members are in two lists; they are written once. Chunks
+//!   that Java knows are in the order in which the known view has them.
 //! - A status is the text of the cluster, the version, the age in `i64` milliseconds or -1, the text
 //!   of the view's error or null, the `i32` numbers of live, lost and skipped workers, six `i64`
 //!   counters, the list of endpoints (text URL, `u8` healthy, `i64` answered, `i64` failed, text last
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use super::to_millis;
 use crate::error::{Error, ErrorKind, Result};
 use crate::status::Status;
-use crate::view::{ClusterView, Member, MemberFilter};
+use crate::view::{Chunk, ClusterView, Member, MemberFilter};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 
 /// A finished answer; shared, since a view's bytes may go to many callers.
@@ -38,8 +40,10 @@ pub(super) fn nothing() -> Reply {
     Arc::new([OK])
 }
 
-pub(super) fn text(text: &str) -> Reply {
+/// The text of `showAllMembers` for the view of a version.
+pub(super) fn table(version: u64, text: &str) -> Reply {
     let mut out = vec![OK];
+    put_i64(&mut out, version as i64);
     put_text(&mut out, Some(text));
     out.into()
 }
@@ -61,9 +65,33 @@ pub(super) fn error(error: &Error) -> Reply {
     out.into()
 }
 
-pub(super) fn view(view: &ClusterView) -> Reply {
-    let lists = [MemberFilter::All, MemberFilter::Live, MemberFilter::Lost]
-        .map(|filter| view.members(filter));
+/// `known_version` is the version of the view that Java knows; 0 for none.
+pub(super) fn view(view: &ClusterView, known_version: u64) -> Reply {
+    let mut out = vec![OK];
+    put_i64(&mut out, view.version() as i64);
+    put_i64(&mut out, view.revision());
+    let chunks = view.chunks.list();
+    put_i32(&mut out, chunks.len() as i32);
+    for chunk in chunks {
+        put_i64(&mut out, chunk.id() as i64);
+        let is_new = !chunk.is_known_at(known_version);
+        out.push(is_new.into());
+        if is_new {
+            put_chunk(&mut out, chunk);
+        }
+    }
+    put_i32(&mut out, view.skipped().len() as i32);
+    for record in view.skipped() {
+        put_text(&mut out, Some(&record.key));
+        put_text(&mut out, Some(&record.reason));
+    }
+    let more = view.skipped_count() - view.skipped().len();
+    put_i32(&mut out, to_i32(more));
+    out.into()
+}
+
+fn put_chunk(out: &mut Vec<u8>, chunk: &Chunk) {
+    let lists = [MemberFilter::All, MemberFilter::Live].map(|filter| chunk.members(filter));
     let mut distinct: Vec<&Member> = Vec::with_capacity(lists[0].len());
     let mut known: HashMap<&WorkerIdentity, usize> = HashMap::with_capacity(lists[0].len());
     let positions = lists.map(|members| {
@@ -82,30 +110,18 @@ pub(super) fn view(view: &ClusterView) -> Reply {
             })
             .collect::<Vec<usize>>()
     });
-
-    let mut out = Vec::with_capacity(64 + distinct.len() * 160);
-    out.push(OK);
-    put_i64(&mut out, view.version() as i64);
-    put_i64(&mut out, view.revision());
-    put_i32(&mut out, distinct.len() as i32);
+    out.reserve(distinct.len() * 160);
+    put_i32(out, distinct.len() as i32);
     for member in distinct {
-        put_worker(&mut out, &member.worker);
-        put_i32(&mut out, member.state as i32);
+        put_worker(out, &member.worker);
+        put_i32(out, member.state as i32);
     }
     for list in positions {
-        put_i32(&mut out, list.len() as i32);
+        put_i32(out, list.len() as i32);
         for position in list {
-            put_i32(&mut out, position as i32);
+            put_i32(out, position as i32);
         }
     }
-    put_i32(&mut out, view.skipped().len() as i32);
-    for record in view.skipped() {
-        put_text(&mut out, Some(&record.key));
-        put_text(&mut out, Some(&record.reason));
-    }
-    let more = view.skipped_count() - view.skipped().len();
-    put_i32(&mut out, to_i32(more));
-    out.into()
 }
 
 /// `view` is the view in memory, if there is one.
@@ -273,7 +289,7 @@ fn malformed(what: &str) -> Error {
 mod tests {
     use super::*;
     use crate::error::Cause;
-    use crate::view::{RangeRevisions, SkippedRecord};
+    use crate::view::{Chunks, MAX_SKIPPED, RangeRevisions, SkippedRecord};
     use crate::worker::WorkerState;
 
     fn worker(id: i64, host: &str) -> Arc<Worker> {
@@ -349,41 +365,59 @@ mod tests {
         };
         let (a, b, moved) = (worker(1, "a"), worker(2, "b"), worker(2, "elsewhere"));
         let lost = worker(3, "c");
-        let bytes = view(&ClusterView {
+        let all = [
+            member(&a, WorkerState::Live),
+            member(&b, WorkerState::Live),
+            member(&lost, WorkerState::Lost),
+        ];
+        let live = [
+            member(&a, WorkerState::Live),
+            member(&moved, WorkerState::Live),
+        ];
+        let skipped = SkippedRecord {
+            key: "k".into(),
+            reason: "r".into(),
+        };
+        let shown = ClusterView {
             version: 9,
             revisions: RangeRevisions { ring: 5, live: 4 },
-            all: vec![
-                member(&a, WorkerState::Live),
-                member(&b, WorkerState::Live),
-                member(&lost, WorkerState::Lost),
-            ],
-            live: vec![
-                member(&a, WorkerState::Live),
-                member(&moved, WorkerState::Live),
-            ],
-            lost: vec![member(&lost, WorkerState::Lost)],
-            skipped: vec![SkippedRecord {
-                key: "k".into(),
-                reason: "r".into(),
-            }],
-            skipped_more: 7,
+            chunks: Chunks::new(9, &all, &live),
+            skipped: vec![skipped; MAX_SKIPPED + 7].into(),
             ..ClusterView::default()
+        };
+        let id = shown.chunks.list()[0].id() as i64;
+        let expected = |put_members: &dyn Fn(&mut Vec<u8>)| {
+            let mut expected = vec![0];
+            put_i64(&mut expected, 9);
+            put_i64(&mut expected, 4);
+            put_i32(&mut expected, 1);
+            put_i64(&mut expected, id);
+            put_members(&mut expected);
+            put_i32(&mut expected, MAX_SKIPPED as i32);
+            for text in ["k", "r"].repeat(MAX_SKIPPED) {
+                put_text(&mut expected, Some(text));
+            }
+            put_i32(&mut expected, 7);
+            expected
+        };
+        let whole = expected(&|out| {
+            out.push(1);
+            put_i32(out, 4);
+            for (worker, state) in [(&a, 1), (&b, 1), (&lost, 2), (&moved, 1)] {
+                put_worker(out, worker);
+                put_i32(out, state);
+            }
+            for number in [3, 0, 1, 2, 2, 0, 3] {
+                put_i32(out, number);
+            }
         });
-        let mut expected = vec![0];
-        put_i64(&mut expected, 9);
-        put_i64(&mut expected, 4);
-        put_i32(&mut expected, 4);
-        for (worker, state) in [(&a, 1), (&b, 1), (&lost, 2), (&moved, 1)] {
-            put_worker(&mut expected, worker);
-            put_i32(&mut expected, state);
-        }
-        for number in [3, 0, 1, 2, 2, 0, 3, 1, 2] {
-            put_i32(&mut expected, number);
-        }
-        put_i32(&mut expected, 1);
-        put_text(&mut expected, Some("k"));
-        put_text(&mut expected, Some("r"));
-        put_i32(&mut expected, 7);
-        assert_eq!(&bytes[..], expected);
+        assert_eq!(&view(&shown, 0)[..], whole);
+        assert_eq!(&view(&shown, 8)[..], whole);
+        // The view of version 10 has the chunk of version 9, which Java knows.
+        let later = ClusterView {
+            chunks: shown.chunks.updated(10, &[]).expect("ordered"),
+            ..shown.clone()
+        };
+        assert_eq!(&view(&later, 9)[..], expected(&|out| out.push(0)));
     }
 }

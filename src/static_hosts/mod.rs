@@ -17,7 +17,7 @@ use crate::config::{StaticConfig, names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log;
 use crate::text::{Quote, is_unsafe};
-use crate::view::{self, ClusterView, Member, MemberFilter};
+use crate::view::{self, Chunks, ClusterView, Member, MemberFilter};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};
 
 /// The maximum number of lines of a hosts file that cause a warning each.
@@ -160,16 +160,17 @@ impl StaticHosts {
 
     /// Returns the text of `showAllMembers` for a view. Ids are made from addresses. The status of
     /// a host is known if it is probed.
-    pub fn table_of(&self, view: &ClusterView) -> String {
-        view::table(view.members(MemberFilter::All).iter().map(|member| {
-            let worker = &*member.worker;
-            let status = match (self.status, member.state) {
-                (Status::NotKnown, _) => "N/A",
-                (Status::Probed, WorkerState::Live) => "ONLINE",
-                (Status::Probed, WorkerState::Lost) => "OFFLINE",
-            };
-            (worker.address.main_info_md5(), worker, status)
-        }))
+    pub fn table_of(&self, view: &ClusterView) -> Arc<str> {
+        view.table_by(|| {
+            view::table(view.members(MemberFilter::All).iter().map(|member| {
+                let worker = &*member.worker;
+                let status = match self.status {
+                    Status::NotKnown => "N/A",
+                    Status::Probed => member.state.status(),
+                };
+                (worker.address.main_info_md5(), worker, status)
+            }))
+        })
     }
 }
 
@@ -183,8 +184,7 @@ fn all_live(workers: Vec<Arc<Worker>>) -> ClusterView {
         .collect();
     ClusterView {
         version: 1,
-        all: members.clone(),
-        live: members,
+        chunks: Chunks::new(1, &members, &members),
         ..ClusterView::default()
     }
 }
@@ -341,12 +341,12 @@ mod tests {
             .address
             .main_info_md5();
         assert_eq!(
-            opened.table_of(&view_of(&opened)),
+            &*opened.table_of(&view_of(&opened)),
             format!("WorkerId\tAddress\tStatus\n{id}\tworker1:29999\tN/A\n")
         );
         let empty = open("").unwrap();
         assert_eq!(
-            empty.table_of(&view_of(&empty)),
+            &*empty.table_of(&view_of(&empty)),
             "WorkerId\tAddress\tStatus\n"
         );
     }

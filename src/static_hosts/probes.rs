@@ -17,7 +17,7 @@ use crate::aside;
 use crate::error::Error;
 use crate::jitter::jittered;
 use crate::log;
-use crate::view::{ClusterView, Member};
+use crate::view::{Chunks, ClusterView, Member, MemberFilter};
 use crate::worker::{Worker, WorkerState};
 
 /// How long the name service may take. After that, its previous answer stays in use.
@@ -302,15 +302,16 @@ impl Shared {
             })
             .collect();
         let before = self.view.borrow().clone();
-        if before.as_ref().is_some_and(|before| before.all == all) {
+        let shown = before.as_ref().map(|view| view.members(MemberFilter::All));
+        if shown.is_some_and(|shown| shown.iter().eq(&all)) {
             return;
         }
-        let of = |state| all.iter().filter(move |member| member.state == state);
+        let is_live = |member: &&Member| member.state == WorkerState::Live;
+        let live: Vec<Member> = all.iter().filter(is_live).cloned().collect();
+        let version = before.map_or(0, |view| view.version()) + 1;
         self.view.send_replace(Some(Arc::new(ClusterView {
-            version: before.map_or(0, |view| view.version()) + 1,
-            live: of(WorkerState::Live).cloned().collect(),
-            lost: of(WorkerState::Lost).cloned().collect(),
-            all,
+            version,
+            chunks: Chunks::new(version, &all, &live),
             ..ClusterView::default()
         })));
     }
@@ -386,7 +387,6 @@ mod tests {
     use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
-    use crate::view::MemberFilter;
     use crate::worker::{WorkerIdentity, WorkerNetAddress};
 
     #[test]

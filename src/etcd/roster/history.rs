@@ -11,8 +11,9 @@ use etcd_client::{Client, WatchOptions, WatchStream};
 use tokio::time::{Instant, timeout_at};
 
 use super::listing::list_at;
+use super::row::Row;
 use super::stored::{compacted, not_reached};
-use super::tables::{self, KeyRange, Row, Table, Tables};
+use super::tables::{self, KeyRange, Table, Tables};
 use super::watch::change;
 use super::{MAX_MESSAGE, getting_children, progress};
 use crate::error::Result;
@@ -271,17 +272,17 @@ impl Walk {
             return;
         }
         if let Some(table) = table_of(&mut self.now, range) {
-            table.apply(&change);
+            table.apply(change.clone());
         }
         self.changes.push_back((range, change));
         if self.changes.len() > MOST_CHANGES
             && let Some((range, change)) = self.changes.pop_front()
         {
-            self.leave_out(range, &change);
+            self.leave_out(range, change);
         }
     }
 
-    fn leave_out(&mut self, range: KeyRange, change: &tables::Change) {
+    fn leave_out(&mut self, range: KeyRange, change: tables::Change) {
         self.left_out += 1;
         self.left_out_until = self.left_out_until.max(change.modified);
         if let Some(table) = table_of(&mut self.base, range) {
@@ -302,7 +303,7 @@ impl Walk {
         // Of the other range there may be older ones than those that were left out.
         for (range, change) in std::mem::take(&mut self.changes) {
             match change.modified <= self.left_out_until {
-                true => self.leave_out(range, &change),
+                true => self.leave_out(range, change),
                 false => self.changes.push_back((range, change)),
             }
         }
@@ -346,7 +347,7 @@ impl Keys {
         match range {
             KeyRange::Ring => self.ring = worker,
             KeyRange::Live => {
-                self.live = worker.zip(row.map(|row| row.stamp().lease));
+                self.live = worker.zip(row.map(|row| row.stamp.lease));
             }
         }
     }
@@ -405,8 +406,7 @@ impl Workers {
         let mut by_name = HashMap::<Vec<u8>, Keys>::new();
         for range in [KeyRange::Ring, KeyRange::Live] {
             for row in tables.table(range).into_iter().flat_map(Table::rows) {
-                let name = tables.name(range, row.key()).to_vec();
-                by_name.entry(name).or_default().set(range, Some(row));
+                by_name.entry(row.name()).or_default().set(range, Some(row));
             }
         }
         Workers {
@@ -426,7 +426,7 @@ impl Workers {
             let name = self.tables.name(range, &change.key).to_vec();
             let keys = self.by_name.entry(name.clone()).or_default();
             before.entry(name).or_insert_with(|| keys.clone());
-            keys.set(range, change.row.as_deref());
+            keys.set(range, change.row.as_ref());
         }
         let changed = before.into_iter();
         changed
@@ -437,7 +437,8 @@ impl Workers {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tables::{Change, Pair, Stamp};
+    use super::super::row::{Pair, Stamp};
+    use super::super::tables::Change;
     use super::*;
     use crate::record;
     use crate::worker::{WorkerIdentity, WorkerNetAddress};

@@ -9,9 +9,11 @@ mod counters;
 mod history;
 mod listing;
 pub(super) mod progress;
+mod row;
 mod state;
 mod stored;
 mod tables;
+mod views;
 mod watch;
 
 use std::collections::HashSet;
@@ -28,12 +30,12 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::counters::ViewCounters;
 pub use self::history::{History, PastChange, PastKind};
+use self::row::{Pair, Stamp};
 #[cfg(fuzzing)]
 pub(super) use self::state::script::run as run_script;
 use self::state::{FreshnessProbe, PROOF_AFTER, Relist, State, Verdict};
 pub use self::stored::{StoredCluster, StoredKey};
 pub use self::tables::KeyRange;
-use self::tables::{Pair, Stamp};
 use super::endpoints::{Call, Endpoints, retry_delays};
 use super::keep_running::keep_running;
 use super::keys::Keys;

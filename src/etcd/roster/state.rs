@@ -14,7 +14,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tables::{Change, Effect, KeyRange, Stamp, Table, Tables};
+use super::row::Stamp;
+use super::tables::{Change, Effect, KeyRange, Table, Tables};
+use super::views::Made;
 use crate::boottime::BootTime;
 use crate::view::{ClusterView, Confirmed, RangeRevisions};
 
@@ -110,8 +112,8 @@ struct Shown {
     version: u64,
     tables: Tables,
     revisions: RangeRevisions,
-    /// The view of these tables, after a caller asked for it.
-    view: Option<Arc<ClusterView>>,
+    /// The view that a caller asked for last, of these tables or of tables before them.
+    made: Option<Made>,
 }
 
 /// The result of a listing.
@@ -351,10 +353,10 @@ impl Follower {
             if !fits {
                 return Some(Relist::Misfit);
             }
-            if !is_late && !is_known {
-                effect = effect.max(table.apply(&change));
-            }
             last = last.max(change.modified);
+            if !is_late && !is_known {
+                effect = effect.max(table.apply(change));
+            }
         }
         self.table = table;
         self.unshown = self.unshown.max(effect);
@@ -451,17 +453,19 @@ impl State {
         self.fresh_at
     }
 
-    /// Returns the view, or `None` before the first listing. It is built when a caller asks for it.
+    /// Returns the view, or `None` before the first listing. It is made when a caller asks for it.
     pub(super) fn view(&mut self) -> Option<Arc<ClusterView>> {
         let fresh_at = self.fresh_at?;
         let shown = &mut self.shown;
-        let view = shown.view.get_or_insert_with(|| {
-            Arc::new(ClusterView {
-                confirmed: Confirmed::as_of(fresh_at),
-                ..shown.tables.view(shown.version, shown.revisions)
-            })
-        });
-        Some(view.clone())
+        let made = match shown.made.take() {
+            Some(made) if made.view.version() == shown.version => made,
+            before => {
+                let confirmed = Confirmed::as_of(fresh_at);
+                let (version, revisions) = (shown.version, shown.revisions);
+                Made::new(&shown.tables, before, version, revisions, confirmed)
+            }
+        };
+        Some(shown.made.insert(made).view.clone())
     }
 
     /// Returns the revision at which the key was last written in the view, or `None` if the view
@@ -570,7 +574,7 @@ impl State {
             }
             Kind::Changes {
                 range,
-                changes,
+                mut changes,
                 is_fragment,
             } => {
                 // No change may be newer than its message.
@@ -578,6 +582,7 @@ impl State {
                     reaction.relist = Some(Relist::Misfit);
                     return reaction;
                 }
+                self.share(range, &mut changes);
                 let last = changes.last();
                 reaction.is_half = last.is_some_and(|change| self.makes_half(range, change));
                 if let Some(follower) = self.follower(range) {
@@ -598,6 +603,19 @@ impl State {
             Kind::Other => {}
         }
         reaction
+    }
+
+    /// Both keys of a worker usually have the same value, which is to be in memory once.
+    fn share(&self, range: KeyRange, changes: &mut [Change]) {
+        let other = self.followers().find(|it| it.range != range);
+        let own = self.followers().find(|it| it.range == range);
+        if let Some((own, other)) = own.zip(other) {
+            for Change { key, row, .. } in changes {
+                if let Some(row) = row {
+                    other.table.share_with(row, own.table.name(key));
+                }
+            }
+        }
     }
 
     /// Whether the change gives a worker its first key while the worker has no key in the other
@@ -629,7 +647,6 @@ impl State {
         }
         if effect == Effect::Workers {
             self.shown.version += 1;
-            self.shown.view = None;
         }
         self.shown.tables = Tables {
             ring: self.ring.as_ref().map(|it| it.table.clone()),
@@ -663,8 +680,10 @@ impl State {
 
     fn fresh_as_of(&mut self, asked_at: BootTime) {
         self.fresh_at = self.fresh_at.max(Some(asked_at));
-        if let Some(view) = &self.shown.view {
-            view.confirmed.again(asked_at);
+        if let Some(made) = &self.shown.made
+            && made.view.version() == self.shown.version
+        {
+            made.view.confirmed.again(asked_at);
         }
     }
 
@@ -842,7 +861,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tables::Pair;
+    use super::super::row::Pair;
     use super::*;
     use crate::view::MemberFilter;
 
@@ -851,7 +870,7 @@ mod tests {
     fn table(prefix: &str, keys: &[(&str, i64)]) -> Table {
         let mut table = Table::new(prefix);
         for (key, revision) in keys {
-            table.apply(&put(key, *revision, 1));
+            table.apply(put(key, *revision, 1));
         }
         table
     }
@@ -1111,7 +1130,7 @@ mod tests {
         let probe = state.probe(now);
         let live = probe.past.iter().find(|it| it.range == KeyRange::Live);
         let live = live.expect("the live keys");
-        let stamp = put("/l/a", 5, 1).row.map(|row| row.stamp()).expect("a put");
+        let stamp = put("/l/a", 5, 1).row.map(|row| row.stamp).expect("a put");
         assert_eq!(live.judge(1, &[(b"/l/a", stamp)], false), Judgement::Holds);
         assert_eq!(
             live.judge(2, &[(b"/l/a", stamp)], false),

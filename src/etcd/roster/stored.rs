@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::listing;
+use super::row::Row;
 use super::state::Listed;
-use super::tables::{KeyRange, Row};
+use super::tables::{KeyRange, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::Cluster;
 use crate::view::{ClusterView, Confirmed, RangeRevisions};
@@ -41,11 +42,11 @@ pub struct StoredKey {
 }
 
 impl StoredKey {
-    fn of(range: KeyRange, row: &Row) -> Self {
-        let stamp = row.stamp();
+    fn of(range: KeyRange, table: &Table, row: &Row) -> Self {
+        let stamp = row.stamp;
         StoredKey {
             range,
-            key: String::from_utf8_lossy(row.key()).into_owned(),
+            key: String::from_utf8_lossy(&table.key(row)).into_owned(),
             created: stamp.created,
             modified: stamp.modified,
             version: stamp.version,
@@ -87,14 +88,20 @@ impl Cluster {
             live: revision,
         };
         let rows = [KeyRange::Ring, KeyRange::Live].map(|range| {
-            let rows = tables.table(range).into_iter().flat_map(|it| it.rows());
-            rows.map(move |row| StoredKey::of(range, row))
+            let tables = tables.table(range).into_iter();
+            tables.flat_map(move |table| {
+                table
+                    .rows()
+                    .map(move |row| StoredKey::of(range, table, row))
+            })
         });
         Ok(StoredCluster {
             keys: rows.into_iter().flatten().collect(),
             view: ClusterView {
                 confirmed: Confirmed::as_of(asked_at),
-                ..tables.view(1, revisions)
+                version: 1,
+                revisions,
+                ..tables.whole_view(1)
             },
         })
     }

@@ -1,11 +1,11 @@
 //! The contents of a cluster's two key ranges, as one process knows them: no I/O, no clock.
 
-use std::collections::HashSet;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::record;
-use crate::view::{ClusterView, MAX_SKIPPED, Member, RangeRevisions, SkippedRecord};
-use crate::worker::{Worker, WorkerIdentity, WorkerState};
+use super::row::{Name, Pair, Record, Row, Stamp};
+use crate::view::unshared;
+use crate::worker::{Worker, WorkerIdentity};
 
 /// Rows of a chunk that was filled by a listing. A change copies one chunk, which holds at most twice as many.
 const CHUNK: usize = 256;
@@ -19,57 +19,13 @@ pub enum KeyRange {
     Live,
 }
 
-/// What etcd notes about the last write of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    /// The revision of the last write.
-    pub(super) modified: i64,
-    /// The revision of the first write since the key was last absent.
-    pub(super) created: i64,
-    /// The number of writes since then, the first one included.
-    pub(super) version: i64,
-    /// The lease of the key; 0 for none.
-    pub(super) lease: i64,
-}
-
-/// A key, its value, and what etcd notes about both, as etcd sends them.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pair<'a> {
-    pub(super) key: &'a [u8],
-    pub(super) value: &'a [u8],
-    pub(super) stamp: Stamp,
-}
-
-/// A key and its decoded value.
-#[derive(Debug)]
-pub(super) struct Row {
-    key: Box<[u8]>,
-    stamp: Stamp,
-    record: Record,
-    /// Whether the key is named after the identity in the record, as it should be.
-    own_name: bool,
-}
-
-/// A decoded value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Record {
-    Worker {
-        worker: Arc<Worker>,
-        /// Records of Alluxio 304 have no identity and are listed under the number 0, never as live.
-        has_identity: bool,
-    },
-    Unusable {
-        reason: String,
-    },
-}
-
 /// A change of one key, as a watch delivers it.
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) key: Vec<u8>,
     pub(super) modified: i64,
     /// The key's new row; `None` for a deletion.
-    pub(super) row: Option<Arc<Row>>,
+    pub(super) row: Option<Row>,
 }
 
 impl Change {
@@ -78,7 +34,7 @@ impl Change {
         Change {
             key: pair.key.to_vec(),
             modified: pair.stamp.modified,
-            row: Some(Arc::new(Row::decode(pair, prefix.len()))),
+            row: Some(Row::decode(pair, prefix.len())),
         }
     }
 
@@ -110,13 +66,16 @@ pub(super) enum Effect {
 
 /// All keys of one range, in their order.
 ///
-/// A copy shares the chunks of the original, so that copying costs little and a change copies one chunk.
+/// A copy shares the chunks of the original and the list of them, so that it costs nothing. A change copies one chunk and
+/// the list.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     prefix: Arc<[u8]>,
     /// None of them is empty.
-    chunks: Vec<Arc<Vec<Arc<Row>>>>,
+    chunks: Arc<Vec<Arc<Vec<Row>>>>,
     len: usize,
+    /// The number of rows that list an identity which is not their name.
+    foreign: usize,
 }
 
 impl Table {
@@ -132,23 +91,28 @@ impl Table {
         self.len
     }
 
+    /// Whether a row lists an identity that is not its name.
+    pub(super) fn has_foreign(&self) -> bool {
+        self.foreign > 0
+    }
+
     /// What etcd notes about the key, if the key exists.
     pub(super) fn stamp(&self, key: &[u8]) -> Option<Stamp> {
-        self.row(key).map(|row| row.stamp)
+        self.row(&self.name(key).into()).map(|row| row.stamp)
     }
 
-    fn row(&self, key: &[u8]) -> Option<&Row> {
-        let (chunk, place) = self.place(key);
+    fn row(&self, name: &Name<'_>) -> Option<&Row> {
+        let (chunk, place) = self.place(name);
         let place = place.ok()?;
-        Some(&*self.chunks[chunk][place])
+        Some(&self.chunks[chunk][place])
     }
 
-    /// The chunk that has the key, or would get it, and the key's place there.
-    fn place(&self, key: &[u8]) -> (usize, Result<usize, usize>) {
-        let later = self.chunks.partition_point(|chunk| *chunk[0].key <= *key);
-        let chunk = later.saturating_sub(1);
+    /// The chunk that has the name, or would get it, and the name's place there.
+    fn place(&self, name: &Name<'_>) -> (usize, Result<usize, usize>) {
+        let is_before = |chunk: &Arc<Vec<Row>>| chunk[0].cmp_name(name).is_le();
+        let chunk = self.chunks.partition_point(is_before).saturating_sub(1);
         let place = self.chunks.get(chunk).map_or(Err(0), |rows| {
-            rows.binary_search_by(|row| (*row.key).cmp(key))
+            rows.binary_search_by(|row| row.cmp_name(name))
         });
         (chunk, place)
     }
@@ -177,33 +141,42 @@ impl Table {
         }
     }
 
-    pub(super) fn apply(&mut self, change: &Change) -> Effect {
-        let (number, place) = self.place(&change.key);
-        let Some(row) = &change.row else {
+    pub(super) fn apply(&mut self, change: Change) -> Effect {
+        let (number, place) = self.place(&self.name(&change.key).into());
+        let Some(mut row) = change.row else {
             return match place {
                 Ok(place) => self.remove(number, place),
                 Err(_) => Effect::Nothing,
             };
         };
-        let Some(chunk) = self.chunks.get_mut(number) else {
-            self.push(row.clone());
+        let is_foreign = usize::from(row.is_foreign());
+        if self.chunks.is_empty() {
+            self.push(row);
             return Effect::Workers;
-        };
-        let rows = Arc::make_mut(chunk);
+        }
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let rows = Arc::make_mut(&mut chunks[number]);
         match place {
             Ok(place) => {
-                let old = std::mem::replace(&mut rows[place], row.clone());
-                match old.record == row.record {
+                let old = &mut rows[place];
+                let effect = match row.share(old) {
                     true => Effect::Stamps,
                     false => Effect::Workers,
-                }
+                };
+                self.foreign = self.foreign + is_foreign - usize::from(old.is_foreign());
+                *old = row;
+                effect
             }
             Err(place) => {
-                rows.insert(place, row.clone());
+                // Most chunks stay as they are for long: none has room for rows that may never come.
+                rows.reserve_exact(1);
+                rows.insert(place, row);
                 self.len += 1;
+                self.foreign += is_foreign;
                 if rows.len() > 2 * CHUNK {
                     let rest = rows.split_off(CHUNK);
-                    self.chunks.insert(number + 1, Arc::new(rest));
+                    rows.shrink_to_fit();
+                    chunks.insert(number + 1, Arc::new(rest));
                 }
                 Effect::Workers
             }
@@ -211,43 +184,49 @@ impl Table {
     }
 
     fn remove(&mut self, number: usize, place: usize) -> Effect {
-        let rows = Arc::make_mut(&mut self.chunks[number]);
-        rows.remove(place);
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let rows = Arc::make_mut(&mut chunks[number]);
+        self.foreign -= usize::from(rows.remove(place).is_foreign());
         self.len -= 1;
         if rows.is_empty() {
-            self.chunks.remove(number);
-        } else if let Some(next) = self.chunks.get(number + 1)
-            && self.chunks[number].len() + next.len() <= CHUNK
+            chunks.remove(number);
+        } else if let Some(next) = chunks.get(number + 1)
+            && chunks[number].len() + next.len() <= CHUNK
         {
-            let next = self.chunks.remove(number + 1);
-            Arc::make_mut(&mut self.chunks[number]).extend(next.iter().cloned());
+            let next = chunks.remove(number + 1);
+            Arc::make_mut(&mut chunks[number]).extend(next.iter().cloned());
         }
         Effect::Workers
     }
 
     /// Adds a row that comes after all others.
-    fn push(&mut self, row: Arc<Row>) {
+    fn push(&mut self, row: Row) {
         self.len += 1;
-        match self.chunks.last_mut() {
+        self.foreign += usize::from(row.is_foreign());
+        let chunks = Arc::make_mut(&mut self.chunks);
+        match chunks.last_mut() {
             Some(chunk) if chunk.len() < CHUNK => Arc::make_mut(chunk).push(row),
             _ => {
                 let mut rows = Vec::with_capacity(CHUNK);
                 rows.push(row);
-                self.chunks.push(Arc::new(rows));
+                chunks.push(Arc::new(rows));
             }
         }
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.chunks
-            .iter()
-            .flat_map(|chunk| chunk.iter().map(|row| &**row))
+        self.chunks.iter().flat_map(|chunk| chunk.iter())
+    }
+
+    /// The full key of a row.
+    pub(super) fn key(&self, row: &Row) -> Vec<u8> {
+        [&*self.prefix, &row.name()].concat()
     }
 
     /// The key that was written last.
     pub(super) fn newest(&self) -> Option<(Vec<u8>, Stamp)> {
         let newest = self.rows().max_by_key(|row| row.stamp.modified)?;
-        Some((newest.key.to_vec(), newest.stamp))
+        Some((self.key(newest), newest.stamp))
     }
 
     /// Whether both have the same keys, as they were written last.
@@ -256,123 +235,73 @@ impl Table {
             && self
                 .rows()
                 .zip(other.rows())
-                .all(|(a, b)| std::ptr::eq(a, b) || (a.stamp == b.stamp && a.key == b.key))
+                .all(|(a, b)| std::ptr::eq(a, b) || (a.stamp == b.stamp && a.cmp_row(b).is_eq()))
     }
 
     /// Whether both list the same workers, whatever the revisions of their keys.
     fn same_listing(&self, other: &Table) -> bool {
-        self.len == other.len
-            && self
-                .rows()
-                .zip(other.rows())
-                .all(|(a, b)| std::ptr::eq(a, b) || (a.key == b.key && a.record == b.record))
+        self.len == other.len && self.differences(other).is_empty()
     }
 
-    /// Returns the usable records in key order, each identity once, and the rest with reasons.
-    fn workers(&self) -> (Vec<(&Arc<Worker>, bool)>, Vec<SkippedRecord>) {
-        let mut workers: Vec<(&Arc<Worker>, bool)> = Vec::with_capacity(self.len);
-        let mut skipped = Vec::new();
-        // A key of an identity's own name wins over others that claim the identity.
-        let mut claimed: HashSet<WorkerIdentity> = HashSet::new();
-        for row in self.rows() {
-            let reason = match &row.record {
-                Record::Unusable { reason } => reason.clone(),
-                Record::Worker {
-                    worker,
-                    has_identity,
-                } => {
-                    let identity = worker.identity;
-                    if row.own_name || (!self.has(&identity) && claimed.insert(identity)) {
-                        workers.push((worker, *has_identity));
-                        continue;
-                    }
-                    format!("another key lists the identity {identity} too")
-                }
-            };
-            skipped.push(SkippedRecord {
-                key: String::from_utf8_lossy(&row.key).into_owned(),
-                reason,
-            });
+    /// The rows of this and of another table that have other values, or no value, in the other one. In the order of their
+    /// names; rows that both tables share are not looked at.
+    pub(super) fn differences<'a>(
+        &'a self,
+        other: &'a Table,
+    ) -> Vec<(Option<&'a Row>, Option<&'a Row>)> {
+        if Arc::ptr_eq(&self.chunks, &other.chunks) {
+            return Vec::new();
         }
-        (workers, skipped)
+        let (own, others) = unshared(&self.chunks, &other.chunks, |a, b| a[0].cmp_row(&b[0]));
+        let mut own = own.into_iter().flatten().peekable();
+        let mut others = others.into_iter().flatten().peekable();
+        let mut differences = Vec::new();
+        loop {
+            let order = match (own.peek(), others.peek()) {
+                (Some(a), Some(b)) => a.cmp_row(b),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => return differences,
+            };
+            let a = own.next_if(|_| order.is_le());
+            let b = others.next_if(|_| order.is_ge());
+            let are_same = a.zip(b).is_some_and(|(a, b)| a.has_record_of(b));
+            if !are_same {
+                differences.push((a, b));
+            }
+        }
+    }
+
+    /// The worker of an identity under its own name.
+    pub(super) fn own_worker(&self, identity: &WorkerIdentity) -> Option<&Arc<Worker>> {
+        self.row(&identity.text().as_bytes().into())?.own_worker()
     }
 
     /// Whether the identity is listed under its own name.
-    fn has(&self, identity: &WorkerIdentity) -> bool {
-        let own_key = [&self.prefix, identity.to_string().as_bytes()].concat();
-        self.row(&own_key).is_some_and(|row| row.own_name)
+    pub(super) fn has(&self, identity: &WorkerIdentity) -> bool {
+        let row = self.row(&identity.text().as_bytes().into());
+        row.is_some_and(Row::has_own_name)
     }
 
     /// Whether there is a key of this name after the prefix.
     pub(super) fn has_name(&self, name: &[u8]) -> bool {
-        self.row(&[&self.prefix, name].concat()).is_some()
+        self.row(&name.into()).is_some()
     }
 
     /// The part of a key after the prefix.
     pub(super) fn name<'a>(&self, key: &'a [u8]) -> &'a [u8] {
         key.get(self.prefix.len()..).unwrap_or_default()
     }
-}
 
-impl Row {
-    fn decode(pair: Pair<'_>, prefix_len: usize) -> Self {
-        let name = pair.key.get(prefix_len..).unwrap_or_default();
-        Row::new(pair, name, Record::decode(name, pair.value))
-    }
-
-    pub(super) fn key(&self) -> &[u8] {
-        &self.key
-    }
-
-    pub(super) fn stamp(&self) -> Stamp {
-        self.stamp
-    }
-
-    /// Returns the record's worker, or why the record cannot be used.
-    pub(super) fn worker(&self) -> Result<&Arc<Worker>, &str> {
-        match &self.record {
-            Record::Worker { worker, .. } => Ok(worker),
-            Record::Unusable { reason } => Err(reason),
-        }
-    }
-
-    fn new(pair: Pair<'_>, name: &[u8], record: Record) -> Self {
-        let own_name = match &record {
-            Record::Worker { worker, .. } => name == worker.identity.to_string().as_bytes(),
-            Record::Unusable { .. } => false,
-        };
-        Row {
-            key: pair.key.into(),
-            stamp: pair.stamp,
-            record,
-            own_name,
-        }
-    }
-}
-
-impl Record {
-    /// `name` is the part of the key after the prefix.
-    fn decode(name: &[u8], value: &[u8]) -> Self {
-        if name.contains(&b'/') {
-            let reason = "the key belongs to another cluster, whose name continues this one's";
-            return Record::Unusable {
-                reason: reason.into(),
-            };
-        }
-        match record::decode(value) {
-            Err(reason) => Record::Unusable { reason },
-            Ok(stored) => match stored.address {
-                None => Record::Unusable {
-                    reason: "the record has no WorkerNetAddress".into(),
-                },
-                Some(address) => Record::Worker {
-                    has_identity: stored.identity.is_some(),
-                    worker: Arc::new(Worker {
-                        identity: stored.identity.unwrap_or(WorkerIdentity::V0(0)),
-                        address,
-                    }),
-                },
-            },
+    /// Gives a row of the other range the value of the row that has the same name here, if it is the same.
+    pub(super) fn share_with(&self, row: &mut Row, name: &[u8]) {
+        let name = name.into();
+        let is_listed = |last: &Row| last.cmp_name(&name).is_ge();
+        let last = self.chunks.last().and_then(|rows| rows.last());
+        if last.is_some_and(is_listed)
+            && let Some(known) = self.row(&name)
+        {
+            row.share(known);
         }
     }
 }
@@ -401,9 +330,11 @@ impl Tables {
         let mut decoded = Vec::new();
         if let Some(table) = &mut self.ring {
             for pair in ring.iter().map(Into::<Pair>::into) {
-                let row = Row::decode(pair, table.prefix.len());
-                decoded.push((table.name(pair.key), pair.value, row.record.clone()));
-                table.push(Arc::new(row));
+                let mut row = Row::decode(pair, table.prefix.len());
+                let name = table.name(pair.key);
+                self.live.share_with(&mut row, name);
+                decoded.push((name, pair.value, row.record()));
+                table.push(row);
             }
         }
         let mut decoded = decoded.into_iter().peekable();
@@ -411,11 +342,15 @@ impl Tables {
             let name = self.live.name(pair.key);
             while decoded.next_if(|(other, ..)| *other < name).is_some() {}
             let twin = decoded.next_if(|(other, value, _)| *other == name && *value == pair.value);
-            let record = match twin {
-                Some((_, _, record)) => record,
-                None => Record::decode(name, pair.value),
-            };
-            self.live.push(Arc::new(Row::new(pair, name, record)));
+            let is_decoded = twin.is_some();
+            let record =
+                twin.map_or_else(|| Record::decode(name, pair.value), |(.., record)| record);
+            let mut row = Row::new(pair.stamp, name, record);
+            if let Some(ring) = self.ring.as_ref().filter(|_| !is_decoded) {
+                // The ring key may be in an earlier page.
+                ring.share_with(&mut row, name);
+            }
+            self.live.push(row);
         }
     }
 
@@ -431,70 +366,6 @@ impl Tables {
                 (None, None) => true,
                 _ => false,
             }
-    }
-
-    /// The view these tables make: states as Alluxio's `getAllMembers`, `getLiveMembers` and `getFailedMembers` give them.
-    pub(super) fn view(&self, version: u64, revisions: RangeRevisions) -> ClusterView {
-        let member = |worker: &Arc<Worker>, state| Member {
-            worker: worker.clone(),
-            state,
-        };
-        let (live_workers, mut skipped) = self.live.workers();
-        let live: Vec<Member> = live_workers
-            .iter()
-            .map(|(worker, _)| member(worker, WorkerState::Live))
-            .collect();
-        let (all, lost) = match &self.ring {
-            None => (live.clone(), Vec::new()),
-            Some(ring) => {
-                let mut live_identities: Vec<WorkerIdentity> = live_workers
-                    .iter()
-                    .filter(|(_, has_identity)| *has_identity)
-                    .map(|(worker, _)| worker.identity)
-                    .collect();
-                live_identities.sort_unstable();
-                let mut next = 0;
-                let mut is_live = |identity: &WorkerIdentity| {
-                    // Where no worker is lost, both are in the same order, and this is the next one.
-                    if live_identities.get(next) != Some(identity) {
-                        next = live_identities.partition_point(|it| it < identity);
-                    }
-                    let is_live = live_identities.get(next) == Some(identity);
-                    next += usize::from(is_live);
-                    is_live
-                };
-                let (ring_workers, ring_skipped) = ring.workers();
-                skipped.splice(0..0, ring_skipped);
-                let all: Vec<Member> = ring_workers
-                    .iter()
-                    .map(|(worker, _)| {
-                        if is_live(&worker.identity) {
-                            member(worker, WorkerState::Live)
-                        } else {
-                            member(worker, WorkerState::Lost)
-                        }
-                    })
-                    .collect();
-                let lost = all
-                    .iter()
-                    .filter(|member| member.state == WorkerState::Lost)
-                    .cloned()
-                    .collect();
-                (all, lost)
-            }
-        };
-        let skipped_more = skipped.len().saturating_sub(MAX_SKIPPED);
-        skipped.truncate(MAX_SKIPPED);
-        ClusterView {
-            version,
-            revisions,
-            all,
-            live,
-            lost,
-            skipped,
-            skipped_more,
-            ..ClusterView::default()
-        }
     }
 }
 
@@ -531,10 +402,10 @@ mod tests {
             let key = format!("/{:05}", rng.random_range(0..3_000));
             let before = (table.clone(), table.rows().count());
             if rng.random_range(0..20_000) > revision {
-                table.apply(&put(&key, revision, revision, 1));
+                table.apply(put(&key, revision, revision, 1));
                 model.insert(key.clone(), revision);
             } else {
-                table.apply(&Change::delete(key.as_bytes(), revision));
+                table.apply(Change::delete(key.as_bytes(), revision));
                 model.remove(&key);
             }
             let modified = table.stamp(key.as_bytes()).map(|stamp| stamp.modified);
@@ -546,8 +417,8 @@ mod tests {
             let sizes = table.chunks.iter().map(|chunk| chunk.len());
             assert!(sizes.clone().all(|size| (1..=2 * CHUNK).contains(&size)));
         }
-        let keys = table.rows().map(|row| String::from_utf8_lossy(&row.key));
-        assert!(keys.eq(model.keys().map(String::as_str)));
+        let keys = table.rows().map(|row| table.key(row));
+        assert!(keys.eq(model.keys().map(|key| key.as_bytes().to_vec())));
     }
 
     #[test]
@@ -559,7 +430,7 @@ mod tests {
             !table.fits(&Change::delete(b"/a", 5)),
             "there is no such key"
         );
-        table.apply(&put("/a", 5, 5, 1));
+        table.apply(put("/a", 5, 5, 1));
         assert!(table.fits(&put("/a", 5, 7, 2)));
         assert!(!table.fits(&put("/a", 5, 7, 3)), "a write is missing");
         assert!(!table.fits(&put("/a", 7, 7, 1)), "a deletion is missing");

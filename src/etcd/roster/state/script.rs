@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::etcd::roster::tables::Pair;
+use crate::etcd::roster::row::Pair;
 use crate::record;
 use crate::view::MemberFilter;
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
@@ -192,7 +192,7 @@ impl World<'_> {
                     };
                     let written = (self.script.below(3), stamp);
                     contents.insert(key, written);
-                    tables[place].apply(&put(range, key, written));
+                    tables[place].apply(put(range, key, written));
                 }
             }
             self.models[place] = Model {

@@ -18,7 +18,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::etcd::histories;
-use crate::etcd::roster::tables::{Pair, Table};
+use crate::etcd::roster::row::Pair;
+use crate::etcd::roster::tables::Table;
 use crate::record;
 use crate::view::{MemberFilter, RangeRevisions};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress, WorkerState};

@@ -33,6 +33,7 @@ import org.junit.jupiter.api.function.Executable;
 
 import java.io.IOException;
 import java.io.InterruptedIOException;
+import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.time.Instant;
 import java.util.Arrays;
@@ -41,6 +42,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
+import java.util.concurrent.Callable;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicReference;
@@ -302,6 +304,34 @@ class EtcdMembershipManagerTest {
       try (MembershipManager manager =
           MembershipManager.Factory.create(cluster.with("alluxio.etcd.password", "wrong").conf())) {
         assertThrows(UnavailableRuntimeException.class, manager::getAllMembers);
+      }
+    }
+  }
+
+  /** Lists are made again each second, so that most but not all calls allocate nothing. */
+  @Test
+  void unchangedListIsTheSameObjectAndAllocatesNothing() throws Exception {
+    com.sun.management.ThreadMXBean threads =
+        (com.sun.management.ThreadMXBean) ManagementFactory.getThreadMXBean();
+    try (MembershipManager manager = open()) {
+      manager.join(worker("h"));
+      Map<String, Callable<Object>> listings = new LinkedHashMap<>();
+      listings.put("all", manager::getAllMembers);
+      listings.put("live", manager::getLiveMembers);
+      listings.put("failed", manager::getFailedMembers);
+      listings.put("table", manager::showAllMembers);
+      long id = Thread.currentThread().getId();
+      for (Map.Entry<String, Callable<Object>> listing : listings.entrySet()) {
+        Callable<Object> list = listing.getValue();
+        Await.until("the same object without an allocation: " + listing.getKey(), 20, () -> {
+          Object first = list.call();
+          long before = threads.getThreadAllocatedBytes(id);
+          boolean same = true;
+          for (int i = 0; i < 1000; i++) {
+            same &= list.call() == first;
+          }
+          return threads.getThreadAllocatedBytes(id) == before && same;
+        });
       }
     }
   }

@@ -5,10 +5,13 @@ import alluxio.membership.bridge.internal.Wire;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.Comparator;
+import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.TreeMap;
+import java.util.Set;
 
 /**
  * All workers of a cluster at one revision. Immutable, and the same object for every caller while
@@ -18,54 +21,67 @@ import java.util.TreeMap;
  */
 public final class ClusterView {
   /** The view of a caller that knows no worker. */
-  static final ClusterView EMPTY = new ClusterView(0, 0, Collections.emptyList(),
-      Collections.emptyList(), Collections.emptyList(), Collections.emptyList(), 0);
+  static final ClusterView EMPTY =
+      new ClusterView(0, 0, new Chunk[0], Collections.emptyList(), 0);
 
   private final long mVersion;
   private final long mRevision;
+  private final Chunk[] mChunks;
   private final List<Member> mAll;
   private final List<Member> mLive;
   private final List<Member> mLost;
   private final List<SkippedRecord> mSkipped;
   private final int mSkippedMore;
 
-  private ClusterView(long version, long revision, List<Member> all, List<Member> live,
-      List<Member> lost, List<SkippedRecord> skipped, int skippedMore) {
+  private ClusterView(long version, long revision, Chunk[] chunks, List<SkippedRecord> skipped,
+      int skippedMore) {
     mVersion = version;
     mRevision = revision;
-    mAll = all;
-    mLive = live;
-    mLost = lost;
+    mChunks = chunks;
+    Member[][] all = new Member[chunks.length][];
+    Member[][] live = new Member[chunks.length][];
+    Member[][] lost = new Member[chunks.length][];
+    for (int i = 0; i < chunks.length; i++) {
+      all[i] = chunks[i].mAll;
+      live[i] = chunks[i].mLive;
+      lost[i] = chunks[i].mLost;
+    }
+    mAll = new ChunkedList(all);
+    mLive = new ChunkedList(live);
+    mLost = new ChunkedList(lost);
     mSkipped = skipped;
     mSkippedMore = skippedMore;
   }
 
-  static ClusterView read(Wire.Reader reply) {
+  /**
+   * Reads a view.
+   *
+   * @param reply the reply of the library
+   * @param known the view that the library was told to be known; the new view shares its members
+   */
+  static ClusterView read(Wire.Reader reply, ClusterView known) {
     long version = reply.int64();
     long revision = reply.int64();
-    Member[] distinct = new Member[reply.int32()];
-    for (int i = 0; i < distinct.length; i++) {
-      Worker worker = Worker.read(reply);
-      distinct[i] = new Member(worker, WorkerState.of(reply.int32()));
+    Chunk[] chunks = new Chunk[reply.int32()];
+    int next = 0;
+    for (int i = 0; i < chunks.length; i++) {
+      long id = reply.int64();
+      if (reply.bool()) {
+        chunks[i] = Chunk.read(id, reply);
+      } else {
+        while (known.mChunks[next].mId != id) {
+          next++;
+        }
+        chunks[i] = known.mChunks[next];
+      }
     }
-    List<Member> all = members(reply, distinct);
-    List<Member> live = members(reply, distinct);
-    List<Member> lost = members(reply, distinct);
     int count = reply.int32();
     List<SkippedRecord> skipped = new ArrayList<>(count);
     for (int i = 0; i < count; i++) {
       skipped.add(new SkippedRecord(reply.text(), reply.text()));
     }
-    return new ClusterView(version, revision, all, live, lost,
-        Collections.unmodifiableList(skipped), reply.int32());
-  }
-
-  private static List<Member> members(Wire.Reader reply, Member[] distinct) {
-    Member[] members = new Member[reply.int32()];
-    for (int i = 0; i < members.length; i++) {
-      members[i] = distinct[reply.int32()];
-    }
-    return Collections.unmodifiableList(Arrays.asList(members));
+    return new ClusterView(version, revision, chunks, Collections.unmodifiableList(skipped),
+        reply.int32());
   }
 
   /**
@@ -169,21 +185,22 @@ public final class ClusterView {
    * @return the changes
    */
   public List<Change> changesSince(ClusterView older) {
-    Map<WorkerIdentity, Member> before = older.byIdentity();
-    Map<WorkerIdentity, Member> now = byIdentity();
-    Map<WorkerIdentity, Change> changes = new TreeMap<>();
+    Map<WorkerIdentity, Member> before = byIdentity(older.mChunks, mChunks);
+    Map<WorkerIdentity, Member> now = byIdentity(mChunks, older.mChunks);
+    List<Change> changes = new ArrayList<>();
     before.forEach((identity, member) -> {
       if (!now.containsKey(identity)) {
-        changes.put(identity, new Change(ChangeKind.REMOVED, member, this));
+        changes.add(new Change(ChangeKind.REMOVED, member, this));
       }
     });
     now.forEach((identity, member) -> {
       ChangeKind kind = kindOf(before.get(identity), member);
       if (kind != null) {
-        changes.put(identity, new Change(kind, member, this));
+        changes.add(new Change(kind, member, this));
       }
     });
-    return Collections.unmodifiableList(new ArrayList<>(changes.values()));
+    changes.sort(Comparator.comparing(change -> change.getMember().getWorker().getIdentity()));
+    return Collections.unmodifiableList(changes);
   }
 
   private static ChangeKind kindOf(Member before, Member now) {
@@ -196,16 +213,73 @@ public final class ClusterView {
     return before.getWorker().equals(now.getWorker()) ? null : ChangeKind.MOVED;
   }
 
-  /** Registered workers, and live workers that are not registered. */
-  private Map<WorkerIdentity, Member> byIdentity() {
-    Map<WorkerIdentity, Member> members = new TreeMap<>();
-    mLive.forEach(member -> members.put(member.getWorker().getIdentity(), member));
-    mAll.forEach(member -> members.put(member.getWorker().getIdentity(), member));
+  /**
+   * Returns the members of the chunks that are not among the others: registered workers, and live
+   * workers that are not registered. A chunk that is in both views holds the same workers in both.
+   */
+  private static Map<WorkerIdentity, Member> byIdentity(Chunk[] chunks, Chunk[] others) {
+    Set<Chunk> shared = new HashSet<>(Arrays.asList(others));
+    Map<WorkerIdentity, Member> members = new HashMap<>();
+    for (Chunk chunk : chunks) {
+      if (!shared.contains(chunk)) {
+        for (Member member : chunk.mLive) {
+          members.put(member.getWorker().getIdentity(), member);
+        }
+        for (Member member : chunk.mAll) {
+          members.put(member.getWorker().getIdentity(), member);
+        }
+      }
+    }
     return members;
   }
 
   @Override
   public String toString() {
     return "version " + mVersion + ", revision " + mRevision + ": " + mAll;
+  }
+
+  /** Some members that follow each other. Views that follow each other share most chunks. */
+  private static final class Chunk {
+    private static final Member[] NOBODY = new Member[0];
+
+    private final long mId;
+    private final Member[] mAll;
+    private final Member[] mLive;
+    private final Member[] mLost;
+
+    private Chunk(long id, Member[] all, Member[] live) {
+      mId = id;
+      mAll = all;
+      mLive = Arrays.equals(all, live) ? all : live;
+      mLost = mLive == mAll ? NOBODY : lost(all);
+    }
+
+    private static Member[] lost(Member[] all) {
+      Member[] lost = new Member[all.length];
+      int count = 0;
+      for (Member member : all) {
+        if (member.getState() == WorkerState.LOST) {
+          lost[count++] = member;
+        }
+      }
+      return Arrays.copyOf(lost, count);
+    }
+
+    private static Chunk read(long id, Wire.Reader reply) {
+      Member[] distinct = new Member[reply.int32()];
+      for (int i = 0; i < distinct.length; i++) {
+        Worker worker = Worker.read(reply);
+        distinct[i] = new Member(worker, WorkerState.of(reply.int32()));
+      }
+      return new Chunk(id, members(reply, distinct), members(reply, distinct));
+    }
+
+    private static Member[] members(Wire.Reader reply, Member[] distinct) {
+      Member[] members = new Member[reply.int32()];
+      for (int i = 0; i < members.length; i++) {
+        members[i] = distinct[reply.int32()];
+      }
+      return members;
+    }
   }
 }

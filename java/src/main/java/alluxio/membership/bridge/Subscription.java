@@ -2,7 +2,6 @@ package alluxio.membership.bridge;
 
 import alluxio.membership.bridge.internal.AsyncOperation;
 import alluxio.membership.bridge.internal.Natives;
-import alluxio.membership.bridge.internal.Wire;
 
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -35,19 +34,16 @@ public final class Subscription implements AutoCloseable {
 
   /** Starts the wait for a view that the listener does not know. */
   void start() {
-    long version = mKnown.getVersion();
+    ClusterView known = mKnown;
+    long version = known.getVersion();
     CompletableFuture<ClusterView> next = AsyncOperation.start(
-        operation -> Natives.waitForChange(operation, mManager, version, WAIT_MILLIS),
-        Subscription::viewOf);
+        operation -> Natives.waitForChange(operation, mManager, version, version, WAIT_MILLIS),
+        reply -> reply.isEmpty() ? null : ClusterView.read(reply, known));
     mNext = next;
     next.whenComplete(this::received);
     if (mClosed) {
       next.cancel(false);
     }
-  }
-
-  private static ClusterView viewOf(Wire.Reader reply) {
-    return reply.isEmpty() ? null : ClusterView.read(reply);
   }
 
   private void received(ClusterView view, Throwable failure) {

@@ -14,10 +14,12 @@ import alluxio.membership.testing.Log;
 import alluxio.membership.testing.SharedEtcd;
 import alluxio.membership.testing.TestCluster;
 
+import io.etcd.jetcd.ByteSequence;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.function.Executable;
 
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -123,6 +125,69 @@ class MembershipTest {
       member.join(worker);
       assertNotSame(empty, member.view());
       assertThrows(UnsupportedOperationException.class, () -> member.view().getAllMembers().clear());
+    }
+  }
+
+  /** Puts a key of a worker whose UUID consists of this number. */
+  private void put(String key, int number, int port) throws Exception {
+    String hex = new UUID(number * 0x9e3779b97f4a7c15L, number).toString().replace("-", "");
+    String record = "{\"Identity\":{\"version\":1,\"identifier\":\"" + hex + "\"},"
+        + "\"WorkerNetAddress\":{\"Host\":\"h" + number + "\",\"RpcPort\":" + port + "}}";
+    ETCD.server().put(key, record.getBytes(StandardCharsets.UTF_8));
+  }
+
+  private static String identity(int number) {
+    return "worker-" + new UUID(number * 0x9e3779b97f4a7c15L, number);
+  }
+
+  @Test
+  void viewSharesUnchangedMembersWithTheViewBefore() throws Exception {
+    final int workers = 1000;
+    final int chunk = 512;
+    for (int i = 0; i < workers; i++) {
+      put(mCluster.ringKey(identity(i)), i, 1);
+      put(mCluster.liveKey(identity(i)), i, 1);
+    }
+    List<Change> changes = Collections.synchronizedList(new ArrayList<>());
+    try (Membership member = Membership.open(mCluster.properties())) {
+      ClusterView before = member.view();
+      assertEquals(workers, before.getLiveMembers().size());
+      try (Subscription subscription = member.addListener(changes::add, Runnable::run)) {
+        Await.until("all members", 20, () -> changes.size() == workers);
+        for (int round = 0; round < 20; round++) {
+          int number = round * 37;
+          ClusterView known = before;
+          if (round % 2 == 0) {
+            String key = mCluster.liveKey(identity(number));
+            ETCD.server().client().getKVClient()
+                .delete(ByteSequence.from(key, StandardCharsets.UTF_8)).get();
+          } else {
+            put(mCluster.ringKey(identity(number)), number, 2 + round);
+          }
+          Await.until("the change", 20, () -> member.view() != known);
+          ClusterView now = member.view();
+          List<Change> difference = now.changesSince(known);
+          assertEquals(1, difference.size());
+          assertEquals(round % 2 == 0 ? ChangeKind.LOST : ChangeKind.MOVED, difference.get(0).getKind());
+          assertEquals(identity(number), difference.get(0).getMember().getWorker().getIdentity().toString());
+          int kept = 0;
+          for (int i = 0; i < workers; i++) {
+            kept += now.getAllMembers().get(i) == known.getAllMembers().get(i) ? 1 : 0;
+          }
+          assertTrue(kept >= workers - chunk && kept < workers, kept + " members are shared");
+          try (Membership other = Membership.open(mCluster.properties())) {
+            ClusterView whole = other.view();
+            assertEquals(whole.getAllMembers(), now.getAllMembers());
+            assertEquals(whole.getLiveMembers(), now.getLiveMembers());
+            assertEquals(whole.getLostMembers(), now.getLostMembers());
+            assertEquals(Optional.of(whole.getVersion()), other.waitForChange(0, 20, TimeUnit.SECONDS)
+                .map(ClusterView::getVersion));
+          }
+          int reported = workers + round + 1;
+          Await.until("the report", 20, () -> changes.size() == reported);
+          before = now;
+        }
+      }
     }
   }
 

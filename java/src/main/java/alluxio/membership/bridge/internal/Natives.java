@@ -34,11 +34,18 @@ public final class Natives {
   /** Returns the version of the view in memory, or 0 if there is no view that is fresh enough. */
   public static native long currentVersion(long manager);
 
-  /** Starts an operation whose result is a view, or empty if its version is the known one. */
+  /**
+   * Starts an operation whose result is a view, without the members that the view of the known
+   * version has, or empty if its version is the known one.
+   */
   public static native long view(long operation, long manager, long knownVersion);
 
-  /** Starts an operation whose result is a view, or empty after the timeout. */
-  public static native long waitForChange(long operation, long manager, long version, long millis);
+  /**
+   * Starts an operation whose result is a view of a version greater than {@code version}, without
+   * the members that the view of the known version has, or empty after the timeout.
+   */
+  public static native long waitForChange(long operation, long manager, long version,
+      long knownVersion, long millis);
 
   /** Starts a join. {@code k8sDeployment}: 0 no, 1 yes, -1 as configured. */
   public static native long join(long operation, long manager, byte[] worker, int k8sDeployment);
@@ -49,7 +56,7 @@ public final class Natives {
    */
   public static native int status(long manager, byte[] into);
 
-  /** Starts an operation whose result is a text. */
+  /** Starts an operation whose result is the version of a view, and its text. */
   public static native long showAllMembers(long operation, long manager);
 
   public static native long leaveWorker(long operation, long manager, byte[] identity);

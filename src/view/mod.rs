@@ -1,10 +1,15 @@
 //! What a listing returns: all workers of a cluster.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+mod chunks;
+mod members;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub(crate) use self::chunks::{Chunk, Chunks, Update, unshared};
+pub use self::members::{Members, MembersIter};
 use crate::boottime::BootTime;
 use crate::text::OneLine;
 use crate::worker::{Worker, WorkerIdentity, WorkerState};
@@ -52,18 +57,37 @@ pub struct RangeRevisions {
     pub live: i64,
 }
 
-/// All workers of a cluster. Immutable; `all`, `live` and `lost` never contradict one another.
+/// All workers of a cluster. Immutable; the lists of its members never contradict one another.
+///
+/// A view shares the members that did not change with the view before it.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterView {
     pub(crate) version: u64,
     pub(crate) revisions: RangeRevisions,
-    pub(crate) all: Vec<Member>,
-    pub(crate) live: Vec<Member>,
-    pub(crate) lost: Vec<Member>,
-    pub(crate) skipped: Vec<SkippedRecord>,
-    /// Records that are not listed, beyond those in `skipped`.
-    pub(crate) skipped_more: usize,
+    pub(crate) chunks: Chunks,
+    pub(crate) skipped: Skipped,
     pub(crate) confirmed: Confirmed,
+    /// The text of `showAllMembers`, once a caller asked for it.
+    pub(crate) table: OnceLock<Arc<str>>,
+}
+
+/// The records that are not listed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Skipped {
+    first: Arc<[SkippedRecord]>,
+    /// The number of records beyond the first.
+    more: usize,
+}
+
+impl From<Vec<SkippedRecord>> for Skipped {
+    fn from(mut records: Vec<SkippedRecord>) -> Self {
+        let more = records.len().saturating_sub(MAX_SKIPPED);
+        records.truncate(MAX_SKIPPED);
+        Skipped {
+            first: records.into(),
+            more,
+        }
+    }
 }
 
 /// When a view, and all that was made of it, was last known to be etcd's. By default always, as for a hosts file.
@@ -125,58 +149,54 @@ impl ClusterView {
     }
 
     /// The members asked for, in the order of their keys (STATIC: in the order of the file).
-    pub fn members(&self, filter: MemberFilter) -> &[Member] {
-        match filter {
-            MemberFilter::All => &self.all,
-            MemberFilter::Live => &self.live,
-            MemberFilter::Lost => &self.lost,
-        }
+    pub fn members(&self, filter: MemberFilter) -> Members<'_> {
+        Members::new(&self.chunks, filter)
     }
 
     /// The registered worker of this identity.
     pub fn find(&self, identity: &WorkerIdentity) -> Option<&Member> {
-        self.all
-            .iter()
-            .find(|member| member.worker.identity == *identity)
+        self.chunks.find(MemberFilter::All, identity)
     }
 
     /// Whether a worker of this identity is live.
     pub fn is_live(&self, identity: &WorkerIdentity) -> bool {
-        self.live
-            .iter()
-            .any(|member| member.worker.identity == *identity)
+        self.chunks.find(MemberFilter::Live, identity).is_some()
     }
 
     /// Records that are not listed, the first hundred of them.
     pub fn skipped(&self) -> &[SkippedRecord] {
-        &self.skipped
+        &self.skipped.first
     }
 
     /// How many records are not listed.
     pub fn skipped_count(&self) -> usize {
-        self.skipped.len() + self.skipped_more
+        self.skipped.first.len() + self.skipped.more
     }
 
     /// Returns the text of `showAllMembers` for a cluster in etcd: what `alluxio info nodes` prints.
     ///
     /// A host with a tab or a line end could draw rows of its own there. Here the control characters of a host are
     /// escaped, see [`OneLine`]. Every other host stands there as Alluxio prints it.
-    pub fn to_table(&self) -> String {
-        self.table_of(MemberFilter::All)
+    ///
+    /// The view makes the text once and keeps it.
+    pub fn to_table(&self) -> Arc<str> {
+        self.table_by(|| {
+            let live = self.members(MemberFilter::Live).iter();
+            let live: HashSet<&WorkerIdentity> = live.map(|it| &it.worker.identity).collect();
+            table(self.members(MemberFilter::All).iter().map(|member| {
+                let worker = &*member.worker;
+                let status = match live.contains(&worker.identity) {
+                    true => WorkerState::Live.status(),
+                    false => WorkerState::Lost.status(),
+                };
+                (worker.identity.to_string(), worker, status)
+            }))
+        })
     }
 
-    /// Some rows of that text.
-    pub fn table_of(&self, filter: MemberFilter) -> String {
-        let live: HashSet<&WorkerIdentity> = self.live.iter().map(|m| &m.worker.identity).collect();
-        table(self.members(filter).iter().map(|member| {
-            let worker = &member.worker;
-            let status = if live.contains(&worker.identity) {
-                "ONLINE"
-            } else {
-                "OFFLINE"
-            };
-            (worker.identity.to_string(), &**worker, status)
-        }))
+    /// Returns the text that the view keeps, which is made when it is asked for the first time.
+    pub(crate) fn table_by(&self, make: impl FnOnce() -> String) -> Arc<str> {
+        self.table.get_or_init(|| make().into()).clone()
     }
 }
 
@@ -207,39 +227,43 @@ pub struct Change {
 
 impl ClusterView {
     /// What happened to each worker since an older view of the same cluster, in the order of their identities. All
-    /// workers of this view are new to an empty one.
+    /// workers of this view are new to an empty one. Looks only at members that the views do not share.
     pub fn changes_since(&self, older: &ClusterView) -> Vec<Change> {
-        let (before, now) = (older.by_identity(), self.by_identity());
-        let identities = before.keys().chain(now.keys());
-        let identities: std::collections::BTreeSet<&WorkerIdentity> = identities.copied().collect();
-        let change = |identity| {
-            let (kind, member) = match (before.get(identity), now.get(identity)) {
-                (None, Some(now)) => (ChangeKind::Added, now),
-                (Some(before), None) => (ChangeKind::Removed, before),
-                (Some(before), Some(now)) if before.state != now.state => match now.state {
-                    WorkerState::Live => (ChangeKind::Live, now),
-                    WorkerState::Lost => (ChangeKind::Lost, now),
+        let (now, before) = self.chunks.unshared(&older.chunks);
+        let (now, before) = (by_identity(&now), by_identity(&before));
+        let removed = before
+            .iter()
+            .filter(|(identity, _)| !now.contains_key(*identity))
+            .map(|(identity, member)| (*identity, ChangeKind::Removed, *member));
+        let others = now.iter().filter_map(|(identity, now)| {
+            let kind = match before.get(identity) {
+                None => ChangeKind::Added,
+                Some(before) if before.state != now.state => match now.state {
+                    WorkerState::Live => ChangeKind::Live,
+                    WorkerState::Lost => ChangeKind::Lost,
                 },
-                (Some(before), Some(now)) if before.worker != now.worker => {
-                    (ChangeKind::Moved, now)
-                }
-                _ => return None,
+                Some(before) if before.worker != now.worker => ChangeKind::Moved,
+                Some(_) => return None,
             };
-            Some(Change {
-                kind,
-                member: (*member).clone(),
-            })
+            Some((*identity, kind, *now))
+        });
+        let mut changes: Vec<_> = removed.chain(others).collect();
+        changes.sort_unstable_by_key(|(identity, ..)| *identity);
+        let change = |(_, kind, member): (_, ChangeKind, &Member)| Change {
+            kind,
+            member: member.clone(),
         };
-        identities.into_iter().filter_map(change).collect()
+        changes.into_iter().map(change).collect()
     }
+}
 
-    /// Registered workers, and live ones that are not registered.
-    fn by_identity(&self) -> BTreeMap<&WorkerIdentity, &Member> {
-        let members = self.live.iter().chain(&self.all);
-        members
-            .map(|member| (&member.worker.identity, member))
-            .collect()
-    }
+/// Registered workers, and live ones that are not registered.
+fn by_identity<'a>(chunks: &[&'a Chunk]) -> HashMap<&'a WorkerIdentity, &'a Member> {
+    let lists = [MemberFilter::Live, MemberFilter::All].into_iter();
+    let members = lists.flat_map(|filter| chunks.iter().flat_map(move |it| &**it.members(filter)));
+    members
+        .map(|member| (&member.worker.identity, member))
+        .collect()
 }
 
 /// Writes the rows of `showAllMembers`: id, address and status, each row ended by a newline. No host breaks a row.
@@ -271,11 +295,10 @@ mod tests {
     }
 
     fn view(all: &[Member]) -> ClusterView {
-        let of_state = |state| all.iter().filter(|m| m.state == state).cloned().collect();
+        let is_live = |member: &&Member| member.state == WorkerState::Live;
+        let live: Vec<Member> = all.iter().filter(is_live).cloned().collect();
         ClusterView {
-            all: all.to_vec(),
-            live: of_state(WorkerState::Live),
-            lost: of_state(WorkerState::Lost),
+            chunks: Chunks::new(1, all, &live),
             ..ClusterView::default()
         }
     }
@@ -324,7 +347,7 @@ mod tests {
             member(3, "\u{1b}[2K\u{9b}1A\u{85}", WorkerState::Live),
         ]);
         assert_eq!(
-            spoofed.to_table(),
+            &*spoofed.to_table(),
             "WorkerId\tAddress\tStatus\n\
              worker-1\tx:1\\tONLINE\\nworker-2\\tfake:0\tOFFLINE\n\
              worker-3\t\\u{1b}[2K\\u{9b}1A\\u{85}:0\tONLINE\n"
@@ -336,19 +359,22 @@ mod tests {
         let host = "größe\u{2028}\u{202e}\u{200b}\u{feff}\u{e0041}\\n";
         let table = view(&[member(1, host, WorkerState::Live)]).to_table();
         assert_eq!(
-            table,
+            &*table,
             format!("WorkerId\tAddress\tStatus\nworker-1\t{host}:0\tONLINE\n")
         );
     }
 
     #[test]
     fn a_live_worker_off_the_ring_is_not_overlooked() {
-        let mut now = view(&[]);
-        now.live.push(member(1, "h", WorkerState::Live));
+        let live = [member(1, "h", WorkerState::Live)];
+        let now = ClusterView {
+            chunks: Chunks::new(1, &[], &live),
+            ..ClusterView::default()
+        };
         let changes = now.changes_since(&ClusterView::default());
         assert_eq!(changes.len(), 1);
         assert_eq!(changes[0].kind, ChangeKind::Added);
-        let registered = view(&now.live);
+        let registered = view(&live);
         assert_eq!(registered.changes_since(&now), []);
         assert_eq!(now.changes_since(&registered), []);
     }

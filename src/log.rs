@@ -68,6 +68,52 @@ pub(crate) fn write(
     );
 }
 
+/// The lines that a test logs on its own thread.
+#[cfg(test)]
+pub(crate) mod captured {
+    use std::cell::RefCell;
+    use std::sync::Once;
+
+    use ::log::{LevelFilter, Log, Metadata, Record};
+
+    thread_local! {
+        static LINES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    }
+
+    struct Capture;
+
+    impl Log for Capture {
+        fn enabled(&self, _: &Metadata) -> bool {
+            LINES.with_borrow(Option::is_some)
+        }
+
+        fn log(&self, record: &Record) {
+            LINES.with_borrow_mut(|lines| {
+                if let Some(lines) = lines {
+                    lines.push(record.args().to_string());
+                }
+            });
+        }
+
+        fn flush(&self) {}
+    }
+
+    /// Begins to capture what this thread logs, down to the level Info.
+    pub(crate) fn start() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            ::log::set_logger(&Capture).expect("no other logger");
+            ::log::set_max_level(LevelFilter::Info);
+        });
+        LINES.set(Some(Vec::new()));
+    }
+
+    /// Returns the captured lines, and ends the capture.
+    pub(crate) fn end() -> Vec<String> {
+        LINES.take().unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -909,6 +909,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_ordinary_answer_ends_a_quarantine_in_the_log_too() {
+        let endpoints = endpoints("http://127.0.0.1:1");
+        log::captured::start();
+        let endpoint = endpoints.pick(Purpose::Requests);
+        endpoint.quarantine(Purpose::Requests, &failed());
+        tokio::time::advance(FIRST_PAUSE).await;
+        let call = Call::new("a test", Instant::now() + TRY_TIMEOUT);
+        let answer = endpoints.call(&call, |_| async { Ok(()) }).await;
+        assert!(answer.is_ok() && endpoint.is_healthy(Purpose::Requests));
+        let lines = log::captured::end();
+        let [began, ended] = lines.as_slice() else {
+            panic!("{lines:?}");
+        };
+        assert!(began.ends_with("until it answers again"), "{began}");
+        assert!(ended.contains("answers again: it is used for"), "{ended}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_endpoint_that_fails_again_and_again_stays_quarantined_for_longer() {
         let endpoint = endpoints("http://127.0.0.1:1").pick(Purpose::Watches);
         let is_healthy = || endpoint.is_healthy(Purpose::Watches);

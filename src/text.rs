@@ -25,8 +25,8 @@ impl<T: Display> Display for Safe<T> {
     }
 }
 
-/// Displays a text with only its control characters escaped, as [`Safe`] escapes them: for tables that other programs
-/// read, where a text may not break a row or a column, and stays as it is in all else.
+/// Displays a text with only its control characters escaped, as [`Safe`] escapes them. For tables
+/// that other programs read: a text cannot break a row or a column, and is unchanged otherwise.
 #[derive(Debug, Clone, Copy)]
 pub struct OneLine<T>(pub T);
 

@@ -1,4 +1,5 @@
-//! Between C's values and Rust's. The unsafe code of the C API is here; it relies on what the header demands of callers.
+//! Converts between C's values and Rust's. The unsafe code of the C API is here; it relies on the
+//! rules that the header has for callers.
 
 use std::ffi::{CStr, CString, c_char};
 use std::time::Duration;
@@ -127,7 +128,7 @@ pub(super) fn milliseconds(duration: Duration) -> i64 {
 /// Frees a text made by [`CString::into_raw`].
 pub(super) fn free_text(pointer: *mut c_char) {
     if !pointer.is_null() {
-        // SAFETY: the caller got the pointer from this library, which made it with into_raw, and passes it once.
+        // SAFETY: the pointer is from into_raw of this library, and the caller passes it once.
         drop(unsafe { CString::from_raw(pointer) });
     }
 }

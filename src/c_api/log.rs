@@ -77,7 +77,8 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record) {
-        // What the callback itself causes would never end. In a forked process it cannot be replaced any more.
+        // A message that the callback causes would cause another one. A forked process cannot
+        // replace the callback.
         if !self.enabled(record.metadata()) || in_callback() || check_not_forked().is_err() {
             return;
         }
@@ -92,8 +93,9 @@ impl Log for Logger {
         // These numbers are the same: `to_level` maps them one to one.
         let level = record.level() as i32;
         IN_CALLBACK.set(true);
-        // SAFETY: the caller gave a function of this type, and keeps the user data until it has replaced it, which waits
-        // for the lock held here; the texts are valid during the call.
+        // SAFETY: the caller passed a function of this type, and keeps the user data until it has
+        // replaced the callback, which waits for the lock held here. The texts are valid during the
+        // call.
         unsafe { (sink.callback)(sink.user_data, level, target.as_ptr(), message.as_ptr()) };
         IN_CALLBACK.set(false);
     }
@@ -147,7 +149,7 @@ pub extern "C" fn axm_log_set(
         if in_callback() {
             return Err(invalid("axm_log_set was called by the log callback"));
         }
-        // Not the runtime, which would have to be there for the rest of the process's life, and may have been shut down.
+        // Without the runtime, which may have been shut down.
         check_not_forked()?;
         if log::set_logger(&LOGGER).is_err() && !is_installed() {
             return Err(Error::new(

@@ -1,5 +1,5 @@
-//! The C API: what `include/alluxio_membership.h` declares. Its conventions stand at the top of that header
-//! (`cbindgen.toml`); the doc comments of the exported functions are the header's comments.
+//! The C API, which `include/alluxio_membership.h` declares. The conventions are at the top of that
+//! header (`cbindgen.toml`). The doc comments of the exported functions are the header's comments.
 
 // The types carry the names they have in C.
 #![allow(non_camel_case_types)]

@@ -87,7 +87,7 @@ struct Subscriber {
     user_data: *mut c_void,
 }
 
-// SAFETY: the header says that the callback is called, with the user data, on a thread of the library.
+// SAFETY: the header says that a thread of the library calls the callback with the user data.
 unsafe impl Send for Subscriber {}
 
 impl Subscriber {
@@ -95,8 +95,9 @@ impl Subscriber {
         let member = axm_member_t::new(&change.member);
         let kind = axm_change_kind_t::from(change.kind) as i32;
         let snapshot = Arc::as_ptr(snapshot);
-        // SAFETY: the caller gave a function of this type, and keeps the user data until the subscription is freed; the
-        // other pointers are valid during the call, which is all the header promises.
+        // SAFETY: the caller passed a function of this type, and keeps the user data until the
+        // subscription is freed. The other pointers are valid during the call, as the header
+        // promises.
         unsafe { (self.callback)(self.user_data, kind, &member, snapshot) };
     }
 }

@@ -1,4 +1,5 @@
-//! The members of a view, in chunks that views share: a change copies one chunk and the list of chunks.
+//! The members of a view, in chunks that views share. A change copies one chunk and the list of
+//! chunks.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -7,15 +8,16 @@ use std::sync::atomic::{self, AtomicU64};
 use super::{Member, MemberFilter};
 use crate::worker::{WorkerIdentity, WorkerState};
 
-/// Members of a chunk that was made of a whole list. A chunk that grew holds at most twice as many of each list.
+/// Members of a chunk that was cut from a whole list. A chunk that grew has at most twice as many
+/// members of each list.
 const CHUNK: usize = 256;
 
 /// Some members that follow each other in a view. Never empty.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     id: u64,
-    /// The version of the view that the chunk was made for. The chunk is in each later view of the cluster, until a view
-    /// does without it; no later view has it again.
+    /// The version of the first view with this chunk. Later views of the cluster have it too, up to
+    /// the last one; no view after that has it again.
     since: u64,
     all: Arc<[Member]>,
     /// The same list as `all` where every member is registered and live.
@@ -44,7 +46,7 @@ impl Chunk {
         self.id
     }
 
-    /// Whether the view of a version has this chunk too, if a later view of the same cluster has it.
+    /// Whether the view of this version has the chunk, if a later view of the same cluster has it.
     pub(crate) fn is_known_at(&self, version: u64) -> bool {
         self.since <= version
     }
@@ -152,8 +154,8 @@ impl Chunks {
         self.list.partition_point(is_before).saturating_sub(1)
     }
 
-    /// The members of the view of a later version: these after the updates, which are in the order of keys. `None` if the
-    /// members are not in that order.
+    /// Returns the members of the view of a later version: these members after the updates, which
+    /// are in the order of keys. `None` if the members are not in that order.
     pub(crate) fn updated(&self, version: u64, updates: &[Update]) -> Option<Self> {
         if self.is_unordered {
             return None;
@@ -195,8 +197,8 @@ impl Chunks {
         Some(Chunks::of(list, false))
     }
 
-    /// The chunks that only one of two views has: first those of this one. An identity in one of them is in no chunk that
-    /// both views have.
+    /// Returns the chunks that only this view has, and those that only the other view has. An
+    /// identity in one of these chunks is in no chunk that both views have.
     pub(crate) fn unshared<'a>(&'a self, other: &'a Chunks) -> (Vec<&'a Chunk>, Vec<&'a Chunk>) {
         if self.is_unordered || other.is_unordered {
             // Such views are made whole, and share nothing.

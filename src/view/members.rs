@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::chunks::{Chunk, Chunks};
 use super::{Member, MemberFilter};
 
-/// Some or all members of a view, like a slice of them. Views that follow each other share most of their members.
+/// Some or all members of a view, like a slice. Consecutive views share most of their members.
 #[derive(Clone, Copy)]
 pub struct Members<'a> {
     chunks: &'a Chunks,
@@ -41,8 +41,8 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Returns the member at an index, or `None` behind the last one. Use [`iter`](Self::iter) to visit all members: the
-    /// chunks before the index are counted each time.
+    /// Returns the member at an index, or `None` after the last member. To visit all members, use
+    /// [`iter`](Self::iter), because this counts the chunks before the index each time.
     pub fn get(&self, index: usize) -> Option<&'a Member> {
         let mut left = index;
         for chunk in self.chunks.list() {

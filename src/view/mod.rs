@@ -47,11 +47,11 @@ pub struct SkippedRecord {
     pub reason: String,
 }
 
-/// The etcd revisions at which a view shows the two key ranges of its cluster. Only one of them grows when only that range
-/// has changed.
+/// The etcd revisions at which a view shows the two key ranges of its cluster. If only one range
+/// has changed, only its revision grows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RangeRevisions {
-    /// The revision of the registered workers; that of the live ones for a cluster that has no ring.
+    /// The revision of the registered workers. Equals `live` for a cluster without a ring.
     pub ring: i64,
     /// The revision of the live workers.
     pub live: i64,
@@ -90,7 +90,8 @@ impl From<Vec<SkippedRecord>> for Skipped {
     }
 }
 
-/// When a view, and all that was made of it, was last known to be etcd's. By default always, as for a hosts file.
+/// The time at which etcd was last known to have exactly the workers of a view. By default always,
+/// as for a hosts file.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Confirmed(Option<Arc<Confirmation>>);
 
@@ -126,24 +127,27 @@ impl Confirmed {
 }
 
 impl ClusterView {
-    /// Grows by at least one with each change, while the cluster stays open; never 0. May begin anew when it is opened
-    /// again.
+    /// Returns the version, which is never 0 and grows by at least one with each change while the
+    /// cluster stays open. The version may restart at 1 when the cluster is opened again.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Returns the etcd revision up to which both key ranges are complete in this view; 0 for a STATIC cluster.
+    /// Returns the etcd revision up to which both key ranges are complete in this view, or 0 for a
+    /// STATIC cluster.
     pub fn revision(&self) -> i64 {
         self.revisions.ring.min(self.revisions.live)
     }
 
-    /// Returns the etcd revisions at which this view shows the two key ranges; 0 for a STATIC cluster.
+    /// Returns the etcd revisions at which this view shows the two key ranges, or 0 for a STATIC
+    /// cluster.
     pub fn revisions(&self) -> RangeRevisions {
         self.revisions
     }
 
-    /// How long ago etcd was last known to have exactly these workers. Stays small while they are the newest, which
-    /// etcd is asked for all the time, and grows from then on. Zero for a STATIC cluster.
+    /// Returns how long ago etcd was last known to have exactly these workers. The library confirms
+    /// the newest view every 2 s, so its age stays small. The age of an older view grows. Zero for
+    /// a STATIC cluster.
     pub fn age(&self) -> Duration {
         self.confirmed.age()
     }
@@ -175,8 +179,8 @@ impl ClusterView {
 
     /// Returns the text of `showAllMembers` for a cluster in etcd: what `alluxio info nodes` prints.
     ///
-    /// A host with a tab or a line end could draw rows of its own there. Here the control characters of a host are
-    /// escaped, see [`OneLine`]. Every other host stands there as Alluxio prints it.
+    /// A host with a tab or a line end could add rows. Therefore the control characters of a host
+    /// are escaped, see [`OneLine`]. Every other host is printed as Alluxio prints it.
     ///
     /// The view makes the text once and keeps it.
     pub fn to_table(&self) -> Arc<str> {
@@ -226,8 +230,9 @@ pub struct Change {
 }
 
 impl ClusterView {
-    /// What happened to each worker since an older view of the same cluster, in the order of their identities. All
-    /// workers of this view are new to an empty one. Looks only at members that the views do not share.
+    /// Returns the change of each worker since an older view of the same cluster, in the order of
+    /// their identities. Compared with an empty view, all workers are new. Compares only members
+    /// that the views do not share.
     pub fn changes_since(&self, older: &ClusterView) -> Vec<Change> {
         let (now, before) = self.chunks.unshared(&older.chunks);
         let (now, before) = (by_identity(&now), by_identity(&before));
@@ -266,7 +271,8 @@ fn by_identity<'a>(chunks: &[&'a Chunk]) -> HashMap<&'a WorkerIdentity, &'a Memb
         .collect()
 }
 
-/// Writes the rows of `showAllMembers`: id, address and status, each row ended by a newline. No host breaks a row.
+/// Writes the rows of `showAllMembers`: id, address and status, and a newline. No host breaks a
+/// row.
 pub(crate) fn table<'a>(rows: impl Iterator<Item = (String, &'a Worker, &'static str)>) -> String {
     let mut text = String::from("WorkerId\tAddress\tStatus\n");
     for (id, worker, status) in rows {

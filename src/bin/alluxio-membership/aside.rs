@@ -1,11 +1,12 @@
-//! Work that may block, on a thread of its own: the program must notice signals and renew leases meanwhile.
+//! Runs blocking work on a separate thread, so that the program notices signals and renews leases
+//! meanwhile.
 
 use std::{io, thread};
 
 use tokio::sync::oneshot;
 
-/// Runs the work and waits for it. Fails if the thread cannot be started, or panics. Work that is given up goes on until
-/// the program ends.
+/// Runs the work and waits for it. Fails if the thread cannot start, or panics. If the caller stops
+/// waiting, the work continues until the program ends.
 pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (sender, done) = oneshot::channel();
     thread::Builder::new()

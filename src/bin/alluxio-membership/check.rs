@@ -22,13 +22,13 @@ use crate::output::{self, Outcome, Stop, reason};
 /// Certificates that end within this time should be renewed.
 const CERTIFICATE_ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// It takes longer to replace an authority: whoever trusts it must be told first.
+/// Replacing an authority takes longer, because every client that trusts it must be updated first.
 const AUTHORITY_ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Clocks that differ by more are not kept in step by anybody.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
-/// A member that is further behind cannot catch up from the log that etcd's leader keeps for it, but needs a snapshot.
-/// Members are not asked at the very same time, so a few changes mean nothing.
+/// A member that is further behind than etcd's leader keeps its log needs a snapshot to catch up.
+/// The members are not asked at exactly the same time, so a few changes mean nothing.
 const FAR_BEHIND: u64 = 5_000;
 
 /// How many subjects of the same finding are named.

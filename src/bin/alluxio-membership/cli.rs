@@ -129,16 +129,19 @@ pub enum Command {
     Remove(RemoveOptions),
     /// Register a worker and keep it registered until SIGTERM, SIGINT or SIGHUP
     ///
-    /// The signal ends the registration; a second one ends the program although etcd has not answered yet. A signal that is
-    /// ignored when the program starts stays ignored, as SIGHUP under nohup.
+    /// The signal ends the registration. A second signal ends the program although etcd has not
+    /// answered yet. A signal that is ignored when the program starts stays ignored, such as SIGHUP
+    /// under nohup.
     Join(JoinOptions),
     /// Look at etcd and at the records of the cluster
     ///
-    /// Endpoints are looked at side by side, for half of --timeout at most. Writes no key, but grants a lease for a moment.
+    /// Asks all endpoints at the same time, for at most half of --timeout. Writes no key, but
+    /// grants a lease for a moment.
     Check(CheckOptions),
     /// Show the cluster over HTTP: a page, JSON, server-sent events and metrics
     ///
-    /// Read-only, and without users: whoever reaches the address sees the cluster. Ends with SIGTERM, SIGINT or SIGHUP.
+    /// Read-only, and without users: everyone who reaches the address sees the cluster. Ends with
+    /// SIGTERM, SIGINT or SIGHUP.
     Serve(ServeOptions),
     /// Print the completions for a shell
     Completions {

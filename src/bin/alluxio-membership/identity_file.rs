@@ -1,4 +1,5 @@
-//! The `worker_identity` file of Alluxio's workers: a UUID in the first line that is neither empty nor a comment.
+//! The `worker_identity` file of Alluxio's workers. The first line that is neither empty nor a
+//! comment is a UUID.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -31,8 +32,8 @@ fn parse(text: &str) -> io::Result<WorkerIdentity> {
     }
 }
 
-/// Written aside, so that the file is never there without its identity. Alluxio's workers take it away from writers, so
-/// that nobody changes who a worker is.
+/// Writes a temporary file and renames it, so that the file never exists without its identity. The
+/// file is read-only, as Alluxio's workers make it.
 fn create(path: &Path) -> io::Result<WorkerIdentity> {
     let uuid = Uuid::new_v4();
     let folder = match path.parent() {

@@ -18,8 +18,8 @@ use crate::systemd;
 
 /// How long the last line waits for a reader that stalls.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Leaving has this time whatever comes: a terminal that goes away and a shell or a supervisor may each send a signal, and
-/// mean the same by them.
+/// The least time for leaving, whatever further signals arrive. A closed terminal and a supervisor
+/// may both send a signal for the same stop.
 const AT_LEAST: Duration = Duration::from_secs(1);
 
 pub async fn run(context: &Context, options: &JoinOptions) -> Result<Outcome, Stop> {
@@ -49,7 +49,8 @@ pub async fn run(context: &Context, options: &JoinOptions) -> Result<Outcome, St
         options.rpc_port
     );
     let cluster = Safe(&etcd.cluster_name);
-    // A worker does not end because nobody reads this any more, and is not held up by a reader that stalls.
+    // The worker continues if the reader of this line has gone, and does not wait for a slow
+    // reader.
     let joined = format!("Joined {cluster}: {place}\n");
     let joined = tokio::spawn(async move {
         if let Err(Stop::Failed(failure)) = output::print_aside(joined).await {

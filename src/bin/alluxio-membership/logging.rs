@@ -1,5 +1,5 @@
-//! What the library has to say, on standard error. A thread of its own writes it: where nobody reads on, as behind a
-//! terminal that was stopped, the library's threads must not wait, for they renew leases.
+//! Writes the library's log to standard error, on a separate thread. The library's threads renew
+//! leases and must not wait for a reader that stalls, such as a stopped terminal.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -1,4 +1,5 @@
-//! `alluxio-membership`: the workers of an Alluxio cluster, for operators and for workers that are not JVMs.
+//! `alluxio-membership` shows the workers of an Alluxio cluster to operators, and registers workers
+//! that are not JVMs.
 
 mod aside;
 mod check;
@@ -123,7 +124,7 @@ async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut cli::command(), cli::NAME, &mut script);
-            // For bash it takes the hyphen in the name for the way to a subcommand (clap-rs/clap#6421).
+            // For bash it mistakes the hyphen in the name for a subcommand (clap-rs/clap#6421).
             let script = String::from_utf8_lossy(&script)
                 .replace("alluxio__subcmd__membership", "alluxio__membership");
             output::print(script)?;

@@ -167,7 +167,7 @@ fn section(page: &mut Vec<u8>, title: &str, text: &str) -> io::Result<()> {
     write!(page, ".SH \"{title}\"\n{}", escaped(text))
 }
 
-/// Text for roff: a backslash is an escape, a hyphen is to stay one, and a line must not begin with a control character.
+/// Escapes text for roff: backslashes, hyphens, and control characters at the beginning of a line.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     text.lines()

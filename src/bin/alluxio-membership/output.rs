@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::aside::aside;
 use crate::cli::NAME;
 
-/// What the program ends with. The help, the manual and the README say it with these words; the numbers are never changed.
+/// The exit statuses, with the words of the help and the manual. The numbers never change.
 pub const EXIT_STATUS: [(u8, &str); 7] = [
     (0, "done; check: all is well"),
     (
@@ -109,8 +109,8 @@ pub fn outcome_of(kind: ErrorKind) -> Outcome {
     }
 }
 
-/// Why something failed. Around that, the words of Alluxio's etcd client say how the library came to ask; operators did
-/// not ask for that.
+/// Returns why something failed, without the text of Alluxio's etcd client that names the library's
+/// request.
 pub fn reason(error: &Error) -> String {
     match error.cause() {
         Some(cause) if error.message().starts_with("Exhausted retry for (") => cause.text.clone(),
@@ -154,8 +154,8 @@ fn written(written: io::Result<()>) -> Result<(), Stop> {
     })
 }
 
-/// The same on a thread of its own, for commands that must notice a signal while the reader stalls. A write that is
-/// given up goes on until the program ends.
+/// Prints a text on a separate thread, for commands that must notice a signal while the reader
+/// stalls. If the caller stops waiting, the write continues until the program ends.
 pub async fn print_aside(text: String) -> Result<(), Stop> {
     match aside(move || print(text)).await {
         Ok(printed) => printed,
@@ -165,7 +165,7 @@ pub async fn print_aside(text: String) -> Result<(), Stop> {
     }
 }
 
-/// Prints a JSON value in a line of its own.
+/// Prints a JSON value as one line.
 pub fn print_json(value: &impl Serialize) -> Result<(), Stop> {
     let stdout = BufWriter::new(io::stdout().lock());
     written(write_json(stdout, value))
@@ -198,7 +198,7 @@ impl Formatter for SafeJson {
     }
 }
 
-/// Returns a JSON value in a line of its own.
+/// Returns a JSON value as one line.
 pub fn json_line(value: &Value) -> String {
     let mut line = Vec::new();
     // Memory takes everything.
@@ -241,7 +241,7 @@ pub fn status_colour(member: &Member, known: bool) -> Option<AnsiColor> {
     }
 }
 
-/// A word for standard output: in a colour if that is a terminal that shows colours, and if they are wanted.
+/// Returns a word for standard output, in a colour if standard output shows colours.
 pub fn in_colour(word: &str, colour: AnsiColor) -> String {
     if AutoStream::choice(&io::stdout()) == ColorChoice::Never {
         return word.to_owned();
@@ -272,7 +272,8 @@ pub fn terminal_moves_cursor() -> bool {
     on_terminal() && !is_dumb
 }
 
-/// Resolves when the reader of standard output is gone, which a program that has nothing to write would not notice.
+/// Resolves when the reader of standard output is gone. A program that writes nothing would not
+/// notice it otherwise.
 pub async fn reader_gone() {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(500));

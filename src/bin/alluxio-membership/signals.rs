@@ -11,8 +11,8 @@ use tokio::net::UnixStream;
 
 use crate::output::{Failure, Outcome, Stop};
 
-/// SIGINT, SIGTERM and SIGHUP, without those that whoever started the program wants ignored: `nohup` the SIGHUP of the
-/// terminal that goes away, shells the SIGINT of the terminal for what runs in the background.
+/// Receives SIGINT, SIGTERM and SIGHUP, except those that the parent process set to be ignored:
+/// `nohup` ignores SIGHUP, and shells ignore SIGINT for background jobs.
 pub struct Signals(Vec<(&'static str, UnixStream)>);
 
 impl Signals {
@@ -38,7 +38,8 @@ impl Signals {
     }
 }
 
-/// A stream that gets a byte with each signal. The handler keeps its other end until the program ends.
+/// Returns a stream that gets a byte with each signal. The handler keeps its other end until the
+/// program ends.
 fn listen(signal: i32) -> io::Result<UnixStream> {
     let (reader, writer) = StdUnixStream::pair()?;
     reader.set_nonblocking(true)?;
@@ -57,7 +58,8 @@ fn has_come(stream: &UnixStream, cx: &mut Context<'_>) -> bool {
     false
 }
 
-/// The ignored signals of a process, the lowest bit for signal 1. None where the kernel does not tell.
+/// Returns the ignored signals of a process, with the lowest bit for signal 1, or 0 if the kernel
+/// does not show them.
 fn ignored(status: &str) -> u64 {
     status
         .lines()

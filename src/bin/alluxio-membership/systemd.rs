@@ -1,4 +1,4 @@
-//! What systemd is told about a command that runs as a service.
+//! Notifies systemd about the state of a command that runs as a service.
 
 use sd_notify::NotifyState;
 

@@ -3,7 +3,7 @@
 use std::env::consts::{ARCH, OS};
 use std::sync::LazyLock;
 
-/// The version of the crate, the commit if the build knows it, and the machine that the build is for.
+/// Returns the version of the crate, the commit if the build knows it, and the platform.
 ///
 /// The commit comes from the variable `AXM_COMMIT` of the build. A crate from a registry has none.
 pub fn long() -> &'static str {

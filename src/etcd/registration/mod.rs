@@ -503,8 +503,8 @@ impl Task {
         }
     }
 
-    /// Logs when another process has taken the live key. When this process has written its own again,
-    /// [`Task::in_place`] logs that.
+    /// Logs that another process has taken the live key. [`Task::in_place`] logs that this process
+    /// has written it again.
     fn report_displacement(&self) {
         let Registrar {
             identity,

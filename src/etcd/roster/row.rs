@@ -153,7 +153,8 @@ impl Row {
         matches!(self.lists(), Lists::Foreign { .. })
     }
 
-    /// Whether the key is named after the identity in its record, or after the one that a record without identity gets.
+    /// Whether the key is named after the identity in its record. A record without an identity
+    /// counts with the identity that it is listed under.
     pub(super) fn has_own_name(&self) -> bool {
         match &self.content {
             Content::Own(_) => true,
@@ -183,8 +184,8 @@ impl Row {
         }
     }
 
-    /// Takes over the value of another row of the same name, if it is the same, so that it is in memory once. Returns
-    /// whether it is.
+    /// Shares the value of another row of the same name if both values are equal, so that the value
+    /// is in memory once. Returns whether they are equal.
     pub(super) fn share(&mut self, other: &Row) -> bool {
         let is_same = self.has_record_of(other);
         if is_same {

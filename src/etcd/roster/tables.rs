@@ -7,7 +7,8 @@ use super::row::{Name, Pair, Record, Row, Stamp};
 use crate::view::unshared;
 use crate::worker::{Worker, WorkerIdentity};
 
-/// Rows of a chunk that was filled by a listing. A change copies one chunk, which holds at most twice as many.
+/// Rows of a chunk that a listing filled. A change copies one chunk, which has at most twice as
+/// many.
 const CHUNK: usize = 256;
 
 /// One of the two key ranges of a cluster.
@@ -66,8 +67,8 @@ pub(super) enum Effect {
 
 /// All keys of one range, in their order.
 ///
-/// A copy shares the chunks of the original and the list of them, so that it costs nothing. A change copies one chunk and
-/// the list.
+/// A copy shares the chunks of the original and their list, so a copy is cheap. A change copies one
+/// chunk and the list.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     prefix: Arc<[u8]>,
@@ -117,8 +118,8 @@ impl Table {
         (chunk, place)
     }
 
-    /// Whether the change can follow what the table has: a put continues the key's versions or begins them, and only a
-    /// key that exists is deleted. If it cannot, a change in between was not delivered.
+    /// Whether the change can follow the table: a put continues the key's versions or begins them,
+    /// and a deletion needs an existing key. If not, a change in between was not delivered.
     pub(super) fn fits(&self, change: &Change) -> bool {
         let known = self.stamp(&change.key);
         match (&change.row, known) {
@@ -168,7 +169,8 @@ impl Table {
                 effect
             }
             Err(place) => {
-                // Most chunks stay as they are for long: none has room for rows that may never come.
+                // Most chunks stay unchanged for long, so none has room for rows that may never
+                // come.
                 rows.reserve_exact(1);
                 rows.insert(place, row);
                 self.len += 1;
@@ -243,8 +245,8 @@ impl Table {
         self.len == other.len && self.differences(other).is_empty()
     }
 
-    /// The rows of this and of another table that have other values, or no value, in the other one. In the order of their
-    /// names; rows that both tables share are not looked at.
+    /// Returns the rows that differ between this and another table, or are only in one of them, in
+    /// the order of their names. Skips chunks that both tables share.
     pub(super) fn differences<'a>(
         &'a self,
         other: &'a Table,
@@ -293,7 +295,8 @@ impl Table {
         key.get(self.prefix.len()..).unwrap_or_default()
     }
 
-    /// Gives a row of the other range the value of the row that has the same name here, if it is the same.
+    /// Lets a row of the other range share the value of this table's row of the same name, if both
+    /// values are equal.
     pub(super) fn share_with(&self, row: &mut Row, name: &[u8]) {
         let name = name.into();
         let is_listed = |last: &Row| last.cmp_name(&name).is_ge();
@@ -321,7 +324,8 @@ impl Tables {
         }
     }
 
-    /// Adds a page of the listing. Both keys of a worker usually have the same record, which is decoded once then.
+    /// Adds a page of the listing. If both keys of a worker have the same record, as usual, the
+    /// record is decoded once.
     pub(super) fn add_page<'a, P>(&mut self, ring: &'a [P], live: &'a [P])
     where
         &'a P: Into<Pair<'a>>,

@@ -45,8 +45,8 @@ fn member(worker: &Arc<Worker>, state: WorkerState) -> Member {
 }
 
 impl Table {
-    /// Returns the usable records in key order, each identity once, and the rest with reasons. The flag of a worker says
-    /// whether its record has an identity.
+    /// Returns the usable records in key order, each identity once, and the other records with
+    /// reasons. The flag of a worker says whether its record has an identity.
     fn workers(&self) -> (Vec<(&Arc<Worker>, bool)>, Vec<SkippedRecord>) {
         let mut workers: Vec<(&Arc<Worker>, bool)> = Vec::with_capacity(self.len());
         let mut skipped = Vec::new();
@@ -94,7 +94,8 @@ impl Table {
 }
 
 impl Tables {
-    /// The view these tables make: states as Alluxio's `getAllMembers`, `getLiveMembers` and `getFailedMembers` give them.
+    /// Returns the view of these tables, with the states of Alluxio's `getAllMembers`,
+    /// `getLiveMembers` and `getFailedMembers`.
     pub(super) fn whole_view(&self, version: u64) -> ClusterView {
         let (live_workers, mut skipped) = self.live.workers();
         let live: Vec<Member> = live_workers
@@ -143,8 +144,9 @@ impl Tables {
         }
     }
 
-    /// The view these tables make, by what differs from older tables. `None` where a worker's place in the view depends on
-    /// more than the keys of its own name.
+    /// Returns the view of these tables, built from an older view and the differences of the
+    /// tables. `None` if a worker's place in the view depends on more keys than those of its own
+    /// name.
     fn view_after(&self, before: &Made, version: u64) -> Option<ClusterView> {
         if self.has_foreign() || before.tables.has_foreign() {
             return None;
@@ -290,7 +292,7 @@ mod tests {
         changes
     }
 
-    /// A view that is made of the view before it is what the tables say, and what changed since is reported.
+    /// A view that is built from the view before it equals the whole view, and reports all changes.
     #[test]
     fn a_view_after_another_is_the_view_of_its_tables() {
         let mut rng = StdRng::seed_from_u64(1);

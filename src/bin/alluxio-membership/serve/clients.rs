@@ -26,7 +26,8 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// The pause after a connection could not be accepted, as when no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Lets this process open as many files as the system allows: each client needs one, and the usual limit is 1024.
+/// Raises the limit of open files to the system's maximum. Each client needs one file, and the
+/// usual limit is 1024.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

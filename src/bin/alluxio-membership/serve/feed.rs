@@ -22,7 +22,8 @@ use crate::{Context, output};
 
 /// How many changes are kept for clients that come back.
 const KEPT_CHANGES: usize = 10_000;
-/// How many updates a client may be behind before it is disconnected. It gets what it missed when it comes back.
+/// How many updates a client may be behind before it is disconnected. It gets the missed updates
+/// when it reconnects.
 const UPDATES_BEHIND: usize = 256;
 /// How often clients get the status: the age of the view and the health of the endpoints.
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
@@ -199,7 +200,8 @@ impl Feed {
         self.membership.status().ok()
     }
 
-    /// The entity tag of a view through a filter: weak, since the age in the answer changes while the workers do not.
+    /// Returns the entity tag of a view through a filter. The tag is weak, because the age in the
+    /// answer changes while the workers do not.
     pub fn etag(&self, shown: &Shown, filter: MemberFilter) -> String {
         let version = shown.view.version();
         format!("W/\"{}-{version}-{}\"", self.epoch, filter as i32)
@@ -222,7 +224,8 @@ impl Feed {
         text
     }
 
-    /// The changes after the one with this id, or all workers where that is not known; and all further changes.
+    /// Returns the changes after the one with this id, or all workers if the id is unknown, and
+    /// then all further changes.
     pub fn subscribe(&self, last_id: Option<&str>) -> Subscription {
         let log = self.log.lock();
         // Under the lock, so that no change comes between.
@@ -364,7 +367,7 @@ fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// A server-sent event. JSON has no line ends of its own, so that the data is one line.
+/// A server-sent event. The JSON contains no line ends, so the data is one line.
 fn event(name: &str, id: Option<&str>, data: &str) -> Bytes {
     let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
     Bytes::from(format!("event: {name}\n{id}data: {data}\n\n"))

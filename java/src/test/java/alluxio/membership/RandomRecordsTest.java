@@ -1,5 +1,6 @@
 package alluxio.membership;
 
+import static alluxio.membership.differential.Comparison.unescaped;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -278,9 +279,10 @@ class RandomRecordsTest {
         boolean withoutIdentity =
             live.contains("worker-0]") || live.contains("worker-0,") || live.contains("identity=null");
         for (String listing : listings) {
-          String seen = stock.apply(new Object[] {listing, "m", null});
-          String seenByOurs = ours.apply(new Object[] {listing, "m", null});
-          assertEquals(real.apply(new Object[] {listing, stored()}), seenByOurs, listing + mAgain);
+          String seen = unescaped(stock.apply(new Object[] {listing, "m", null}));
+          String seenByOurs = unescaped(ours.apply(new Object[] {listing, "m", null}));
+          assertEquals(unescaped(real.apply(new Object[] {listing, stored()})), seenByOurs,
+              listing + mAgain);
           if (seen.startsWith("java.lang.")) {
             broken++;
           } else if (withoutAddress ? listing.equals("all") : !withoutIdentity || !listing.equals("failed")) {

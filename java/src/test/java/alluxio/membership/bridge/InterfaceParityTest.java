@@ -35,7 +35,7 @@ class InterfaceParityTest {
 
   @Test
   void changeKindsAreRusts() throws IOException {
-    assertEquals(rustEnum("src/view.rs", "ChangeKind"),
+    assertEquals(rustEnum("src/view/mod.rs", "ChangeKind"),
         javaEnum(ChangeKind.values(), kind -> kind.ordinal() + 1));
   }
 

@@ -14,7 +14,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /** Two etcds: on one the stock classes do what a scenario says, on the other ours. */
-final class Comparison implements AutoCloseable {
+public final class Comparison implements AutoCloseable {
   private static final Pattern ESCAPE = Pattern.compile("\\\\u\\{([0-9a-f]{1,6})}|\\\\[tnr]");
 
   private final EtcdServer mStockEtcd;
@@ -65,7 +65,7 @@ final class Comparison implements AutoCloseable {
    * Ours escapes what would break a line, a column or a terminal, in tables and in exceptions; the stock classes do not.
    * How it is escaped is tested elsewhere.
    */
-  private static String unescaped(String text) {
+  public static String unescaped(String text) {
     if (text == null) {
       return null;
     }

@@ -53,7 +53,8 @@ static: ## Builds the static library, and records what must be linked with it.
 	$(CARGO) rustc --release --locked --all-features --lib --crate-type staticlib -- --print native-static-libs=$(CURDIR)/target/release/native-static-libs
 	@scripts/hide-symbols target/release/liballuxio_membership.a $(STATIC)
 
-# For `sudo make install`, where root may have no cargo: builds only missing or outdated files.
+# Builds only missing or outdated files: for `sudo make install`, where root may have no cargo, and
+# for tests, because build and static replace each other's intermediate files.
 BUILT := target/release/built
 STATIC := target/release/static/liballuxio_membership.a
 SOURCES := $(shell find src -type f) build.rs cbindgen.toml Cargo.toml Cargo.lock
@@ -90,7 +91,7 @@ $(NATIVE): $(SOURCES) scripts/dist-native scripts/dist.bash scripts/dist-require
 
 native: $(NATIVE)
 
-jar: $(NATIVE) build ## Builds the jar, with the library for this machine's processor.
+jar: $(NATIVE) $(BUILT) ## Builds the jar, with the library for this machine's processor.
 	@rm -rf java/target/classes/META-INF/native
 	$(MVN) --quiet package -DskipTests
 
@@ -128,7 +129,7 @@ build-tests:
 	$(CARGO) test --locked --no-run
 
 build-simulation:
-	$(CARGO) test --locked --release --lib --no-run
+	$(CARGO) test --locked --profile simulation --lib --no-run
 
 # Most tests wait most of the time, so more of them run at once than there are processors.
 test-rust: export RUST_TEST_THREADS ?= 4
@@ -138,7 +139,7 @@ test-rust: tools ## Runs the Rust and the C tests, on real etcd servers.
 # A failure prints the seed of its history.
 simulate: export AXM_SIMULATIONS ?= 10
 simulate: ## Simulates views and registrations in millions of steps; AXM_SIMULATIONS=.
-	$(CARGO) test --locked --release --lib simulation -- --nocapture
+	$(CARGO) test --locked --profile simulation --lib simulation -- --nocapture
 
 test-faults: tools ## Runs every fault test, also the slow ones; prints a line per fault.
 	@scripts/test-faults
@@ -158,13 +159,13 @@ bench-tool: jar ## Measures the tool beside a JVM with Alluxio's own class.
 	@scripts/bench-tool
 
 # JAR= names a jar to test instead of the classes, such as that of make dist.
-test-java: $(NATIVE) build tools ## Runs the Java tests, on real Alluxio classes and etcd servers; JAR=.
+test-java: $(NATIVE) $(BUILT) tools ## Runs the Java tests, on real Alluxio classes and etcd servers; JAR=.
 	$(MVN) verify $(if $(JAR),-Dtested.classes=$(abspath $(JAR)))
 	@scripts/check-jars java/target $(PLATFORM)
 
 # A failure prints the CHURN_SECONDS and the SEED that repeat it.
 CHURN_SECONDS ?= 300
-test-long: $(NATIVE) build ## Runs the randomized Java tests; CHURN_SECONDS=, SEED=.
+test-long: $(NATIVE) $(BUILT) ## Runs the randomized Java tests; CHURN_SECONDS=, SEED=.
 	$(MVN) verify -Dtest='MixedChurnTest,RandomRecordsTest,DifferentialTest#randomOperations*' \
 		-Dchurn.seconds=$(CHURN_SECONDS) -Drecords=10000 -Dsequences=30 $(if $(SEED),-Dseed=$(SEED))
 
@@ -173,7 +174,7 @@ soak: export AXM_SOAK_MINUTES ?= 10
 soak: tools ## Tests 50 workers on failing members and networks; AXM_SOAK_MINUTES=, AXM_SOAK_SEED=.
 	$(CARGO) test --locked --test faults soak:: -- --include-ignored --nocapture --test-threads 1
 
-test-install: build static ## Installs into a temporary folder, builds the examples, uninstalls.
+test-install: $(BUILT) $(STATIC) ## Installs into a temporary folder, builds the examples, uninstalls.
 	@env -u PREFIX -u DESTDIR -u BINDIR -u LIBDIR -u INCLUDEDIR -u DATADIR -u MANDIR scripts/test-install
 
 # A real API server and its clients, which take minutes to compile. Only test-k8s needs them.

@@ -482,7 +482,7 @@ fn records(findings: &mut Findings, view: Result<std::sync::Arc<ClusterView>>) -
     };
     let count = |filter| view.members(filter).len();
     let (live, lost) = (count(MemberFilter::Live), count(MemberFilter::Lost));
-    findings.add(Verdict::Ok, "workers", format!("{live} live, {lost} lost"));
+    findings.add(Verdict::Ok, "workers", output::live_and_lost(&view));
     for record in view.skipped() {
         let subject = format!("record {}", record.key);
         findings.add(

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::Context;
 use crate::cli::HistoryOptions;
 use crate::output::{self, Failure, Outcome, Stop};
-use crate::table::{Cell, EMPTY, Table};
+use crate::table::{Cell, EMPTY, Table, status_cell};
 
 const HEADER: [&str; 6] = ["Revision", "Change", "WorkerId", "Address", "Status", "Was"];
 
@@ -61,13 +61,11 @@ fn aligned(history: &History) -> String {
     let mut table = Table::new(&HEADER);
     for change in &history.changes {
         let mut row = cells(change).map(Cell::from);
-        let status = output::status_word(&change.member, true);
-        row[4] = Cell::coloured(status, output::status_colour(&change.member, true));
+        row[4] = status_cell(&change.member, true);
         table.push(row.into());
     }
     table.hide_empty_columns();
-    let lines = table.lines(usize::MAX).into_iter();
-    lines.map(|line| line + "\n").collect()
+    table.text()
 }
 
 fn separated(history: &History) -> String {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use alluxio_membership::config::Backend;
 use alluxio_membership::text::Safe;
-use alluxio_membership::view::{Change, ChangeKind, ClusterView, Member, MemberFilter};
+use alluxio_membership::view::{Change, ChangeKind, ClusterView, Member};
 use alluxio_membership::worker::WorkerIdentity;
 use anstyle::AnsiColor;
 use terminal_size::{Height, Width, terminal_size};
@@ -15,7 +15,7 @@ use crate::Context;
 use crate::cli::SelectionOptions;
 use crate::output::{self, Stop};
 use crate::selection;
-use crate::table::{Cell, Table, cut};
+use crate::table::{Table, cut, member_cells};
 
 /// How often the ages and the width of the terminal are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -108,9 +108,7 @@ impl LiveTable<'_> {
 
     /// What the list is of, and how far it can be trusted.
     fn title(&self, view: &ClusterView, width: usize) -> String {
-        let live = view.members(MemberFilter::Live).len();
-        let failed = view.members(MemberFilter::Lost).len();
-        let mut title = format!("{live} live, {failed} lost");
+        let mut title = output::live_and_lost(view);
         if let Backend::Etcd(config) = &self.context.config.backend {
             title = format!("Cluster {}: {title}", Safe(&config.cluster_name));
         }
@@ -139,13 +137,9 @@ impl LiveTable<'_> {
             false => members.len(),
         };
         for member in &members[..shown] {
-            let status = output::status_word(member, known);
-            table.push(vec![
-                member.worker.identity.to_string().into(),
-                output::address(member).into(),
-                Cell::coloured(status, output::status_colour(member, known)),
-                self.age(member).into(),
-            ]);
+            let mut row = Vec::from(member_cells(member, known));
+            row.push(self.age(member).into());
+            table.push(row);
         }
         let mut lines = table.lines(width);
         if shown < members.len() {

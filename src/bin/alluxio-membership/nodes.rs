@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alluxio_membership::config::Backend;
 use alluxio_membership::etcd::{KeyRange, LeaseTime};
 use alluxio_membership::text::Safe;
-use alluxio_membership::view::{ClusterView, Member, MemberFilter};
+use alluxio_membership::view::{ClusterView, Member};
 use alluxio_membership::worker::{WorkerIdentity, WorkerState};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::Context;
 use crate::cli::{Column, Format, NodesOptions};
 use crate::output::{self, Failure, Outcome, Stop};
-use crate::table::{Cell, EMPTY, Table};
+use crate::table::{self, Cell, EMPTY, Table};
 use crate::{format, selection};
 
 /// Of live workers; `None` for a live key on no lease, which nothing will ever take away.
@@ -148,7 +148,7 @@ impl Listing {
         }
         let mut table = Table::new(&header);
         for member in &self.members {
-            let mut row = self.row(member);
+            let mut row = Vec::from(table::member_cells(member, self.known));
             if wide {
                 row.extend(self.wide_cells(member).map(Cell::from));
             }
@@ -161,18 +161,7 @@ impl Listing {
         if on_terminal {
             table.hide_empty_columns();
         }
-        let lines = table.lines(usize::MAX).into_iter();
-        lines.map(|line| line + "\n").collect()
-    }
-
-    fn row(&self, member: &Member) -> Vec<Cell> {
-        let status = output::status_word(member, self.known);
-        let colour = output::status_colour(member, self.known);
-        vec![
-            member.worker.identity.to_string().into(),
-            output::address(member).into(),
-            Cell::coloured(status, colour),
-        ]
+        table.text()
     }
 
     fn wide_cells(&self, member: &Member) -> [String; 8] {
@@ -205,9 +194,7 @@ impl Listing {
 
     fn footer(&self, context: &Context) -> String {
         let view = &self.view;
-        let live = view.members(MemberFilter::Live).len();
-        let failed = view.members(MemberFilter::Lost).len();
-        let mut text = format!("{live} live, {failed} lost");
+        let mut text = output::live_and_lost(view);
         if let Backend::Etcd(_) = context.config.backend {
             text.push_str(&format!(", at revision {}", view.revision()));
             if !self.is_past {

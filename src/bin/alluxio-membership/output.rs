@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use alluxio_membership::error::{Error, ErrorKind};
 use alluxio_membership::text::{Safe, is_unsafe};
-use alluxio_membership::view::{ChangeKind, Member};
+use alluxio_membership::view::{ChangeKind, ClusterView, Member, MemberFilter};
 use alluxio_membership::worker::{Worker, WorkerState};
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
@@ -214,6 +214,13 @@ pub fn table<'a>(members: impl IntoIterator<Item = &'a Member>, known: bool) -> 
         text.push_str(&format!("{id}\t{address}\t{}\n", status(member, known)));
     }
     text
+}
+
+/// Returns the numbers of the live and of the lost workers, in words.
+pub fn live_and_lost(view: &ClusterView) -> String {
+    let [live, lost] =
+        [MemberFilter::Live, MemberFilter::Lost].map(|filter| view.members(filter).len());
+    format!("{live} live, {lost} lost")
 }
 
 /// A worker's status. `known`: the list says which workers are live.

@@ -1,9 +1,10 @@
 //! Tables of aligned columns, for terminals.
 
+use alluxio_membership::view::Member;
 use anstyle::AnsiColor;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::output::in_colour;
+use crate::output;
 
 /// What a cell shows that has nothing.
 pub const EMPTY: &str = "-";
@@ -15,16 +16,9 @@ pub struct Cell {
 }
 
 impl Cell {
-    pub fn coloured(text: impl Into<String>, colour: Option<AnsiColor>) -> Self {
-        Cell {
-            text: text.into(),
-            colour,
-        }
-    }
-
     fn shown(&self, text: &str) -> String {
         match self.colour {
-            Some(colour) => in_colour(text, colour),
+            Some(colour) => output::in_colour(text, colour),
             None => text.to_owned(),
         }
     }
@@ -32,7 +26,27 @@ impl Cell {
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Cell::coloured(text, None)
+        Cell {
+            text: text.into(),
+            colour: None,
+        }
+    }
+}
+
+/// Returns the id, the address and the status of a worker.
+pub fn member_cells(member: &Member, known: bool) -> [Cell; 3] {
+    [
+        member.worker.identity.to_string().into(),
+        output::address(member).into(),
+        status_cell(member, known),
+    ]
+}
+
+/// Returns the status of a worker, in its colour.
+pub fn status_cell(member: &Member, known: bool) -> Cell {
+    Cell {
+        text: output::status_word(member, known).to_owned(),
+        colour: output::status_colour(member, known),
     }
 }
 
@@ -67,6 +81,12 @@ impl Table {
             let mut keep = shown.iter().copied();
             row.retain(|_| keep.next().unwrap_or(true));
         }
+    }
+
+    /// Returns the whole table as text.
+    pub fn text(&self) -> String {
+        let lines = self.lines(usize::MAX).into_iter();
+        lines.map(|line| line + "\n").collect()
     }
 
     /// Returns the lines, the header first, each cut to the width of a terminal.

@@ -27,18 +27,8 @@ pub struct Status {
 /// The numbers of a [`Status`] that metrics show. Every language has the same names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Complete listings. After the first there is one whenever changes may have been missed.
-    pub listings: u64,
-    /// Watches that etcd opened: one after each listing, and one after each watch that broke.
-    pub watches: u64,
-    /// Comparisons with etcd that proved that nothing is missing.
-    pub checks: u64,
-    /// Comparisons that found changes which the watch had not delivered yet.
-    pub checks_behind: u64,
-    /// Comparisons that etcd did not answer.
-    pub checks_failed: u64,
-    /// Listings that showed that etcd had lost data: it was wiped, or restored from a backup.
-    pub other_histories: u64,
+    /// The counters of listings, watches and checks.
+    pub view: ViewCounters,
     /// The endpoints of etcd in the configuration.
     pub endpoints: usize,
     /// The endpoints that are not quarantined.
@@ -61,12 +51,7 @@ impl Status {
     pub fn counters(&self) -> Counters {
         let registrations = &self.registrations;
         Counters {
-            listings: self.view_counters.listings,
-            watches: self.view_counters.watches,
-            checks: self.view_counters.checks,
-            checks_behind: self.view_counters.checks_behind,
-            checks_failed: self.view_counters.checks_failed,
-            other_histories: self.view_counters.other_histories,
+            view: self.view_counters,
             endpoints: self.endpoints.len(),
             endpoints_up: self.endpoints.iter().filter(|it| it.healthy).count(),
             registrations: registrations.len(),

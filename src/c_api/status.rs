@@ -146,14 +146,15 @@ unsafe impl SizedStruct for axm_counters_t {
 
 impl From<Counters> for axm_counters_t {
     fn from(counters: Counters) -> Self {
+        let view = counters.view;
         axm_counters_t {
             struct_size: size_of::<axm_counters_t>(),
-            listings: counters.listings,
-            watches: counters.watches,
-            checks: counters.checks,
-            checks_behind: counters.checks_behind,
-            checks_failed: counters.checks_failed,
-            other_histories: counters.other_histories,
+            listings: view.listings,
+            watches: view.watches,
+            checks: view.checks,
+            checks_behind: view.checks_behind,
+            checks_failed: view.checks_failed,
+            other_histories: view.other_histories,
             endpoints: counters.endpoints as u64,
             endpoints_up: counters.endpoints_up as u64,
             registrations: counters.registrations as u64,

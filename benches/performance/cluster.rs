@@ -8,11 +8,11 @@ use alluxio_membership::membership::{JoinOptions, Membership};
 use alluxio_membership::record;
 use alluxio_membership::view::ClusterView;
 use alluxio_membership::worker::{Worker, WorkerIdentity, WorkerNetAddress};
-use etcd_client::{Client, Txn, TxnOp};
+use etcd_client::Client;
 use uuid::Uuid;
 
 use crate::common::Etcd;
-use crate::scene::{LIVE, RING};
+use crate::scene::{self, LIVE};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -35,23 +35,9 @@ pub fn worker(number: i64) -> Worker {
     }
 }
 
-/// Writes the ring key and the live key of these workers, 50 workers a transaction.
+/// Writes the ring key and the live key of the workers with these numbers.
 pub async fn put_workers(etcd: &Etcd, numbers: Range<i64>) {
-    let mut client = etcd.client().await;
-    let numbers: Vec<i64> = numbers.collect();
-    for some in numbers.chunks(50) {
-        let puts: Vec<TxnOp> = some
-            .iter()
-            .flat_map(|number| {
-                let one = worker(*number);
-                [RING, LIVE].map(|prefix| {
-                    let key = format!("{prefix}{}", one.identity);
-                    TxnOp::put(key, record::encode(&one), None)
-                })
-            })
-            .collect();
-        client.txn(Txn::new().and_then(puts)).await.expect("put");
-    }
+    scene::put_records(etcd, numbers.map(worker)).await;
 }
 
 /// Writes another live record of a worker: another port each time.

@@ -62,18 +62,22 @@ pub async fn join(membership: &Membership, number: i64) {
         .expect("join");
 }
 
-/// Puts records of these workers, ring key and live key, 50 workers a transaction.
+/// Puts records of the workers with these numbers.
 pub async fn put_workers(etcd: &Etcd, numbers: std::ops::Range<i64>) {
+    put_records(etcd, numbers.map(worker)).await;
+}
+
+/// Puts records of these workers, ring key and live key, 50 workers a transaction.
+pub async fn put_records(etcd: &Etcd, workers: impl Iterator<Item = Worker>) {
     let mut client = etcd.client().await;
-    let numbers: Vec<i64> = numbers.collect();
-    for some in numbers.chunks(50) {
+    let workers: Vec<Worker> = workers.collect();
+    for some in workers.chunks(50) {
         let puts: Vec<TxnOp> = some
             .iter()
-            .flat_map(|number| {
-                let one = worker(*number);
+            .flat_map(|one| {
                 [RING, LIVE].map(|prefix| {
                     let key = format!("{prefix}{}", one.identity);
-                    TxnOp::put(key, record::encode(&one), None)
+                    TxnOp::put(key, record::encode(one), None)
                 })
             })
             .collect();

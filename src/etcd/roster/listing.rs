@@ -36,13 +36,7 @@ pub(super) async fn list(
     has_ring: bool,
     page_limit: Duration,
 ) -> Result<Listed> {
-    let mut pages = Pages {
-        endpoints,
-        keys,
-        limit: page_limit,
-        size: FIRST_PAGE,
-        largest: LARGEST_PAGE,
-    };
+    let mut pages = Pages::new(endpoints, keys, page_limit);
     for _ in 0..ROUNDS {
         if let Some(listed) = pages.list(has_ring, 0).await? {
             return Ok(listed);
@@ -73,13 +67,7 @@ pub(super) async fn list_at(
     revision: i64,
     page_limit: Duration,
 ) -> Result<Option<Listed>> {
-    let mut pages = Pages {
-        endpoints,
-        keys,
-        limit: page_limit,
-        size: FIRST_PAGE,
-        largest: LARGEST_PAGE,
-    };
+    let mut pages = Pages::new(endpoints, keys, page_limit);
     pages.list(has_ring, revision).await
 }
 
@@ -168,7 +156,17 @@ impl Rest {
     }
 }
 
-impl Pages<'_> {
+impl<'a> Pages<'a> {
+    fn new(endpoints: &'a Endpoints, keys: &'a Keys, limit: Duration) -> Self {
+        Pages {
+            endpoints,
+            keys,
+            limit,
+            size: FIRST_PAGE,
+            largest: LARGEST_PAGE,
+        }
+    }
+
     /// Lists the ranges at a revision, or as they are with 0. Returns `None` if etcd compacted the
     /// revision.
     async fn list(&mut self, has_ring: bool, at: i64) -> Result<Option<Listed>> {

@@ -287,7 +287,7 @@ AXM_API const char *axm_error_name(axm_error_kind_t kind);
 AXM_API const char *axm_error_message(const axm_error_t *error);
 
 /**
- * Returns whether the same call may succeed later although nobody corrects anything.
+ * Returns whether the same call may succeed later without any correction.
  *
  * \param error An error, or NULL.
  * \return True for AXM_ERROR_UNAVAILABLE and AXM_ERROR_RESOURCE_EXHAUSTED; false for NULL.

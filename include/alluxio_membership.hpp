@@ -95,7 +95,7 @@ public:
     ErrorKind kind() const noexcept { return static_cast<ErrorKind>(kind_); }
     /** Returns the name of the kind in the C header, such as "AXM_ERROR_UNAVAILABLE". */
     const char *name() const noexcept { return axm_error_name(kind_); }
-    /** Returns whether the same call may succeed later although nobody corrects anything. */
+    /** Returns whether the same call may succeed later without any correction. */
     bool is_retryable() const noexcept { return retryable_; }
     /** Returns whether no answer came in time: etcd may have done what the call asked for. */
     bool is_timeout() const noexcept { return timeout_; }

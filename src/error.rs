@@ -64,7 +64,7 @@ impl ErrorKind {
         ErrorKind::ResourceExhausted,
     ];
 
-    /// Whether a retry of the same call may succeed although nobody has corrected anything.
+    /// Whether a retry of the same call may succeed without any correction.
     pub fn is_retryable(self) -> bool {
         matches!(self, ErrorKind::Unavailable | ErrorKind::ResourceExhausted)
     }

@@ -31,7 +31,7 @@ pub enum Target {
     AtMost(f64),
     /// At least as much as the bound.
     AtLeastBound,
-    /// Nothing: the number is told for its own sake.
+    /// Nothing: the number is only shown.
     None,
 }
 

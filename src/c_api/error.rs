@@ -146,7 +146,7 @@ pub extern "C" fn axm_error_message(error: Option<&axm_error_t>) -> *const c_cha
     error.map_or(std::ptr::null(), |error| error.message.as_ptr())
 }
 
-/// Returns whether the same call may succeed later although nobody corrects anything.
+/// Returns whether the same call may succeed later without any correction.
 ///
 /// \param error An error, or NULL.
 /// \return True for AXM_ERROR_UNAVAILABLE and AXM_ERROR_RESOURCE_EXHAUSTED; false for NULL.

@@ -17,7 +17,7 @@ async fn remove_lost_removes_what_is_lost(version: EtcdVersion) {
         command
     };
     let registered = async || etcd.keys("/DHT/c/AUTHORIZED/").await.len();
-    // Without a terminal nobody can be asked.
+    // Without a terminal, the tool cannot ask.
     fails(
         &mut remove(&[]),
         1,

@@ -138,7 +138,8 @@ impl Cluster {
         Ok(listed.map(|listed| listed.tables))
     }
 
-    /// The oldest revision that etcd remembers, if it was ever compacted. Only a watch is told.
+    /// The oldest revision that etcd remembers, if it was ever compacted. Only a
+    /// watch reports that revision.
     async fn compacted_at(&self, deadline: Instant) -> Result<i64> {
         let call = getting_children(&self.keys, deadline);
         let prefix = self.keys.live_prefix();

@@ -240,7 +240,7 @@ public final class ClusterView {
 
   /** Some members that follow each other. Views that follow each other share most chunks. */
   private static final class Chunk {
-    private static final Member[] NOBODY = new Member[0];
+    private static final Member[] NO_MEMBERS = new Member[0];
 
     private final long mId;
     private final Member[] mAll;
@@ -251,7 +251,7 @@ public final class ClusterView {
       mId = id;
       mAll = all;
       mLive = Arrays.equals(all, live) ? all : live;
-      mLost = mLive == mAll ? NOBODY : lost(all);
+      mLost = mLive == mAll ? NO_MEMBERS : lost(all);
     }
 
     private static Member[] lost(Member[] all) {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
@@ -43,6 +44,8 @@ struct Inner {
     members: Members,
     leave_on_shutdown: bool,
     closed: CancellationToken,
+    /// Equals `closed`, for listings: reading the token takes a lock.
+    is_closed: AtomicBool,
 }
 
 enum Members {
@@ -113,6 +116,7 @@ impl Membership {
                 members,
                 leave_on_shutdown: config.leave_on_shutdown,
                 closed: CancellationToken::new(),
+                is_closed: AtomicBool::new(false),
             }),
         })
     }
@@ -489,11 +493,11 @@ impl Membership {
     ///
     /// Fails if a lease could not be revoked. The manager is closed nevertheless.
     pub async fn close(&self) -> Result<()> {
-        if self.inner.closed.is_cancelled() {
+        // Set first: a later join is refused, and a running join already has its owner in the
+        // cluster.
+        if self.inner.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        // Cancelled first: a later join is refused, and a running join already has its owner in the
-        // cluster.
         self.inner.closed.cancel();
         match &self.inner.members {
             Members::Static(fixed) => {
@@ -524,7 +528,7 @@ impl Membership {
     }
 
     fn members(&self) -> Result<&Members> {
-        if self.inner.closed.is_cancelled() {
+        if self.inner.is_closed.load(Ordering::Acquire) {
             Err(closed())
         } else {
             Ok(&self.inner.members)
@@ -549,7 +553,7 @@ impl Drop for Inner {
     /// Without a close, the registrations end in the background.
     fn drop(&mut self) {
         if let Members::Etcd(etcd) = &self.members
-            && !self.closed.is_cancelled()
+            && !*self.is_closed.get_mut()
         {
             etcd.cluster.abandon(etcd.id, etcd.deadline());
         }

@@ -1,6 +1,6 @@
 //! The open managers, by the ids that Java gave them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::view::ClusterView;
 
 /// Read for every listing, without a lock; written when a manager is opened or closed. `None` while
 /// it is being opened.
-static MANAGERS: LazyLock<ArcSwap<HashMap<i64, Option<Arc<Manager>>>>> =
+static MANAGERS: LazyLock<ArcSwap<BTreeMap<i64, Option<Arc<Manager>>>>> =
     LazyLock::new(ArcSwap::default);
 
 /// An open manager and the bytes of the view that was encoded last.
@@ -76,7 +76,7 @@ impl Manager {
 /// Marks a manager as being opened.
 pub(super) fn reserve(id: i64) {
     MANAGERS.rcu(|managers| {
-        let mut managers = HashMap::clone(managers);
+        let mut managers = BTreeMap::clone(managers);
         managers.insert(id, None);
         managers
     });
@@ -86,7 +86,7 @@ pub(super) fn reserve(id: i64) {
 pub(super) fn add(id: i64, manager: Manager) -> bool {
     let manager = Arc::new(manager);
     let before = MANAGERS.rcu(|managers| {
-        let mut managers = HashMap::clone(managers);
+        let mut managers = BTreeMap::clone(managers);
         if let Some(reserved) = managers.get_mut(&id) {
             *reserved = Some(manager.clone());
         }
@@ -99,10 +99,17 @@ pub(super) fn find(id: i64) -> Option<Arc<Manager>> {
     MANAGERS.load().get(&id).cloned().flatten()
 }
 
+/// The version of the manager's view if it can be listed at once, else 0. Takes nanoseconds.
+pub(super) fn current_version(id: i64) -> u64 {
+    let managers = MANAGERS.load();
+    let manager = managers.get(&id).and_then(Option::as_ref);
+    manager.map_or(0, |manager| manager.membership.current_version())
+}
+
 /// Only one caller gets the manager.
 pub(super) fn remove(id: i64) -> Option<Arc<Manager>> {
     let before = MANAGERS.rcu(|managers| {
-        let mut managers = HashMap::clone(managers);
+        let mut managers = BTreeMap::clone(managers);
         managers.remove(&id);
         managers
     });

@@ -217,10 +217,7 @@ fn current_version<'local>(
     _class: JClass<'local>,
     manager: jlong,
 ) -> jlong {
-    catch_unwind(|| {
-        managers::find(manager).map_or(0, |manager| manager.membership.current_version())
-    })
-    .map_or(0, |version| version as jlong)
+    catch_unwind(|| managers::current_version(manager)).map_or(0, |version| version as jlong)
 }
 
 fn view<'local>(

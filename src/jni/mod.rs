@@ -267,7 +267,10 @@ fn join<'local>(
     k8s_deployment: jint,
 ) -> JniResult<jlong> {
     let request = env.convert_byte_array(&worker)?;
+    // The poll thread has to beat for this worker from now on.
+    let host = PULSE.1.clone();
     PULSE.0.beat();
+    operations::wake_polls();
     Ok(on_manager(operation, manager, move |manager| async move {
         let worker = Reader::new(&request).worker()?;
         let k8s_deployment = match k8s_deployment {
@@ -277,7 +280,7 @@ fn join<'local>(
         };
         let options = JoinOptions {
             k8s_deployment,
-            host: Some(PULSE.1.clone()),
+            host: Some(host),
         };
         if ENDING.load(Ordering::SeqCst) && manager.membership.leaves_on_shutdown() {
             return Err(Error::new(
@@ -413,7 +416,14 @@ fn leave_on_shutdown<'local>(
     Ok(to_millis(limit))
 }
 
-/// Waits for finished operations, and is a sign of life of the JVM. Returns how many ids it has
+/// Whether the library keeps a worker of this JVM registered, or is joining one.
+fn has_workers() -> bool {
+    // One listener is the original of the copies.
+    PULSE.0.listeners() > 1
+}
+
+/// Waits for finished operations, for at most this time, and is a sign of life of the JVM. Without a
+/// registered worker, nothing needs signs of life, and it waits longer. Returns how many ids it has
 /// written.
 fn poll<'local>(
     env: &mut Env<'local>,
@@ -425,7 +435,11 @@ fn poll<'local>(
     PULSE.0.beat();
     let mut ids = [0; 64];
     let room = finished.len(env)?.min(ids.len());
-    let found = operations::poll(session, &mut ids[..room], from_millis(millis.into()));
+    let limit = match has_workers() {
+        true => from_millis(millis.into()),
+        false => from_millis(millis.into()) * 5,
+    };
+    let found = operations::poll(session, &mut ids[..room], limit);
     finished.set_region(env, 0, &ids[..found])?;
     Ok(found as jint)
 }
@@ -469,7 +483,7 @@ fn is_unused<'local>(
     session: jlong,
 ) -> JniResult<jboolean> {
     // One listener is `PULSE` itself.
-    Ok(!managers::any(session) && !operations::any(session) && PULSE.0.listeners() <= 1)
+    Ok(!managers::any(session) && !operations::any(session) && !has_workers())
 }
 
 fn await_log_records<'local>(

@@ -24,7 +24,7 @@ static OPERATIONS: LazyLock<Operations> = LazyLock::new(Operations::default);
 #[derive(Default)]
 struct Operations {
     table: Mutex<Table>,
-    /// Notified when an operation has finished.
+    /// Notified when an operation has finished, and by [`wake_polls`].
     finished: Condvar,
 }
 
@@ -33,6 +33,8 @@ struct Table {
     operations: HashMap<i64, Operation>,
     /// Operations that have finished since the last poll.
     finished: VecDeque<i64>,
+    /// The number of calls of [`wake_polls`].
+    wakes: u64,
 }
 
 enum Operation {
@@ -129,10 +131,11 @@ pub(super) fn fail(id: i64, error: Error) {
 }
 
 /// Waits until operations of the session have finished, and writes their ids. Returns how many it
-/// wrote: none when the time is over.
+/// wrote: none after the timeout and after [`wake_polls`].
 pub(super) fn poll(session: i64, ids: &mut [i64], timeout: Duration) -> usize {
     let deadline = Instant::now() + timeout;
     let mut table = OPERATIONS.table.lock();
+    let wakes = table.wakes;
     loop {
         let mut found = 0;
         table.finished.retain(|&id| {
@@ -144,6 +147,7 @@ pub(super) fn poll(session: i64, ids: &mut [i64], timeout: Duration) -> usize {
             !taken
         });
         if found > 0
+            || table.wakes != wakes
             || OPERATIONS
                 .finished
                 .wait_until(&mut table, deadline)
@@ -152,6 +156,12 @@ pub(super) fn poll(session: i64, ids: &mut [i64], timeout: Duration) -> usize {
             return found;
         }
     }
+}
+
+/// Ends the waits of [`poll`].
+pub(super) fn wake_polls() {
+    OPERATIONS.table.lock().wakes += 1;
+    OPERATIONS.finished.notify_all();
 }
 
 /// The reply; `None` while the operation is running.

@@ -28,6 +28,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.UUID;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReferenceArray;
 import java.util.function.Function;
 
@@ -37,9 +38,9 @@ import java.util.function.Function;
  */
 abstract class NativeMembershipManager implements MembershipManager {
   /**
-   * How long a view is returned again while nothing changes. {@link
-   * WorkerClusterView#getSnapshotTime} is then never older than this, although nothing is read from
-   * etcd.
+   * How long a view is returned again while nothing changes. One thread then replaces it, so that
+   * {@link WorkerClusterView#getSnapshotTime} is hardly older than this, although nothing is read
+   * from etcd.
    */
   private static final long REUSE_NANOS = TimeUnit.SECONDS.toNanos(1);
 
@@ -176,12 +177,19 @@ abstract class NativeMembershipManager implements MembershipManager {
   private WorkerClusterView members(Filter filter) throws IOException {
     ClusterView source = view();
     CachedView cached = mViews.get(filter.ordinal());
-    long now = System.nanoTime();
-    if (cached == null || cached.mSource != source || now - cached.mBuiltNanos > REUSE_NANOS) {
-      cached = new CachedView(source, toAlluxio(filter.mMembers.apply(source)), now);
-      mViews.set(filter.ordinal(), cached);
+    boolean isCurrent = cached != null && cached.mSource == source;
+    if (isCurrent && !cached.isDue(System.nanoTime())) {
+      return cached.mView;
     }
-    return cached.mView;
+    try {
+      CachedView built = new CachedView(source, toAlluxio(filter.mMembers.apply(source)));
+      mViews.set(filter.ordinal(), built);
+      return built.mView;
+    } finally {
+      if (isCurrent) {
+        cached.mIsReplacing.set(false);
+      }
+    }
   }
 
   private ClusterView view() throws IOException {
@@ -319,12 +327,17 @@ abstract class NativeMembershipManager implements MembershipManager {
   private static final class CachedView {
     private final ClusterView mSource;
     private final WorkerClusterView mView;
-    private final long mBuiltNanos;
+    private final long mBuiltNanos = System.nanoTime();
+    private final AtomicBoolean mIsReplacing = new AtomicBoolean();
 
-    CachedView(ClusterView source, WorkerClusterView view, long builtNanos) {
+    CachedView(ClusterView source, WorkerClusterView view) {
       mSource = source;
       mView = view;
-      mBuiltNanos = builtNanos;
+    }
+
+    /** Whether the caller has to replace this view. Other threads return it meanwhile. */
+    boolean isDue(long now) {
+      return now - mBuiltNanos > REUSE_NANOS && mIsReplacing.compareAndSet(false, true);
     }
   }
 }

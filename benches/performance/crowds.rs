@@ -35,6 +35,15 @@ fn requests(etcd: &Etcd) -> f64 {
     etcd.metric("grpc_server_msg_received_total", &[]) as f64
 }
 
+/// Waits until the workers that have just joined have opened all their streams.
+async fn settled(etcd: &Etcd) {
+    let mut before = f64::NAN;
+    while before != streams(etcd) {
+        before = streams(etcd);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
 fn usage(etcd: &Etcd) -> Usage {
     Usage::of(etcd.pid().expect("etcd runs"))
 }
@@ -52,6 +61,9 @@ pub async fn scaling(run: &mut Run) {
             0,
             USUAL_TTL,
         );
+        if !run.is_quick {
+            settled(&etcd).await;
+        }
         let (before, asked) = (usage(&etcd), requests(&etcd));
         tokio::time::sleep(time).await;
         let (after, seconds) = (usage(&etcd), time.as_secs_f64());

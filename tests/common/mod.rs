@@ -559,7 +559,7 @@ impl Etcd {
     /// Returns the sum of a counter of the server over its variants that have all these labels.
     pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let url = format!("{}/metrics", self.endpoint());
-        let answer = minreq::get(url).with_timeout(10).send().expect("metrics");
+        let answer = minreq::get(url).with_timeout(60).send().expect("metrics");
         answer
             .as_str()
             .expect("text")

@@ -27,7 +27,7 @@ MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never \
 # Also without the code that resets a terminal's colours at the end.
 export MAVEN_OPTS := $(MAVEN_OPTS) -Djansi.noreset=true
 
-.PHONY: help demo test build static native build-tests build-simulation install uninstall tools \
+.PHONY: help demo test build static native build-tests install uninstall tools \
   jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz \
   test-c test-tsan test-java test-long soak test-install test-k8s bench bench-tool docs dist \
   test-dist clean
@@ -124,19 +124,17 @@ clippy: ## Runs clippy and rustdoc on everything; a warning is a failure.
 	$(CARGO) clippy --lib --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
 
-# What test-rust and simulate run.
+# What test-rust runs.
 build-tests:
 	$(CARGO) test --locked --no-run
 
-build-simulation:
-	$(CARGO) test --locked --profile simulation --lib --no-run
-
 # Most tests wait most of the time, so more of them run at once than there are processors.
 test-rust: export RUST_TEST_THREADS ?= 4
+test-rust: export AXM_SIMULATIONS ?= 3
 test-rust: tools ## Runs the Rust and the C tests, on real etcd servers.
 	$(CARGO) test --locked --no-fail-fast
 
-# A failure prints the seed of its history.
+# test-rust also runs the simulations, for fewer steps. A failure prints the seed of its history.
 simulate: export AXM_SIMULATIONS ?= 10
 simulate: ## Simulates views and registrations in millions of steps; AXM_SIMULATIONS=.
 	$(CARGO) test --locked --profile simulation --lib simulation -- --nocapture

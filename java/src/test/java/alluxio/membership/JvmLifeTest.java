@@ -196,6 +196,23 @@ class JvmLifeTest {
     }
   }
 
+  @Test
+  void joiningIsLoggedInOneLine() throws Exception {
+    mCluster.with("alluxio.worker.failure.detection.timeout", "60s");
+    try (ChildJvm jvm = startJoined("-Dtest.log.level=info")) {
+      String key = mCluster.liveKey(ID);
+      String registered = "Registered " + ID + " at h:1000: lease "
+          + Long.toHexString(ETCD.server().get(key).get(key).getLease())
+          + " with a TTL of 60 s, through etcd endpoint " + ETCD.server().endpoint();
+      // A thread writes the log.
+      Await.until("the line", 60, () -> jvm.output().contains(registered));
+      jvm.send(Peer.RETURN);
+      assertEquals(0, jvm.awaitExit());
+      assertEquals(1, Arrays.stream(jvm.output().split("\n"))
+          .filter(line -> line.contains(" INFO ") && line.endsWith(registered)).count(), jvm.output());
+    }
+  }
+
   /** Alluxio's worker logs what it is thrown at each of its tries. */
   @Test
   void aFailedJoinHasItsFramesInTheDebugLogOnly() throws Exception {
@@ -265,7 +282,8 @@ class JvmLifeTest {
   void exitDuringAJoinLeavesNoWorkerBehind() throws Exception {
     try (Gate gate = new Gate(ETCD.server())) {
       mCluster.with("alluxio.etcd.endpoints", gate.endpoint())
-          .with("alluxio.membership.native.operation.timeout", "3s");
+          .with("alluxio.membership.native.operation.timeout", "3s")
+          .with("alluxio.worker.failure.detection.timeout", "5min");
       Gate.Hold write = gate.hold(mCluster.liveKey(ID));
       try (ChildJvm jvm = ChildJvm.start(ChildJvm.ourClassPath(), mCluster.properties(), Collections.emptyList(),
           ExitDuringJoin.class)) {
@@ -273,12 +291,12 @@ class JvmLifeTest {
         // etcd writes the keys, and the JVM does not learn of it.
         gate.mute(true);
         write.release();
-        Await.until("the worker is live", 20, this::isLive);
+        Await.until("the worker is live", 60, this::isLive);
         jvm.send("");
         assertEquals(0, jvm.awaitExit());
         assertFalse(jvm.output().contains("joined"), jvm.output());
       }
-      Await.until("the worker is lost, long before its lease ends", 5, () -> !isLive());
+      Await.until("the worker is lost, long before its lease ends", 60, () -> !isLive());
     }
   }
 

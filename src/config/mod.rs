@@ -6,6 +6,8 @@
 
 mod builder;
 mod endpoints;
+#[cfg(test)]
+mod growth;
 pub mod names;
 mod properties;
 mod secret;

@@ -377,10 +377,10 @@ mod tests {
     #[test]
     fn references_to_long_values_end() {
         let mut properties = Properties::new();
-        properties.set("long", "x".repeat(1_000_000));
+        properties.set("long", "x".repeat(600_000));
         properties.set("once", "${long}");
-        assert_eq!(properties.required("once").unwrap().len(), 1_000_000);
-        properties.set("often", "${long}".repeat(990));
+        assert_eq!(properties.required("once").unwrap().len(), 600_000);
+        properties.set("often", "${long}${long}");
         let error = properties.required("often").unwrap_err();
         assert!(error.message().contains("1048576 bytes"), "{error}");
         assert!(error.to_string().contains("often"), "{error}");

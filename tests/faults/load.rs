@@ -84,11 +84,19 @@ async fn changes_without_a_pause(version: EtcdVersion) {
             writers.join_all().await;
         };
         let reading = async {
-            let (mut listings, mut oldest) = (0, Duration::ZERO);
-            while fault.elapsed() < Duration::from_secs(10) {
+            let (mut listings, mut confirmed, mut oldest) = (0, 0, Duration::ZERO);
+            let mut last = Duration::ZERO;
+            // A reader that completes no comparison meanwhile only grows older.
+            while fault.elapsed() < Duration::from_secs(10) || confirmed < 2 {
+                assert!(
+                    fault.elapsed() < LONG,
+                    "confirmed {confirmed} times, {last:?} old"
+                );
                 asker.view().await.expect("a linearizable listing");
                 listings += 1;
                 let age = follower.view_age().expect("open").expect("listed");
+                confirmed += i32::from(age < last);
+                last = age;
                 oldest = oldest.max(age);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -102,8 +110,6 @@ async fn changes_without_a_pause(version: EtcdVersion) {
             })
             .await;
         }
-        // A reader that never completes a comparison would have an age as long as the test.
-        assert!(oldest < Duration::from_secs(8), "{oldest:?}");
         let mut views = Vec::new();
         for observer in observers {
             let seen = observer.views().await;
@@ -135,6 +141,17 @@ async fn changes_without_a_pause(version: EtcdVersion) {
     }
 }
 
+/// Returns how many authentications one process may start in this time.
+///
+/// A process gives an authentication up together with its connection. It does so when a probe has
+/// no answer: at first 2 s after a request that had no answer for 2 s, and each further time after
+/// twice as long. Requests and watches are probed separately.
+fn most_authentications(took: Duration) -> u64 {
+    let first = Duration::from_secs(2);
+    let given_up = (took.as_secs() / first.as_secs()).checked_ilog2();
+    1 + 2 * u64::from(given_up.unwrap_or_default())
+}
+
 /// Each authentication costs etcd 70 ms of computing.
 async fn many_processes_authenticate_at_once(version: EtcdVersion) {
     const PROCESSES: i64 = 40;
@@ -151,7 +168,8 @@ async fn many_processes_authenticate_at_once(version: EtcdVersion) {
     let properties = [
         ("alluxio.etcd.username", "alluxio"),
         ("alluxio.etcd.password", "password"),
-        ("alluxio.worker.failure.detection.timeout", "20s"),
+        // Longer than a slow machine takes from the grant of a lease to the keys.
+        ("alluxio.worker.failure.detection.timeout", "5min"),
     ];
     let properties = [&properties[..], &PATIENT].concat();
     let members: Vec<_> = (0..PROCESSES)
@@ -172,10 +190,10 @@ async fn many_processes_authenticate_at_once(version: EtcdVersion) {
     }
     let took = fault.elapsed();
     let spent = authentications() - before;
-    // A few more if etcd was so slow that one authentication was given up.
+    let most = PROCESSES as u64 * most_authentications(took);
     assert!(
-        (PROCESSES as u64..=PROCESSES as u64 * 3 / 2).contains(&spent),
-        "{spent} authentications"
+        (PROCESSES as u64..=most).contains(&spent),
+        "{spent} authentications in {took:?}"
     );
     let settled = Instant::now();
     for (member, number) in members.iter().zip(1..) {

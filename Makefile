@@ -30,7 +30,7 @@ export MAVEN_OPTS := $(MAVEN_OPTS) -Djansi.noreset=true
 .PHONY: help demo test build static native build-tests install uninstall tools \
   jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz \
   test-c test-tsan test-java test-long soak test-install test-k8s bench bench-tool docs dist \
-  test-dist clean
+  test-dist deny licenses clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -213,6 +213,12 @@ dist: ## Builds the files of a release into dist/; takes half an hour.
 
 test-dist: ## Tries the files of dist/ on other systems and JVMs; needs root.
 	@scripts/test-dist
+
+deny: ## Checks the licences, sources and duplicates of all crates.
+	@scripts/licenses check
+
+licenses: ## Writes THIRD-PARTY-LICENSES, which releases contain; builds cargo-about first.
+	@scripts/licenses write
 
 docs: ## Builds the pages of docs/ and the reference of the C header as a book in target/book, and checks links.
 	@scripts/docs

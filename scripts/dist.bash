@@ -28,14 +28,27 @@ rust_target() {
   esac
 }
 
-# Installs Zig and cargo-zigbuild below .tools/, and Rust's own library for each platform.
+# install_pinned FOLDER REQUIREMENTS: installs programs from PyPI, unless they are there.
+install_pinned() {
+  ! cmp -s "$2" "$1/pinned" || return 0
+  python3 -m venv --clear "$1" ||
+    die "python3 -m venv fails; on Debian: sudo apt-get install python3-venv"
+  "$1/bin/pip" --quiet --disable-pip-version-check install --requirement "$2"
+  cp "$2" "$1/pinned"
+}
+
+# install_crate NAME VERSION OPTIONS...: installs a program from crates.io below .tools/, unless it
+# is there. `crates` is the folder of these programs.
+crates=$PWD/.tools/cargo/bin
+install_crate() {
+  [[ $("$crates/$1" --version 2>/dev/null) != "$1 $2" ]] || return 0
+  cargo install --quiet --locked --root .tools/cargo --target-dir target/installed "$1@$2" "${@:3}"
+  rm -rf target/installed
+}
+
+# Installs Zig and cargo-zigbuild below .tools/.
 prepare_zig() {
-  local pinned=scripts/dist-requirements.txt
-  if ! cmp -s $pinned "$zig_folder/pinned"; then
-    python3 -m venv --clear "$zig_folder" || die "python3 -m venv fails; on Debian: sudo apt-get install python3-venv"
-    "$zig_folder/bin/pip" --quiet --disable-pip-version-check install --requirement $pinned
-    cp $pinned "$zig_folder/pinned"
-  fi
+  install_pinned "$zig_folder" scripts/dist-requirements.txt
   export PATH=$zig_folder/bin:$PATH
   export ZIG_GLOBAL_CACHE_DIR=$zig_folder/cache ZIG_LOCAL_CACHE_DIR=$zig_folder/cache
   export CARGO_ZIGBUILD_CACHE_DIR=$zig_folder/wrappers

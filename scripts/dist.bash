@@ -80,7 +80,8 @@ build_library() {
   # With musl, too, dlopen loads the library.
   local flags=
   [[ $1 != *-musl ]] || flags="-C target-feature=-crt-static"
-  RUSTFLAGS=$flags zigbuild "$1" zigbuild --lib --features c-api,jni
+  # Cargo skips link-time optimization where it builds an rlib too.
+  RUSTFLAGS=$flags zigbuild "$1" rustc --lib --features c-api,jni --crate-type cdylib
   install -D --mode=755 "target/$(rust_target "$1")/dist/$LIBRARY" "$(library_of "$1")"
 }
 

@@ -124,9 +124,9 @@ impl Connection {
             name,
             login,
             transport,
-            shared: Lane::new(way.clone()),
-            listings: Lane::new(way.clone()),
-            renewals: Lane::new(way),
+            shared: Lane::new(way.clone(), true),
+            listings: Lane::new(way.clone(), false),
+            renewals: Lane::new(way, false),
             clients: OnceCell::new(),
         }
     }

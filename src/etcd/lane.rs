@@ -58,6 +58,7 @@ pub(super) struct Way {
 /// A connection and its replacements.
 pub(super) struct Lane {
     way: Arc<Way>,
+    writes: bool,
     open: Mutex<Option<Arc<Open>>>,
 }
 
@@ -79,9 +80,12 @@ struct Use {
 }
 
 impl Lane {
-    pub(super) fn new(way: Arc<Way>) -> Arc<Self> {
+    /// `writes`: whether requests may write, so that each new connection first checks which cluster
+    /// answers there. Other requests do not wait for this check, because every answer is checked.
+    pub(super) fn new(way: Arc<Way>, writes: bool) -> Arc<Self> {
         Arc::new(Lane {
             way,
+            writes,
             open: Mutex::default(),
         })
     }
@@ -179,7 +183,7 @@ impl Open {
             open.use_count.clone(),
         );
         let given_up = open.given_up.clone();
-        tokio::spawn(carry(weak, way, use_count, given_up, sender));
+        tokio::spawn(carry(weak, way, lane.writes, use_count, given_up, sender));
         open
     }
 
@@ -215,6 +219,7 @@ impl Open {
 async fn carry(
     lane: Weak<Lane>,
     way: Arc<Way>,
+    writes: bool,
     use_count: Arc<Use>,
     given_up: CancellationToken,
     opened: watch::Sender<Opening>,
@@ -250,8 +255,14 @@ async fn carry(
     };
     let mut connection = pin!(connection);
     // The cluster id is checked before the first write.
+    let check = async {
+        match writes {
+            true => verify(&way, &use_count, sender.clone()).await,
+            false => Ok(()),
+        }
+    };
     let verified = tokio::select! {
-        verified = verify(&way, &use_count, sender.clone()) => verified,
+        verified = check => verified,
         ended = &mut connection => Err(match ended {
             Ok(()) => io::Error::from(io::ErrorKind::ConnectionAborted),
             Err(error) => io::Error::other(error),

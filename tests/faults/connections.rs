@@ -257,7 +257,8 @@ async fn probe_process() {
     let worker = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = worker.local_addr().expect("an address").port();
     let hosts = tempfile::NamedTempFile::new().expect("a file");
-    let mut names: String = (0..50).map(|it| format!("worker{it}.test\n")).collect();
+    // More than the lookups that may run at once.
+    let mut names: String = (0..100).map(|it| format!("worker{it}.test\n")).collect();
     names += "127.0.0.1\n";
     fs::write(hosts.path(), names).expect("write the hosts");
     let mut properties = Properties::new();
@@ -275,12 +276,12 @@ async fn probe_process() {
     }
     let config = Config::from_properties(&properties).expect("a good configuration");
     let membership = Membership::open_in(&config, &Clusters::default()).expect("open");
-    let view = membership
-        .view()
-        .await
-        .expect("every worker has been probed");
-    assert_eq!(view.members(MemberFilter::Lost).len(), 50);
-    assert_eq!(view.members(MemberFilter::Live).len(), 1);
+    eventually("every worker has been probed", LONG, || async {
+        let view = membership.view().await.expect("a view");
+        let counts = [MemberFilter::Lost, MemberFilter::Live].map(|it| view.members(it).len());
+        counts == [100, 1]
+    })
+    .await;
     // Longer than a lookup without an answer takes.
     let end = Instant::now() + Duration::from_secs(15);
     let mut most = 0;
@@ -292,5 +293,6 @@ async fn probe_process() {
         probes += 1;
     }
     eprintln!("{most} lookups at once, {probes} probes");
-    assert!((1..=8).contains(&most), "{most} lookups at once");
+    // Eight, and 56 of names that have been slow.
+    assert!((1..=64).contains(&most), "{most} lookups at once");
 }

@@ -1,5 +1,5 @@
-//! The programs in C and C++ that the README shows or names list, watch and join: from a fresh
-//! folder, with an installed library, on a real etcd.
+//! The programs that the README shows or names list, watch and join: from a fresh folder, with an
+//! installed library for C and C++ and with a new crate for Rust, on a real etcd.
 
 mod common;
 
@@ -52,7 +52,7 @@ fn succeeds(command: &mut Command) -> String {
 /// A folder of a newcomer, with the configuration of the README for an etcd of its own.
 struct Folder {
     folder: TempDir,
-    _etcd: Etcd,
+    etcd: Etcd,
 }
 
 impl Folder {
@@ -62,10 +62,7 @@ impl Folder {
         let site = block("properties").replace("http://127.0.0.1:2379", &etcd.endpoint());
         assert!(site.contains(&etcd.endpoint()));
         fs::write(folder.path().join("alluxio-site.properties"), site).expect("write a file");
-        Folder {
-            folder,
-            _etcd: etcd,
-        }
+        Folder { folder, etcd }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -248,5 +245,59 @@ async fn programs_in_cpp() {
         listed: "worker-11111111-aaaa-4aaa-8aaa-111111111111 live\n",
         added: "added",
         lost: "lost",
+    });
+}
+
+/// A new crate with the README's dependencies. Its programs show no function of the C API and no
+/// native method, because these are features that the crate does not ask for.
+#[tokio::test]
+async fn programs_in_rust() {
+    let folder = Folder::new().await;
+    let path = r#"path = "../alluxio-membership""#;
+    let dependencies = block("toml");
+    assert!(dependencies.contains(path), "{dependencies}");
+    let dependencies = dependencies.replace(path, &format!("path = {ROOT:?}"));
+    let manifest = "[package]\nname = \"newcomer\"\nversion = \"0.0.0\"\nedition = \"2024\"\n";
+    folder.write("Cargo.toml", &format!("{manifest}\n{dependencies}"));
+    folder.write("src/bin/list.rs", block("rust,no_run"));
+    for name in ["watch", "worker"] {
+        let text = example(&format!("examples/{name}.rs"));
+        folder.write(&format!("src/bin/{name}.rs"), &text);
+    }
+    // The versions that the library is tested with, and a folder that the next run finds again.
+    let lock = fs::copy(
+        Path::new(ROOT).join("Cargo.lock"),
+        folder.path("Cargo.lock"),
+    );
+    lock.expect("copy a file");
+    let target = Path::new(ROOT).join("target/newcomer");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--quiet", "--target-dir"])
+        .arg(&target)
+        .current_dir(&folder.folder);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_") && name != "CARGO_HOME" {
+            cargo.env_remove(name);
+        }
+    }
+    succeeds(&mut cargo);
+
+    let built = |name: &str| target.join("debug").join(name).display().to_string();
+    for name in ["list", "watch", "worker"] {
+        let symbols = succeeds(Command::new("nm").arg(built(name)));
+        let foreign = |name: &&str| name.starts_with("axm_") || name.starts_with("Java_");
+        let names = symbols.lines().filter_map(|line| line.rsplit(' ').next());
+        assert_eq!(names.filter(foreign).count(), 0, "{name}");
+        assert!(symbols.contains("alluxio_membership"), "{name}");
+    }
+    let endpoint = folder.etcd.endpoint();
+    folder.try_programs(&Programs {
+        list: format!("{} alluxio-site.properties", built("list")),
+        watch: format!("{} {endpoint}", built("watch")),
+        worker: format!("{} {endpoint} {WORKER} host1", built("worker")),
+        listed: "worker-11111111-aaaa-4aaa-8aaa-111111111111 Live\n",
+        added: "Added",
+        lost: "Lost",
     });
 }

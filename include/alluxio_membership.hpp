@@ -1,4 +1,6 @@
-/*
+/**
+ * \mainpage alluxio-membership for C++
+ *
  * The C API as C++17: objects that free themselves, enum classes, and errors as exceptions. All
  * code is inline, on top of alluxio_membership.h. The rules of that header hold: threads, blocking,
  * fork, signals.
@@ -21,62 +23,102 @@
 #include <utility>
 #include <vector>
 
+/** The worker membership of an Alluxio cluster. */
 namespace alluxio::membership {
 
 /** What went wrong. Later versions may add kinds, so a switch needs a default. */
 enum class ErrorKind : int32_t {
+    /** An argument cannot be used, or the worker is in a state that the call does not allow. */
     InvalidArgument = AXM_ERROR_INVALID_ARGUMENT,
+    /** A property has a value that cannot be used. */
     InvalidConfig = AXM_ERROR_INVALID_CONFIG,
+    /** A property without a default is not set. */
     MissingConfig = AXM_ERROR_MISSING_CONFIG,
+    /** A file that the configuration names does not exist. */
     NotFound = AXM_ERROR_NOT_FOUND,
+    /** Another worker has this identity. */
     AlreadyExists = AXM_ERROR_ALREADY_EXISTS,
+    /** A stored record that the call needs cannot be read. */
     Corrupt = AXM_ERROR_CORRUPT,
+    /** etcd did not answer, or not in time. The same call may succeed later. */
     Unavailable = AXM_ERROR_UNAVAILABLE,
+    /** etcd refused the user name or the password. */
     Unauthenticated = AXM_ERROR_UNAUTHENTICATED,
+    /** The etcd user lacks a permission. */
     PermissionDenied = AXM_ERROR_PERMISSION_DENIED,
+    /** A file could not be read. */
     Io = AXM_ERROR_IO,
+    /** The membership was closed before or during the call. */
     Closed = AXM_ERROR_CLOSED,
+    /** The process was forked after its parent had opened a membership. */
     Forked = AXM_ERROR_FORKED,
+    /** A bug in the library. */
     Internal = AXM_ERROR_INTERNAL,
+    /** The system grants this process no more threads or file descriptors. */
     ResourceExhausted = AXM_ERROR_RESOURCE_EXHAUSTED
 };
 
 /** Which workers a caller asks for. */
 enum class MemberFilter : int32_t {
+    /** All registered workers. */
     All = AXM_FILTER_ALL,
+    /** Live workers. */
     Live = AXM_FILTER_LIVE,
+    /** Lost workers. */
     Lost = AXM_FILTER_LOST
 };
 
 /** The state of a worker. */
-enum class WorkerState : int32_t { Live = AXM_STATE_LIVE, Lost = AXM_STATE_LOST };
+enum class WorkerState : int32_t {
+    /** The worker renews its lease. */
+    Live = AXM_STATE_LIVE,
+    /** The worker is registered, but its lease has ended. */
+    Lost = AXM_STATE_LOST
+};
 
 /** What happened to a worker. Later versions may add kinds, so a switch needs a default. */
 enum class ChangeKind : int32_t {
+    /** The worker is new. */
     Added = AXM_CHANGE_ADDED,
+    /** The worker is no longer registered. */
     Removed = AXM_CHANGE_REMOVED,
+    /** The worker was lost and is live again. */
     Live = AXM_CHANGE_LIVE,
+    /** The worker was live and is lost. */
     Lost = AXM_CHANGE_LOST,
+    /** The worker has another address. */
     Moved = AXM_CHANGE_MOVED
 };
 
 /** The state of a registration. */
 enum class RegistrationState : int32_t {
+    /** The first registration is running. */
     Joining = AXM_REGISTRATION_JOINING,
+    /** The lease is renewed in time. */
     Registered = AXM_REGISTRATION_REGISTERED,
+    /** No renewal was answered for two thirds of the lease. */
     Suspect = AXM_REGISTRATION_SUSPECT,
+    /** The lease has ended, or may have ended. Others may list the worker as lost. */
     Lost = AXM_REGISTRATION_LOST,
+    /** The lease has ended or a key is gone. The library writes the keys again. */
     Rejoining = AXM_REGISTRATION_REJOINING,
+    /** The registration ended on purpose. */
     Left = AXM_REGISTRATION_LEFT
 };
 
 /** How important a message is. */
 enum class LogLevel : int32_t {
+    /** No messages. */
     Off = AXM_LOG_OFF,
+    /** A bug of the library. */
     Error = AXM_LOG_ERROR,
+    /** The library lost something, such as a connection or a lease. */
     Warn = AXM_LOG_WARN,
+    /** Something changed as expected. */
     Info = AXM_LOG_INFO,
+    /** Detail for debugging. */
     Debug = AXM_LOG_DEBUG,
+    /** Trace-level detail, such as each request. */
     Trace = AXM_LOG_TRACE
 };
 
@@ -92,6 +134,7 @@ public:
     {
     }
 
+    /** Returns what went wrong. */
     ErrorKind kind() const noexcept { return static_cast<ErrorKind>(kind_); }
     /** Returns the name of the kind in the C header, such as "AXM_ERROR_UNAVAILABLE". */
     const char *name() const noexcept { return axm_error_name(kind_); }
@@ -133,6 +176,7 @@ inline void shutdown(std::chrono::milliseconds timeout) { check(axm_shutdown(tim
 /** The properties that a membership is opened with. */
 class Config {
 public:
+    /** Makes an empty configuration. */
     Config() : config_(axm_config_new(), axm_config_free) {}
 
     /** Sets one property. */
@@ -149,6 +193,7 @@ public:
         return *this;
     }
 
+    /** Returns the configuration for the C API. It belongs to this object. */
     const axm_config_t *get() const noexcept { return config_.get(); }
 
 private:
@@ -156,31 +201,44 @@ private:
 };
 
 /**
- * A worker to register, built step by step:
+ * A worker to register, built step by step. A port that is not set is 0: the worker has no such
+ * port.
+ *
+ * \code{.cpp}
  * Worker("worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d", "host1").rpc_port(29999)
+ * \endcode
  */
 class Worker {
 public:
+    /** Makes a worker with "worker-" and a UUID, and with the host of the worker's services. */
     Worker(std::string_view identity, std::string_view host)
         : identity_(c_text(identity)), host_(c_text(host))
     {
     }
 
+    /** Sets the host name of the worker's container. */
     Worker &container_host(std::string_view host)
     {
         container_host_ = c_text(host);
         return *this;
     }
+    /** Sets the path of the domain socket for short-circuit reads. */
     Worker &domain_socket_path(std::string_view path)
     {
         domain_socket_path_ = c_text(path);
         return *this;
     }
+    /** Sets the port of the RPC service. */
     Worker &rpc_port(int32_t port) { return set(&axm_worker_t::rpc_port, port); }
+    /** Sets the port of the data service. */
     Worker &data_port(int32_t port) { return set(&axm_worker_t::data_port, port); }
+    /** Sets the port of the secure RPC service. */
     Worker &secure_rpc_port(int32_t port) { return set(&axm_worker_t::secure_rpc_port, port); }
+    /** Sets the port of the Netty data service. */
     Worker &netty_data_port(int32_t port) { return set(&axm_worker_t::netty_data_port, port); }
+    /** Sets the port of the web server. */
     Worker &web_port(int32_t port) { return set(&axm_worker_t::web_port, port); }
+    /** Sets the port of the HTTP server. */
     Worker &http_server_port(int32_t port) { return set(&axm_worker_t::http_server_port, port); }
 
     /** Returns the worker for the C API. Its texts belong to this object. */
@@ -217,22 +275,35 @@ struct JoinOptions {
 /** A worker in a snapshot. A member and its texts must not outlive the snapshot. */
 class Member {
 public:
+    /** Refers to a member of the C API. */
     explicit Member(const axm_member_t *member) : member_(member) {}
 
+    /** Returns the identity, such as "worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d". */
     std::string_view identity() const noexcept { return worker().identity; }
+    /** Returns the host name or IP address of the worker's services. */
     std::string_view host() const noexcept { return worker().host; }
+    /** Returns the host name of the worker's container; empty if there is none. */
     std::string_view container_host() const noexcept { return worker().container_host; }
+    /** Returns the path of the domain socket for short-circuit reads; empty if there is none. */
     std::string_view domain_socket_path() const noexcept { return worker().domain_socket_path; }
+    /** Returns the port of the RPC service; 0 if there is none. */
     int32_t rpc_port() const noexcept { return worker().rpc_port; }
+    /** Returns the port of the data service; 0 if there is none. */
     int32_t data_port() const noexcept { return worker().data_port; }
+    /** Returns the port of the secure RPC service; 0 if there is none. */
     int32_t secure_rpc_port() const noexcept { return worker().secure_rpc_port; }
+    /** Returns the port of the Netty data service; 0 if there is none. */
     int32_t netty_data_port() const noexcept { return worker().netty_data_port; }
+    /** Returns the port of the web server; 0 if there is none. */
     int32_t web_port() const noexcept { return worker().web_port; }
+    /** Returns the port of the HTTP server; 0 if there is none. */
     int32_t http_server_port() const noexcept { return worker().http_server_port; }
+    /** Returns whether the worker is live or lost. */
     WorkerState state() const noexcept
     {
         return static_cast<WorkerState>(axm_member_state(member_));
     }
+    /** Returns whether the worker is live. */
     bool is_live() const noexcept { return state() == WorkerState::Live; }
     /** Returns all fields of the worker. */
     const axm_worker_t &worker() const noexcept { return *axm_member_worker(member_); }
@@ -243,6 +314,7 @@ private:
 
 /** A key of the cluster that is not listed. Must not outlive the snapshot. */
 struct SkippedRecord {
+    /** The key in etcd. */
     std::string_view key;
     /** Why the record cannot be read. */
     std::string_view reason;
@@ -251,31 +323,43 @@ struct SkippedRecord {
 /** Workers at one moment. Copies share the same snapshot. */
 class Snapshot {
 public:
+    /** Visits the workers in the order of the snapshot. Must not outlive the snapshot. */
     class Iterator {
     public:
+        /** A dereference makes a Member, so the iterator is an input iterator. */
         using iterator_category = std::input_iterator_tag;
+        /** The type of the elements. */
         using value_type = Member;
+        /** The type of a distance. */
         using difference_type = std::ptrdiff_t;
+        /** The elements have no address. */
         using pointer = void;
+        /** The result of a dereference. */
         using reference = Member;
 
+        /** Starts at an index of a snapshot. */
         Iterator(const axm_snapshot_t *snapshot, std::size_t index)
             : snapshot_(snapshot), index_(index)
         {
         }
+        /** Returns the worker at this place. */
         Member operator*() const { return Member(axm_snapshot_member(snapshot_, index_)); }
+        /** Moves to the next worker. */
         Iterator &operator++()
         {
             ++index_;
             return *this;
         }
+        /** Moves to the next worker, and returns the place before. */
         Iterator operator++(int)
         {
             Iterator before = *this;
             ++index_;
             return before;
         }
+        /** Compares the places of two iterators of one snapshot. */
         bool operator==(const Iterator &other) const { return index_ == other.index_; }
+        /** Compares the places of two iterators of one snapshot. */
         bool operator!=(const Iterator &other) const { return index_ != other.index_; }
 
     private:
@@ -286,10 +370,15 @@ public:
     /** Takes over a snapshot of which the caller is an owner. */
     explicit Snapshot(axm_snapshot_t *snapshot) : snapshot_(snapshot, axm_snapshot_release) {}
 
+    /** Returns the number of workers. */
     std::size_t size() const noexcept { return axm_snapshot_count(snapshot_.get()); }
+    /** Returns the place of the first worker. */
     Iterator begin() const { return Iterator(snapshot_.get(), 0); }
+    /** Returns the place after the last worker. */
     Iterator end() const { return Iterator(snapshot_.get(), size()); }
+    /** Returns the number of the list, which grows with each change. */
     uint64_t version() const noexcept { return axm_snapshot_version(snapshot_.get()); }
+    /** Returns the revision of etcd that the snapshot shows; 0 for a hosts file. */
     int64_t revision() const noexcept { return axm_snapshot_revision(snapshot_.get()); }
     /** Returns the time since etcd was last known to have exactly these workers. */
     std::chrono::milliseconds age() const noexcept
@@ -297,7 +386,7 @@ public:
         return std::chrono::milliseconds(axm_snapshot_age_ms(snapshot_.get()));
     }
 
-    /* What would point into a temporary snapshot does not compile. */
+    /** Deleted for a temporary snapshot, because the result would outlive it. */
     std::vector<SkippedRecord> skipped() const && = delete;
     /** Returns the records that are not listed, at most 100. */
     std::vector<SkippedRecord> skipped() const &
@@ -316,6 +405,7 @@ public:
         return axm_snapshot_skipped_total(snapshot_.get());
     }
 
+    /** Deleted for a temporary snapshot, because the result would outlive it. */
     std::optional<Member> find(std::string_view identity) const && = delete;
     /** Returns the worker of an identity, if the snapshot contains it. */
     std::optional<Member> find(std::string_view identity) const &
@@ -325,6 +415,7 @@ public:
         return member == nullptr ? std::nullopt : std::optional<Member>(Member(member));
     }
 
+    /** Returns the snapshot for the C API. It belongs to this object. */
     const axm_snapshot_t *get() const noexcept { return snapshot_.get(); }
 
 private:
@@ -340,13 +431,18 @@ inline std::optional<std::string_view> optional_text(const char *text) noexcept
 /** One server of etcd. Must not outlive its status. */
 class EndpointStatus {
 public:
+    /** Refers to an endpoint of the C API. */
     explicit EndpointStatus(const axm_endpoint_t *endpoint) : endpoint_(endpoint) {}
 
+    /** Returns "http://host:port", or "https://host:port" with TLS. */
     std::string_view url() const noexcept { return endpoint_->url; }
     /** Returns false while the endpoint is quarantined until it answers again. */
     bool is_healthy() const noexcept { return endpoint_->is_healthy; }
+    /** Returns the number of requests that the endpoint answered. */
     uint64_t answered() const noexcept { return endpoint_->answered; }
+    /** Returns the number of requests to the endpoint that failed. */
     uint64_t failed() const noexcept { return endpoint_->failed; }
+    /** Returns why the endpoint is quarantined, else why its last failed request failed. */
     std::optional<std::string_view> last_error() const noexcept
     {
         return optional_text(endpoint_->last_error);
@@ -359,24 +455,29 @@ private:
 /** The registration of a worker. Must not outlive its status. */
 class RegistrationStatus {
 public:
+    /** Refers to a registration of the C API. */
     explicit RegistrationStatus(const axm_registration_t *registration)
         : registration_(registration)
     {
     }
 
+    /** Returns the identity of the worker. */
     std::string_view identity() const noexcept { return registration_->identity; }
+    /** Returns the state of the registration. */
     RegistrationState state() const noexcept
     {
         return static_cast<RegistrationState>(registration_->state);
     }
     /** Returns the id of the lease in etcd; 0 without a lease. */
     int64_t lease() const noexcept { return registration_->lease; }
+    /** Returns the time until the lease ends unless it is renewed. */
     std::chrono::milliseconds lease_left() const noexcept
     {
         return std::chrono::milliseconds(registration_->lease_left_ms);
     }
     /** Returns the number of leases; more than 1 if the worker was registered again. */
     uint64_t leases() const noexcept { return registration_->leases; }
+    /** Returns how often no renewal was answered for two thirds of the lease. */
     uint64_t late_renewals() const noexcept { return registration_->late_renewals; }
     /** Returns whether another process has registered the same identity. */
     bool is_displaced() const noexcept { return registration_->is_displaced; }
@@ -394,6 +495,7 @@ public:
     /** Takes over a status. */
     explicit Status(axm_status_t *status) : status_(status, axm_status_free) {}
 
+    /** Returns the version of the list in memory; 0 before the first listing. */
     uint64_t version() const noexcept { return axm_status_version(status_.get()); }
     /** Returns for how long the list has not been compared with etcd; empty without a list. */
     std::optional<std::chrono::milliseconds> view_age() const noexcept
@@ -401,6 +503,7 @@ public:
         const int64_t age = axm_status_view_age_ms(status_.get());
         return age < 0 ? std::nullopt : std::optional(std::chrono::milliseconds(age));
     }
+    /** Returns the counters. */
     Counters counters() const
     {
         axm_counters_t counters = AXM_COUNTERS_INIT;
@@ -408,14 +511,16 @@ public:
         return counters;
     }
 
-    /* What would point into a temporary status does not compile. */
+    /** Deleted for a temporary status, because the result would outlive it. */
     std::optional<std::string_view> view_error() const && = delete;
     /** Returns why the list cannot be updated at present; empty if it is updated. */
     std::optional<std::string_view> view_error() const & noexcept
     {
         return optional_text(axm_status_view_error(status_.get()));
     }
+    /** Deleted for a temporary status, because the result would outlive it. */
     std::vector<EndpointStatus> endpoints() const && = delete;
+    /** Returns the endpoints of etcd in the order of the configuration. */
     std::vector<EndpointStatus> endpoints() const &
     {
         std::vector<EndpointStatus> endpoints;
@@ -425,6 +530,7 @@ public:
         }
         return endpoints;
     }
+    /** Deleted for a temporary status, because the result would outlive it. */
     std::vector<RegistrationStatus> registrations() const && = delete;
     /** Returns the workers of the cluster that this process keeps registered. */
     std::vector<RegistrationStatus> registrations() const &
@@ -436,6 +542,7 @@ public:
         }
         return registrations;
     }
+    /** Deleted for a temporary status, because the result would outlive it. */
     std::optional<RegistrationStatus> registration(std::string_view identity) const && = delete;
     /** Returns the registration of a worker, if this process has registered the worker. */
     std::optional<RegistrationStatus> registration(std::string_view identity) const &
@@ -451,6 +558,7 @@ private:
 
 /** A change of one worker. */
 struct Change {
+    /** What happened to the worker. */
     ChangeKind kind;
     /** The worker as it is now; if it was removed, as it was. Lives while the callback runs. */
     Member member;
@@ -459,15 +567,21 @@ struct Change {
 };
 
 /**
- * Ends when it is destroyed, or when another one is assigned to it. That waits for a running call,
- * unless the callback itself does it: the running call is then the last one, and what the callback
- * holds lives until it returns.
+ * Calls a callback for each change. A subscription ends when it is destroyed, or when another
+ * subscription is assigned to it.
+ *
+ * The end waits for a running call of the callback. If the callback itself ends its subscription,
+ * that call is the last one, and the captures of the callback live until it returns.
  */
 class Subscription {
 public:
+    /** The type of the callback. */
     using Callback = std::function<void(const Change &)>;
 
-    /** An exception that the callback throws ends the program. */
+    /**
+     * Subscribes to the changes of a membership. An exception that the callback throws ends the
+     * program.
+     */
     Subscription(const axm_membership_t *membership, Callback callback)
         : subscriber_(std::make_shared<Subscriber>(std::move(callback))),
           subscription_(nullptr, axm_subscription_free)
@@ -481,7 +595,9 @@ public:
         subscription_.reset(subscription);
     }
 
+    /** Takes over a subscription. */
     Subscription(Subscription &&) noexcept = default;
+    /** Ends this subscription, and takes over another one. */
     Subscription &operator=(Subscription &&other) noexcept
     {
         if (this != &other) {
@@ -516,9 +632,11 @@ private:
 
 /** A message of the library. */
 struct LogRecord {
+    /** How important the message is. */
     LogLevel level;
     /** The module of the library that logs. Lives as long as the callback runs. */
     std::string_view target;
+    /** The message. Lives as long as the callback runs. */
     std::string_view message;
 };
 
@@ -530,8 +648,10 @@ struct LogRecord {
  */
 class Log {
 public:
+    /** The type of the callback. */
     using Callback = std::function<void(const LogRecord &)>;
 
+    /** Passes messages of this level, and more important messages, to the callback. */
     Log(LogLevel level, Callback callback)
         : callback_(std::make_unique<Callback>(std::move(callback)))
     {
@@ -544,6 +664,7 @@ public:
     Log(const Log &) = delete;
     Log &operator=(const Log &) = delete;
 
+    /** Ends the messages. Waits for running calls of the callback. */
     ~Log()
     {
         axm_error_t *error = axm_log_set(nullptr, nullptr, AXM_LOG_OFF);
@@ -567,6 +688,7 @@ private:
 /** Access to one cluster. Closed when it is destroyed. */
 class Membership {
 public:
+    /** Opens the cluster that a configuration names. Does not wait for the network. */
     explicit Membership(const Config &config) : membership_(nullptr, axm_membership_free)
     {
         axm_membership_t *membership = nullptr;
@@ -643,6 +765,7 @@ public:
         return Status(status);
     }
 
+    /** Returns the membership for the C API. It belongs to this object. */
     axm_membership_t *get() const noexcept { return membership_.get(); }
 
 private:

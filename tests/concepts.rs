@@ -1,10 +1,10 @@
-//! Every name in the table of `docs/concepts.md` exists.
+//! Each name in the table of `docs/concepts.md` exists.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The texts of all files below a folder with this extension.
+/// Returns the texts of all files below a folder with this extension.
 fn sources(folder: &Path, extension: &str) -> String {
     let mut text = String::new();
     for entry in fs::read_dir(folder).expect("read a folder") {
@@ -18,7 +18,7 @@ fn sources(folder: &Path, extension: &str) -> String {
     text
 }
 
-/// The declarations of a source, without its comments.
+/// Returns the declarations of a source without its comments.
 fn code(source: &str) -> String {
     let comment = |line: &&str| {
         let line = line.trim_start();
@@ -34,7 +34,7 @@ fn has_word(text: &str, word: &str) -> bool {
         .any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
 }
 
-/// The help of the tool and of each of its commands.
+/// Returns the help of the tool and of each of its commands.
 fn help() -> String {
     let run = |arguments: &[&str]| {
         let tool = env!("CARGO_BIN_EXE_alluxio-membership");
@@ -42,9 +42,11 @@ fn help() -> String {
         String::from_utf8(output.stdout).expect("UTF-8")
     };
     let main = run(&["--help"]);
-    ["nodes", "remove", "join", "check", "serve"]
-        .iter()
-        .fold(main, |text, command| text + &run(&[command, "--help"]))
+    [
+        "nodes", "describe", "history", "check", "serve", "join", "remove",
+    ]
+    .iter()
+    .fold(main, |text, command| text + &run(&[command, "--help"]))
 }
 
 #[test]
@@ -67,7 +69,7 @@ fn every_language_has_the_names_of_the_table() {
         .split_once("|---|---|---|---|---|---|---|\n")
         .expect("a table");
     let rows: Vec<&str> = table.lines().take_while(|it| it.starts_with('|')).collect();
-    assert!(rows.len() >= 21, "{} concepts", rows.len());
+    assert!(rows.len() >= 23, "{} concepts", rows.len());
     for row in rows {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [concept, meaning, names @ ..] = cells.as_slice() else {
@@ -83,12 +85,30 @@ fn every_language_has_the_names_of_the_table() {
                     .any(|kind| has_word(text, &format!("{kind} {name}"))),
                 _ => has_word(text, name),
             };
-            // The tool has no word for what it does not show.
-            let optional = name.is_empty() && *language == "the tool";
             assert!(
-                optional || declared,
+                !name.is_empty() && declared,
                 "{language} has no {name} for {concept}"
             );
+        }
+    }
+
+    let (_, states) = page
+        .split_once("| state | meaning |\n|---|---|\n")
+        .expect("a table");
+    let rows = states.lines().take_while(|it| it.starts_with('|'));
+    let states: Vec<&str> = rows.filter_map(|row| row.split('|').nth(1)).collect();
+    assert_eq!(states.len(), 6);
+    for state in states.iter().map(|state| state.trim()) {
+        let constant = state.to_uppercase();
+        let variant = constant[..1].to_owned() + &state[1..];
+        for (language, name) in [
+            ("Rust", format!("RegistrationState::{variant}")),
+            ("C", format!("AXM_REGISTRATION_{constant}")),
+            ("C++", format!("{variant} = AXM_REGISTRATION_{constant}")),
+            ("Java", constant.clone()),
+        ] {
+            let (_, text) = texts.iter().find(|it| it.0 == language).expect("a text");
+            assert!(has_word(text, &name), "{language} has no {name}");
         }
     }
 }

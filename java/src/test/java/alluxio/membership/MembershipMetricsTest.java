@@ -11,37 +11,81 @@ import alluxio.membership.testing.SharedEtcd;
 import alluxio.membership.testing.TestCluster;
 import alluxio.membership.testing.Workers;
 
-import io.prometheus.client.CollectorRegistry;
-import io.prometheus.client.dropwizard.DropwizardExports;
-import io.prometheus.client.exporter.common.TextFormat;
+import com.codahale.metrics.MetricRegistry;
 
+import org.eclipse.jetty.server.Handler;
+import org.eclipse.jetty.server.Server;
+import org.eclipse.jetty.server.ServerConnector;
+import org.eclipse.jetty.server.handler.ContextHandlerCollection;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 
 import java.io.IOException;
-import java.io.StringWriter;
 import java.lang.management.ManagementFactory;
+import java.net.InetSocketAddress;
+import java.net.URL;
+import java.net.URLClassLoader;
+import java.nio.file.Path;
+import java.nio.file.Paths;
 import java.util.Properties;
+import java.util.Scanner;
 import java.util.Set;
 import java.util.UUID;
 import javax.management.MBeanServer;
 import javax.management.ObjectName;
 
-/** The gauges of the drop-in in Alluxio's own registry, as its sinks and servlets report them. */
+/**
+ * The gauges of the drop-in in Alluxio's registry, as Alluxio's sinks report them, and the servlets
+ * of Alluxio's web server. These servlets are of Alluxio 2.9.4, because Maven Central has no later
+ * ones, and run on the registry of the tested version.
+ */
 class MembershipMetricsTest {
+  private static final Server WEB = new Server(new InetSocketAddress("127.0.0.1", 0));
+  private static URLClassLoader sServlets;
+
   @RegisterExtension
   static final SharedEtcd ETCD = new SharedEtcd();
 
   private final TestCluster mCluster = new TestCluster(ETCD.server(), "ETCD");
   private final TestCluster mOther = new TestCluster(ETCD.server(), "ETCD");
 
-  /** The text of /metrics/prometheus for the registry of Alluxio. */
+  @BeforeAll
+  static void startWebServer() throws Exception {
+    Path jar = Paths.get(System.getProperty("basedir", ""), "target", "alluxio-jars",
+        "alluxio-core-server-common-2.9.4.jar");
+    sServlets = new URLClassLoader(new URL[] {jar.toUri().toURL()},
+        MembershipMetricsTest.class.getClassLoader());
+    WEB.setHandler(new ContextHandlerCollection(handler("MetricsServlet"),
+        handler("PrometheusMetricsServlet")));
+    WEB.start();
+  }
+
+  @AfterAll
+  static void stopWebServer() throws Exception {
+    WEB.stop();
+    sServlets.close();
+  }
+
+  /** Returns the handler that Alluxio's web server has for a servlet. */
+  private static Handler handler(String servlet) throws ReflectiveOperationException {
+    Class<?> type = Class.forName("alluxio.metrics.sink." + servlet, true, sServlets);
+    Object made =
+        type.getConstructor(MetricRegistry.class).newInstance(MetricsSystem.METRIC_REGISTRY);
+    return (Handler) type.getMethod("getHandler").invoke(made);
+  }
+
+  private static String get(String path) throws IOException {
+    int port = ((ServerConnector) WEB.getConnectors()[0]).getLocalPort();
+    URL url = new URL("http", "127.0.0.1", port, path);
+    try (Scanner answer = new Scanner(url.openStream(), "UTF-8").useDelimiter("\\A")) {
+      return answer.hasNext() ? answer.next() : "";
+    }
+  }
+
   private static String prometheus() throws IOException {
-    CollectorRegistry registry = new CollectorRegistry();
-    registry.register(new DropwizardExports(MetricsSystem.METRIC_REGISTRY));
-    StringWriter text = new StringWriter();
-    TextFormat.write004(text, registry.metricFamilySamples());
-    return text.toString();
+    return get("/metrics/prometheus/");
   }
 
   private static double value(String name) throws IOException {
@@ -54,7 +98,8 @@ class MembershipMetricsTest {
   }
 
   private static long count() {
-    return MetricsSystem.METRIC_REGISTRY.getNames().stream().filter(name -> name.contains("Membership")).count();
+    return MetricsSystem.METRIC_REGISTRY.getNames().stream()
+        .filter(name -> name.contains("Membership")).count();
   }
 
   @Test
@@ -79,18 +124,22 @@ class MembershipMetricsTest {
     assertEquals(0, value("Client_MembershipLateRenewals"));
     assertEquals(0, value("Client_MembershipReRegistrations"));
 
+    String json = get("/metrics/json/");
+    assertTrue(json.contains("\"Client.MembershipLiveWorkers\""), json);
+
     JmxSink sink = new JmxSink(new Properties(), MetricsSystem.METRIC_REGISTRY);
     sink.start();
     try {
       MBeanServer server = ManagementFactory.getPlatformMBeanServer();
-      Set<ObjectName> names = server.queryNames(new ObjectName("*:name=Client.MembershipLiveWorkers,*"), null);
+      Set<ObjectName> names = server.queryNames(
+          new ObjectName("*:name=Client.MembershipLiveWorkers,*"), null);
       assertEquals(1, names.size());
       assertEquals(1L, server.getAttribute(names.iterator().next(), "Value"));
     } finally {
       sink.stop();
     }
 
-    // Another cluster has gauges of its own, and the first manager's end changes nothing.
+    // Another cluster has gauges of its own. The end of the first manager does not remove gauges.
     EtcdMembershipManager other = new EtcdMembershipManager(mOther.conf());
     String suffix = mOther.properties().get("alluxio.cluster.name").replace('-', '_');
     assertEquals(0, value("Client_MembershipLiveWorkers_" + suffix));

@@ -16,7 +16,7 @@ use crate::config::{Backend, Config, EtcdConfig, ReadMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
     Cluster, Clusters, History, HostLiveness, Inspection, Join, LeaseTime, ManagerId,
-    RegistrationState, StoredCluster, ViewCounters,
+    RegistrationState, StoredCluster, StoredWorker, ViewCounters,
 };
 use crate::static_hosts::StaticHosts;
 use crate::status::Status;
@@ -400,6 +400,18 @@ impl Membership {
             Members::Static(_) => Ok(None),
             Members::Etcd(etcd) => {
                 let stored = etcd.cluster.stored(revision, etcd.deadline());
+                self.unless_closed(async { stored.await.map(Some) }).await
+            }
+        }
+    }
+
+    /// Reads the keys of one worker, with what etcd notes about them, and its lease. Sends two
+    /// requests to etcd. `None` for a STATIC cluster.
+    pub async fn stored_worker(&self, identity: &WorkerIdentity) -> Result<Option<StoredWorker>> {
+        match self.members()? {
+            Members::Static(_) => Ok(None),
+            Members::Etcd(etcd) => {
+                let stored = etcd.cluster.stored_worker(identity, etcd.deadline());
                 self.unless_closed(async { stored.await.map(Some) }).await
             }
         }

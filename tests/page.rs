@@ -1,5 +1,5 @@
-//! The page of `serve` in a real Chromium: workers appear, change while one looks, etcd goes away
-//! and returns.
+//! The page of `serve` in a real Chromium: it shows workers and their changes, and an etcd that
+//! goes away and returns.
 
 mod common;
 
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_secs(60);
 const MANY: u64 = 10_000;
 
-/// A browser of the test's own, gone when the test is.
+/// A browser that ends with the test.
 struct Browser {
     driver: Child,
     client: Client,
@@ -107,7 +107,7 @@ impl Browser {
         .await;
     }
 
-    /// Keeps a picture where `AXM_SCREENSHOTS` names a folder.
+    /// Stores a picture in the folder that `AXM_SCREENSHOTS` names.
     async fn picture(&self, name: &str) {
         if let Some(folder) = std::env::var_os("AXM_SCREENSHOTS") {
             let picture = self.client.screenshot().await.expect("a picture");
@@ -119,8 +119,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The browser is of the driver's group.
-        // SAFETY: kill() takes numbers only; the driver is not reaped, so the group is its own.
+        // The browser belongs to the process group of the driver.
         unsafe { libc::kill(-(self.driver.id() as libc::pid_t), libc::SIGKILL) };
         let _ = self.driver.wait();
     }
@@ -188,6 +187,8 @@ async fn the_page_shows_what_happens_as_it_happens() {
     browser.shows("#n-lost", "1").await;
     browser.shows("#cluster", "c").await;
     browser.shows("#age", "As of").await;
+    // No worker has changed since the server started.
+    browser.shows("#rows .worker .since", "> ").await;
 
     put(&etcd, &worker(7, "host7.example"), true).await;
     browser.shows("#n-all", "7").await;
@@ -257,10 +258,23 @@ async fn the_page_shows_what_happens_as_it_happens() {
         .expect("keys");
     browser.shows("#details", "host2.example").await;
     browser
+        .shows("#d-etcd", "none: the worker never becomes lost")
+        .await;
+    // The dialog follows the lease while it is open.
+    let lease = etcd.grant_lease(600).await;
+    let second = worker(2, "host2.example");
+    let live_key = format!("/ServiceDiscovery/c/{}", second.identity);
+    etcd.put_on_lease(&live_key, record::encode(&second), lease)
+        .await;
+    browser.shows("#d-etcd", "of 600 s left").await;
+    browser.shows("#d-etcd", &format!("id {lease:x}")).await;
+    browser.shows("#d-etcd", "created at revision").await;
+    browser.picture("page-details").await;
+    browser
         .script("document.querySelector('#details').close()")
         .await;
 
-    // etcd goes away, and returns.
+    // etcd goes away and returns.
     etcd.pause();
     browser
         .script("window.before = document.querySelector('#age').className")
@@ -291,7 +305,7 @@ async fn the_page_shows_what_happens_as_it_happens() {
                  !it.startsWith(location.origin))",
         )
         .await;
-    assert_eq!(errors, json!([]), "it asks nobody else");
+    assert_eq!(errors, json!([]), "the page asks no other server");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

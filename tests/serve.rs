@@ -1,4 +1,4 @@
-//! `alluxio-membership serve` as browsers' scripts, Prometheus, load balancers and systemd meet it.
+//! `alluxio-membership serve` for scripts of browsers, Prometheus, load balancers and systemd.
 
 mod common;
 
@@ -14,12 +14,13 @@ use common::serve::Serve;
 use common::{Etcd, EtcdVersion, eventually, on_every_etcd};
 use serde_json::Value;
 
-/// Only something that will never happen waits for all of it.
+/// The longest wait for something that happens.
 const LIMIT: Duration = Duration::from_secs(60);
 const CLIENTS: usize = 1000;
 
 on_every_etcd!(
     workers_are_listed_with_entity_tags_and_filters,
+    a_worker_has_its_keys_and_the_time_left_of_its_lease,
     changes_are_sent_as_they_come_and_again_to_clients_that_come_back,
     readiness_and_metrics_show_an_etcd_that_is_silent,
 );
@@ -94,6 +95,106 @@ async fn workers_are_listed_with_entity_tags_and_filters(version: EtcdVersion) {
     assert_eq!(serve.terminate().code(), Some(0));
 }
 
+async fn a_worker_has_its_keys_and_the_time_left_of_its_lease(version: EtcdVersion) {
+    let etcd = Etcd::start(version).await;
+    let live = put_worker(&etcd, 1, "live", false).await;
+    let (ring_key, live_key) = (
+        format!("/DHT/c/AUTHORIZED/{live}"),
+        format!("/ServiceDiscovery/c/{live}"),
+    );
+    let lease = etcd.grant_lease(300).await;
+    let value = etcd.get(&ring_key).await.expect("a key").value().to_vec();
+    etcd.put_on_lease(&live_key, value, lease).await;
+    let revision = etcd.revision().await;
+    let lost = put_worker(&etcd, 2, "lost", false).await;
+    let broken = "worker-00000000-0000-4000-8000-000000000003";
+    etcd.put(&format!("/DHT/c/AUTHORIZED/{broken}"), "{").await;
+    let serve = Serve::start(&etcd.endpoint());
+    serve.ready();
+    let get = |id: &str, status: u16, schema: &str| -> Value {
+        let answer = serve.get(&format!("/api/v1/workers/{id}"));
+        let text = answer.as_str().expect("text");
+        assert_eq!(answer.status_code, status, "{id}: {text}");
+        let value = answer.json().expect("JSON");
+        conforms(&value, schema);
+        value
+    };
+
+    let details = get(&live, 200, "WorkerDetails");
+    assert_eq!(details["id"], live);
+    assert_eq!(details["liveKey"]["key"], live_key);
+    assert_eq!(details["liveKey"]["createRevision"], revision);
+    assert_eq!(details["ringKey"]["key"], ring_key);
+    assert_eq!(details["ringKey"]["worker"]["host"], "live");
+    assert_eq!(details["lease"]["id"], format!("{lease:x}"));
+    assert_eq!(details["liveKey"]["lease"], details["lease"]["id"]);
+    assert_eq!(details["lease"]["grantedSeconds"], 300);
+    let left = details["lease"]["leftSeconds"].as_u64().expect("a number");
+    assert!((200..=300).contains(&left), "{left}");
+
+    let details = get(&lost, 200, "WorkerDetails");
+    assert_eq!(details["ringKey"]["worker"]["id"], lost);
+    assert_eq!(
+        (&details["liveKey"], &details["lease"]),
+        (&Value::Null, &Value::Null)
+    );
+    let details = get(broken, 200, "WorkerDetails");
+    assert!(details["ringKey"]["unusable"].is_string(), "{details}");
+    let unknown = "worker-00000000-0000-4000-8000-000000000009";
+    get(unknown, 404, "Error");
+    get("nobody", 400, "Error");
+
+    etcd.pause();
+    let error = get("worker-9", 503, "Error");
+    etcd.resume();
+    assert!(error["error"].as_str().is_some_and(|text| !text.is_empty()));
+    assert_eq!(serve.terminate().code(), Some(0));
+}
+
+/// Many clients that ask for details cost etcd no more than ten reads a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_ask_for_details_do_not_load_etcd() {
+    const READERS: u64 = 12;
+    let etcd = Etcd::start(EtcdVersion::V3_6).await;
+    let lease = etcd.grant_lease(300).await;
+    for number in 0..READERS {
+        let id = put_worker(&etcd, number, "host", false).await;
+        let key = format!("/DHT/c/AUTHORIZED/{id}");
+        let value = etcd.get(&key).await.expect("a key").value().to_vec();
+        etcd.put_on_lease(&format!("/ServiceDiscovery/c/{id}"), value, lease)
+            .await;
+    }
+    let serve = Serve::start(&etcd.endpoint());
+    serve.ready();
+    let requests = || {
+        etcd.metric(
+            "grpc_server_started_total",
+            &["grpc_method=\"LeaseTimeToLive\""],
+        )
+    };
+    // All clients at once: for one worker, and for one worker each.
+    let ask = |id: &(dyn Fn(u64) -> u64 + Sync)| {
+        let (before, start) = (requests(), Instant::now());
+        std::thread::scope(|scope| {
+            for number in 0..READERS {
+                let path = format!(
+                    "/api/v1/workers/worker-00000000-0000-4000-8000-{:012}",
+                    id(number)
+                );
+                let serve = &serve;
+                scope.spawn(move || assert_eq!(serve.get(&path).status_code, 200));
+            }
+        });
+        (requests() - before, start.elapsed())
+    };
+    let (reads, took) = ask(&|_| 0);
+    assert!(reads <= 1 + took.as_secs(), "{reads} in {took:?}");
+    let (reads, took) = ask(&|number| number);
+    let most = 1 + took.as_millis() as u64 / 100;
+    assert!(reads >= READERS - 1 && reads <= most, "{reads} in {took:?}");
+    assert_eq!(serve.terminate().code(), Some(0));
+}
+
 fn header(answer: &minreq::Response, name: &str) -> String {
     let header = answer.headers.iter().find(|(known, _)| known == name);
     header.expect("the header is there").1.clone()
@@ -101,7 +202,7 @@ fn header(answer: &minreq::Response, name: &str) -> String {
 
 const OPENAPI: &str = include_str!("../docs/openapi.json");
 
-/// Fails where a value is not what `docs/openapi.json` says of it.
+/// Fails if a value differs from its schema in `docs/openapi.json`.
 #[track_caller]
 fn conforms(value: &Value, schema: &str) {
     let description: Value = serde_json::from_str(OPENAPI).expect("JSON");
@@ -130,7 +231,7 @@ async fn the_answers_are_what_their_description_says() {
     conforms(&events.next().data, "WorkerList");
     put_worker(&etcd, 2, "second", true).await;
     conforms(&events.next().data, "Change");
-    // The latest list has a time for the worker that came.
+    // The list now has a time for the worker that joined.
     conforms(&json("/api/v1/workers"), "WorkerList");
 
     for number in 0..102 {
@@ -159,9 +260,10 @@ async fn the_answers_are_what_their_description_says() {
 
     let description: Value = serde_json::from_str(OPENAPI).expect("JSON");
     for path in description["paths"].as_object().expect("paths").keys() {
-        // The changes never end.
+        let path = path.replace("{id}", "worker-00000000-0000-4000-8000-000000000001");
+        // The changes do not end.
         if path != "/api/v1/changes" {
-            assert_eq!(serve.get(path).status_code, 200, "{path}");
+            assert_eq!(serve.get(&path).status_code, 200, "{path}");
         }
     }
 }
@@ -193,7 +295,7 @@ impl Events {
         Events { reader }
     }
 
-    /// The next event but those of the status.
+    /// Returns the next event that is not a status.
     fn next(&mut self) -> Event {
         loop {
             let (mut name, mut id, mut data) = (String::new(), String::new(), Value::Null);
@@ -252,17 +354,17 @@ async fn changes_are_sent_as_they_come_and_again_to_clients_that_come_back(versi
     let current = other.next();
     assert_eq!(current.name, "list");
 
-    // With the id of the list it knows, a client gets each change it missed, in order.
+    // A client that knows the id of the list gets each change that it missed, in order.
     let mut returned = Events::open(&serve, Some(&list.id));
     for change in ["added", "live", "lost", "removed"] {
         assert_eq!(returned.change(), pair(change, "second"));
     }
-    // With an id of another process, or none that can be, it gets the whole list.
+    // A client with an id of another process, or with an impossible id, gets the whole list.
     for id in ["0-1", "x", &list.id.replace("-0", "-999")] {
         let mut stranger = Events::open(&serve, Some(id));
         assert_eq!(stranger.next().name, "list", "{id}");
     }
-    // Its end is noticed by clients that are listening.
+    // Listening clients notice the end.
     assert_eq!(serve.terminate().code(), Some(0));
     let mut rest = Vec::new();
     assert!(other.reader.read_to_end(&mut rest).is_ok());
@@ -287,8 +389,8 @@ async fn readiness_and_metrics_show_an_etcd_that_is_silent(version: EtcdVersion)
         "alluxio_membership_workers{state=\"live\"} 1\n",
         "alluxio_membership_workers{state=\"lost\"} 1\n",
         "alluxio_membership_workers_without_series 1\n",
-        "alluxio_membership_worker_up{host=\"a\\\"b\\\\c\\nd\",identity=\"worker-00000000-0000-4000-8000-000000000001\"} \
-         1\n",
+        "alluxio_membership_worker_up{host=\"a\\\"b\\\\c\\nd\",\
+         identity=\"worker-00000000-0000-4000-8000-000000000001\"} 1\n",
         "alluxio_membership_ready 1\n",
         "alluxio_membership_listings_total 1\n",
     ] {
@@ -304,7 +406,7 @@ async fn readiness_and_metrics_show_an_etcd_that_is_silent(version: EtcdVersion)
     assert_eq!(
         serve.get("/healthz").status_code,
         200,
-        "it runs all the same"
+        "the process still runs"
     );
     let status: Value = serve.get("/api/v1/status").json().expect("JSON");
     assert_eq!(status["ready"], false);
@@ -344,6 +446,10 @@ fn the_state_of_a_worker_without_probes_is_unknown() {
         (&status["live"], &status["lost"]),
         (&Value::Null, &Value::Null)
     );
+    let id = list["workers"][0]["id"].as_str().expect("an id");
+    let details = serve.get(&format!("/api/v1/workers/{id}"));
+    assert_eq!(details.status_code, 404);
+    conforms(&details.json().expect("JSON"), "Error");
     let metrics = serve.get("/metrics");
     let metrics = metrics.as_str().expect("text");
     assert!(
@@ -390,13 +496,13 @@ impl Prometheus {
         }
     }
 
-    /// The answer of its API; nothing while it starts.
+    /// Returns an answer of its API, or `None` while it starts.
     fn api(&self, path: &str) -> Option<Value> {
         let request = minreq::get(format!("{}{path}", self.url)).with_timeout(LIMIT.as_secs());
         request.send().ok()?.json().ok()
     }
 
-    /// The values of an expression, with their labels.
+    /// Returns the values of an expression, with their labels.
     fn query(&self, expression: &str) -> Vec<Value> {
         let answer = self.api(&format!("/api/v1/query?query={expression}"));
         let result = answer.map(|answer| answer["data"]["result"].clone());
@@ -451,7 +557,7 @@ async fn prometheus_reads_the_metrics_and_the_alerts() {
     .await;
 }
 
-/// Every metric that a file names is one that `serve` has.
+/// `serve` has each metric that the alerts and the dashboard name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alerts_and_dashboard_name_metrics_that_are_there() {
     let etcd = Etcd::start(EtcdVersion::V3_6).await;

@@ -41,7 +41,7 @@ pub use self::registration::{HostLiveness, HostPulse, RegistrationState};
 use self::registration::{Registrar, Registration, busy, ended, log_limit};
 use self::roster::Roster;
 pub use self::roster::{
-    History, KeyRange, PastChange, PastKind, StoredCluster, StoredKey, ViewCounters,
+    History, KeyRange, PastChange, PastKind, StoredCluster, StoredKey, StoredWorker, ViewCounters,
 };
 pub use self::tls::{CertificateInfo, TlsSession};
 use crate::boottime::BootTime;

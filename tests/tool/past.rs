@@ -1,4 +1,4 @@
-//! `describe` and `history`: what etcd has of a worker, and what it remembers.
+//! `describe` and `history`: the keys of a worker, and the changes that etcd remembers.
 
 use super::nodes::register;
 use super::*;
@@ -17,12 +17,12 @@ async fn describe_shows_both_records_and_other_claims(version: EtcdVersion) {
         format!("Worker        {ID1}"),
         "Status        ONLINE".to_owned(),
         format!("Ring key      /DHT/c/AUTHORIZED/{ID1}"),
-        "  lease       none, as it should be".to_owned(),
+        "  lease       none, as intended".to_owned(),
         format!("Live key      {live_key}"),
         format!("  written     once, at revision {}", live.create_revision()),
         "  host        host1".to_owned(),
         "  RPC port    29999".to_owned(),
-        "Claims        none of its identity or address by others".to_owned(),
+        "Claims        none by other keys".to_owned(),
     ] {
         assert!(text.lines().any(|it| it == line), "{line}: {text}");
     }
@@ -43,7 +43,7 @@ async fn describe_shows_both_records_and_other_claims(version: EtcdVersion) {
     register(&etcd, 7, "host1", false).await;
     let text = describe(&[ID1]);
     for line in [
-        "Claims        2 by others",
+        "Claims        2 by other keys",
         "  key         /DHT/c/AUTHORIZED/copy\\u{1b}: the same identity under another key",
         "  key         /DHT/c/AUTHORIZED/worker-7: another worker at the same address",
     ] {
@@ -68,7 +68,7 @@ async fn describe_shows_both_records_and_other_claims(version: EtcdVersion) {
     let text = describe(&[ID1]);
     assert!(text.contains("  record      cannot be used: "), "{text}");
     assert!(
-        text.contains(": the worker is forgotten with its lease\n"),
+        text.contains(": the worker disappears with its lease\n"),
         "{text}"
     );
     let unknown = "Unrecognized or non-existing worker: worker-9";
@@ -101,7 +101,7 @@ async fn history_is_what_etcd_remembers(version: EtcdVersion) {
             "0 changes after revision 1, until 1; etcd stores no times\n".to_owned()
         )
     );
-    // Revisions 2 and 3, 4 and 5; keys of others are of no interest.
+    // Revisions 2 and 3, 4 and 5. Keys of other clusters are ignored.
     register(&etcd, 1, "h1", true).await;
     register(&etcd, 2, "h2", true).await;
     etcd.put("/DHT/c-2/AUTHORIZED/worker-1", "{").await;
@@ -139,7 +139,7 @@ async fn history_is_what_etcd_remembers(version: EtcdVersion) {
     assert_eq!(json["changes"][0]["was"]["host"], "h1");
     assert_eq!(json["incomplete"], false);
 
-    // One that came and went leaves no key.
+    // A worker that joined and left leaves no key.
     register(&etcd, 3, "h3", false).await;
     etcd.delete("/DHT/c/AUTHORIZED/worker-3").await;
     let gone = [

@@ -1,4 +1,4 @@
-//! `describe`: everything that etcd has of one worker, and who else claims what is the worker's.
+//! `describe`: the keys of one worker in etcd, and other claims to its identity or address.
 
 use alluxio_membership::etcd::{KeyRange, LeaseTime, StoredCluster, StoredKey};
 use alluxio_membership::text::Safe;
@@ -20,7 +20,7 @@ struct Description<'a> {
     claims: Vec<Claim<'a>>,
 }
 
-/// Another key that names what is the worker's.
+/// Another key with the identity or the address of the worker.
 struct Claim<'a> {
     key: &'a StoredKey,
     what: &'static str,
@@ -29,7 +29,7 @@ struct Claim<'a> {
 pub async fn run(context: &Context, options: &DescribeOptions) -> Result<Outcome, Stop> {
     let identity = options.identity;
     let Some(stored) = context.membership.stored(None).await? else {
-        let text = "There is nothing to describe: a hosts file has the names of hosts alone.";
+        let text = "There is nothing to describe: a hosts file has only the names of hosts.";
         return Err(Failure::new(Outcome::Failed, text).into());
     };
     let own = |range| {
@@ -145,11 +145,8 @@ impl Description<'_> {
             );
         }
         match self.claims.is_empty() {
-            true => line(
-                "Claims",
-                "none of its identity or address by others".to_owned(),
-            ),
-            false => line("Claims", format!("{} by others", self.claims.len())),
+            true => line("Claims", "none by other keys".to_owned()),
+            false => line("Claims", format!("{} by other keys", self.claims.len())),
         }
         for Claim { key, what } in &self.claims {
             line("  key", format!("{}: {what}", key.key));
@@ -159,8 +156,8 @@ impl Description<'_> {
 
     fn lease_text(&self, key: &StoredKey) -> String {
         match (key.range, key.lease, self.lease) {
-            (KeyRange::Ring, 0, _) => "none, as it should be".to_owned(),
-            (KeyRange::Live, 0, _) => "none: the worker is listed as live for ever".to_owned(),
+            (KeyRange::Ring, 0, _) => "none, as intended".to_owned(),
+            (KeyRange::Live, 0, _) => "none: the worker never becomes lost".to_owned(),
             (KeyRange::Live, _, Some(lease)) => format!(
                 "{:x}, {} of {} s left",
                 lease.id,
@@ -169,19 +166,12 @@ impl Description<'_> {
             ),
             (KeyRange::Live, id, None) => format!("{id:x}, which has ended since"),
             (KeyRange::Ring, id, _) => {
-                format!("{id:x}: the worker is forgotten with its lease")
+                format!("{id:x}: the worker disappears with its lease")
             }
         }
     }
 
     fn json(&self) -> Value {
-        let lease = self.lease.map(|lease| {
-            json!({
-                "id": format!("{:x}", lease.id),
-                "leftSeconds": lease.left.as_secs(),
-                "grantedSeconds": lease.granted.as_secs(),
-            })
-        });
         let claims = self.claims.iter();
         let claim = |claim: &Claim| json!({"key": claim.key.key, "what": claim.what});
         json!({
@@ -190,7 +180,7 @@ impl Description<'_> {
             "revision": self.stored.view.revision(),
             "ringKey": self.ring.map(key_json),
             "liveKey": self.live.map(key_json),
-            "lease": lease,
+            "lease": self.lease.map(lease_json),
             "claims": claims.map(claim).collect::<Vec<_>>(),
         })
     }
@@ -230,7 +220,17 @@ fn fields(worker: &Worker) -> Vec<(&'static str, String)> {
     fields
 }
 
-fn key_json(key: &StoredKey) -> Value {
+/// Returns a lease as JSON.
+pub fn lease_json(lease: LeaseTime) -> Value {
+    json!({
+        "id": format!("{:x}", lease.id),
+        "leftSeconds": lease.left.as_secs(),
+        "grantedSeconds": lease.granted.as_secs(),
+    })
+}
+
+/// Returns a key as JSON, with what etcd notes about it.
+pub fn key_json(key: &StoredKey) -> Value {
     json!({
         "key": key.key,
         "createRevision": key.created,

@@ -34,7 +34,7 @@ use self::row::{Pair, Stamp};
 #[cfg(fuzzing)]
 pub(super) use self::state::script::run as run_script;
 use self::state::{FreshnessProbe, PROOF_AFTER, Relist, State, Verdict};
-pub use self::stored::{StoredCluster, StoredKey};
+pub use self::stored::{StoredCluster, StoredKey, StoredWorker};
 pub use self::tables::KeyRange;
 use super::endpoints::{Call, Endpoints, retry_delays};
 use super::keep_running::keep_running;

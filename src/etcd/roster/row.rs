@@ -55,7 +55,8 @@ struct Odd {
 pub(super) enum Record {
     Worker {
         worker: Arc<Worker>,
-        /// Records of Alluxio 304 have no identity and are listed under the number 0, never as live.
+        /// Records of Alluxio 304 have no identity and are listed under the number 0, never as
+        /// live.
         has_identity: bool,
     },
     Unusable {

@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
+use etcd_client::proto::PbKeyValue;
+use etcd_client::{Txn, TxnOp};
 use tokio::time::Instant;
 
 use super::listing;
-use super::row::Row;
+use super::row::{Pair, Row};
 use super::state::Listed;
-use super::tables::{KeyRange, Table};
+use super::tables::KeyRange;
 use crate::error::{Error, ErrorKind, Result};
-use crate::etcd::Cluster;
+use crate::etcd::answers::{revision_of, take_ranges};
+use crate::etcd::endpoints::Call;
+use crate::etcd::inspect::LeaseTime;
+use crate::etcd::{Cluster, status};
 use crate::view::{ClusterView, Confirmed, RangeRevisions};
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerIdentity};
 
 /// All keys of a cluster at one revision of etcd.
 #[derive(Debug)]
@@ -20,6 +25,20 @@ pub struct StoredCluster {
     pub view: ClusterView,
     /// The ring keys, then the live keys, each in their order.
     pub keys: Vec<StoredKey>,
+}
+
+/// The keys of one worker at one revision of etcd, and its lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredWorker {
+    /// The revision of etcd.
+    pub revision: i64,
+    /// The key that registers the worker; `None` for an unregistered worker.
+    pub ring: Option<StoredKey>,
+    /// The key that makes the worker live; `None` for a worker that is not live.
+    pub live: Option<StoredKey>,
+    /// The lease of the live key; `None` for a key without a lease, and for a lease that has ended
+    /// since.
+    pub lease: Option<LeaseTime>,
 }
 
 /// A key of a cluster.
@@ -42,11 +61,11 @@ pub struct StoredKey {
 }
 
 impl StoredKey {
-    fn of(range: KeyRange, table: &Table, row: &Row) -> Self {
+    fn of(range: KeyRange, key: &[u8], row: &Row) -> Self {
         let stamp = row.stamp;
         StoredKey {
             range,
-            key: String::from_utf8_lossy(&table.key(row)).into_owned(),
+            key: String::from_utf8_lossy(key).into_owned(),
             created: stamp.created,
             modified: stamp.modified,
             version: stamp.version,
@@ -92,7 +111,7 @@ impl Cluster {
             tables.flat_map(move |table| {
                 table
                     .rows()
-                    .map(move |row| StoredKey::of(range, table, row))
+                    .map(move |row| StoredKey::of(range, &table.key(row), row))
             })
         });
         Ok(StoredCluster {
@@ -105,6 +124,58 @@ impl Cluster {
             },
         })
     }
+
+    /// Reads the keys of one worker with one request, and the lease of its live key with another.
+    pub(crate) async fn stored_worker(
+        &self,
+        identity: &WorkerIdentity,
+        deadline: Instant,
+    ) -> Result<StoredWorker> {
+        let keys = [self.keys.ring_key(identity), self.keys.live_key(identity)];
+        let call = Call::new(format!("Getting the keys of {identity}"), deadline);
+        let (revision, [ring, live]) = self
+            .endpoints
+            .call(&call, |client| ask(client, &keys))
+            .await?;
+        let stored = |range, prefix: &str, kv: Option<PbKeyValue>| {
+            let kv = kv?;
+            let row = Row::decode(Pair::from(&kv), prefix.len());
+            Some(StoredKey::of(range, &kv.key, &row))
+        };
+        let ring = stored(KeyRange::Ring, self.keys.ring_prefix(), ring);
+        let live = stored(KeyRange::Live, self.keys.live_prefix(), live);
+        let lease = match live.as_ref().map_or(0, |key| key.lease) {
+            0 => None,
+            id => self.lease(id, deadline).await?,
+        };
+        Ok(StoredWorker {
+            revision,
+            ring: ring.filter(|_| self.has_ring),
+            live,
+            lease,
+        })
+    }
+}
+
+/// Reads two keys at one revision, which it returns too.
+async fn ask(
+    mut client: etcd_client::Client,
+    keys: &[String; 2],
+) -> std::result::Result<(i64, [Option<PbKeyValue>; 2]), etcd_client::Error> {
+    let gets = keys.each_ref().map(|key| TxnOp::get(key.as_str(), None));
+    let answer = client.txn(Txn::new().and_then(gets)).await?;
+    let revision = revision_of(answer.header());
+    let mut found = [None, None];
+    let ranges = take_ranges(answer, keys.len())?;
+    for ((found, range), key) in found.iter_mut().zip(ranges).zip(keys) {
+        *found = range.kvs.into_iter().next();
+        if found.as_ref().is_some_and(|kv| kv.key != key.as_bytes()) {
+            return Err(status::wrong_answer(format!(
+                "its answer to a read of {key} has another key"
+            )));
+        }
+    }
+    Ok((revision, found))
 }
 
 fn no_revision(revision: i64) -> Error {

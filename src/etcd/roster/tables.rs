@@ -132,7 +132,8 @@ impl Table {
         }
     }
 
-    /// Whether the table already shows the effect of this change, or of a later one of the same key.
+    /// Whether the table already shows the effect of this change, or of a later one of the same
+    /// key.
     pub(super) fn shows(&self, change: &Change) -> bool {
         match (&change.row, self.stamp(&change.key)) {
             (Some(_), Some(known)) => known.modified >= change.modified,

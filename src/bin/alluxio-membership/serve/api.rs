@@ -1,11 +1,12 @@
-//! What `serve` answers to which path. `docs/openapi.yaml` describes it.
+//! The answers of `serve`, which `docs/openapi.json` describes.
 
 use std::sync::Arc;
 
 use alluxio_membership::view::MemberFilter;
+use alluxio_membership::worker::WorkerIdentity;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
@@ -20,11 +21,13 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
+use super::details::{Details, NoDetails};
 use super::feed::{Feed, Subscription};
 use super::metrics;
+use crate::describe::{key_json, lease_json};
 
 const PAGE: &str = include_str!("page.html");
-/// Stands in the page where its scripts and styles show that they are the page's own.
+/// The place in the page of the nonce, which marks the page's own scripts and styles.
 const NONCE: &str = "{nonce}";
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
@@ -32,23 +35,30 @@ const EVENTS: &str = "text/event-stream";
 #[derive(Clone)]
 struct App {
     feed: Arc<Feed>,
+    details: Arc<Details>,
     stopping: CancellationToken,
 }
 
-pub fn router(feed: Arc<Feed>, stopping: CancellationToken) -> Router {
+pub fn router(feed: Arc<Feed>, details: Arc<Details>, stopping: CancellationToken) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/api/v1/workers", get(workers))
+        .route("/api/v1/workers/{id}", get(worker))
         .route("/api/v1/changes", get(changes))
         .route("/api/v1/status", get(status))
         .fallback(async || (StatusCode::NOT_FOUND, "there is nothing at this path\n"))
-        .with_state(App { feed, stopping })
+        .with_state(App {
+            feed,
+            details,
+            stopping,
+        })
 }
 
-/// Scripts and styles run only with the nonce of this answer, whatever a record holds.
+/// Returns the page. Scripts and styles run only with the nonce of this answer, so a record cannot
+/// add any.
 async fn page() -> Response {
     let nonce = Base64::encode_string(&rand::random::<[u8; 18]>());
     let policy = format!(
@@ -130,6 +140,42 @@ async fn workers(
     (headers, [(CONTENT_TYPE, JSON)], list).into_response()
 }
 
+/// Returns the keys and the lease of one worker, as etcd has them now.
+async fn worker(State(app): State<App>, Path(id): Path<String>) -> Response {
+    let identity = match WorkerIdentity::parse(&id) {
+        Ok(identity) => identity,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    match app.details.of(identity).await {
+        Ok(stored) if stored.ring.is_none() && stored.live.is_none() => refusal(
+            StatusCode::NOT_FOUND,
+            &format!("Unrecognized or non-existing worker: {identity}"),
+        ),
+        Ok(stored) => {
+            let text = json!({
+                "id": identity.to_string(),
+                "revision": stored.revision,
+                "ringKey": stored.ring.as_ref().map(key_json),
+                "liveKey": stored.live.as_ref().map(key_json),
+                "lease": stored.lease.map(lease_json),
+            });
+            let headers = [(CONTENT_TYPE, JSON), (CACHE_CONTROL, "no-store")];
+            (headers, text.to_string()).into_response()
+        }
+        Err(NoDetails::NothingStored) => {
+            refusal(StatusCode::NOT_FOUND, "a hosts file stores no keys")
+        }
+        Err(NoDetails::TooSlow) => {
+            let reason = "etcd is slow, or many clients ask for details: try again later";
+            refusal(StatusCode::SERVICE_UNAVAILABLE, reason)
+        }
+        Err(NoDetails::Failed(error)) => refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &crate::output::reason(&error),
+        ),
+    }
+}
+
 async fn status(State(app): State<App>) -> Response {
     let Some(status) = app.feed.status() else {
         return unavailable(&app.feed);
@@ -142,13 +188,12 @@ fn unavailable(feed: &Feed) -> Response {
     let reason = feed.status().and_then(|status| status.view_error);
     let reason = reason.as_ref().map(crate::output::reason);
     let reason = reason.unwrap_or_else(|| "the cluster has not been listed yet".to_owned());
+    refusal(StatusCode::SERVICE_UNAVAILABLE, &reason)
+}
+
+fn refusal(status: StatusCode, reason: &str) -> Response {
     let text = json!({"error": reason}).to_string();
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        [(CONTENT_TYPE, JSON)],
-        text,
-    )
-        .into_response()
+    (status, [(CONTENT_TYPE, JSON)], text).into_response()
 }
 
 /// The changes as server-sent events. Ends when the client is too far behind, or with the program.
@@ -188,7 +233,7 @@ async fn changes(State(app): State<App>, headers: HeaderMap) -> Response {
     let headers = [
         (CONTENT_TYPE, EVENTS),
         (CACHE_CONTROL, "no-store"),
-        // Proxies pass each event on at once.
+        // Asks proxies to forward each event at once.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (headers, Body::from_stream(events)).into_response()

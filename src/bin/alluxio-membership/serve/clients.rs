@@ -15,13 +15,13 @@ use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
-/// Further clients wait in the kernel's queue until one of these leaves.
+/// The maximum number of clients. Further clients wait in the kernel's queue.
 const MOST_CLIENTS: usize = 4096;
-/// How long a client may take to send the head of a request, on a kept connection too.
+/// The time limit for the head of a request, also on a kept connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may read nothing of what it was sent before it is dropped.
+/// The longest time in which a client reads nothing before it is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long answers that have begun may take after the program was asked to stop.
+/// The time limit for running answers after the program was asked to stop.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// The pause after a connection could not be accepted, as when no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -62,7 +62,7 @@ pub async fn serve(listener: TcpListener, router: Router, stopping: Cancellation
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
-            // Nothing closes the semaphore.
+            // The semaphore is never closed.
             (Err(_), _) => break,
         };
         can_accept = true;
@@ -93,7 +93,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
 }
 
 fn limited(stream: TcpStream) -> std::pin::Pin<Box<TimeoutStream<TcpStream>>> {
-    // Changes are small and wanted at once.
+    // Changes are small and urgent.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));

@@ -1,4 +1,4 @@
-//! What `serve` shows: the latest view, and the changes that led to it. One for all clients.
+//! The latest view, and the changes that led to it, shared by all clients.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -20,12 +20,12 @@ use uuid::Uuid;
 
 use crate::{Context, output};
 
-/// How many changes are kept for clients that come back.
+/// The number of changes that are kept for clients that return.
 const KEPT_CHANGES: usize = 10_000;
 /// How many updates a client may be behind before it is disconnected. It gets the missed updates
 /// when it reconnects.
 const UPDATES_BEHIND: usize = 256;
-/// How often clients get the status: the age of the view and the health of the endpoints.
+/// The interval at which clients receive the status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
 /// The pause after a failure that etcd's state does not explain.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -35,11 +35,11 @@ pub struct Feed {
     pub cluster: String,
     /// The age from which on the view counts as old.
     old_after: Duration,
-    /// Whether the view tells live workers from lost ones.
+    /// Whether the view distinguishes live and lost workers.
     knows_states: bool,
-    /// How many workers get a time series of their own.
+    /// The number of workers with a time series of their own.
     pub worker_series: usize,
-    /// Tells the ids and versions of this process from those of an earlier one.
+    /// Distinguishes the ids and versions of this process from those of earlier processes.
     epoch: String,
     log: Mutex<Log>,
     updates: broadcast::Sender<Bytes>,
@@ -49,24 +49,26 @@ pub struct Feed {
 /// The latest view and the changes before it.
 struct Log {
     shown: Option<Arc<Shown>>,
+    /// The time of the first view.
+    followed_since: Option<SystemTime>,
     /// The id of the latest change.
     last_id: u64,
     /// The latest changes with their ids, as they are sent.
     changes: VecDeque<(u64, Bytes)>,
 }
 
-/// A view, and since when its workers have been in their states.
+/// A view, and the times at which its workers changed their states.
 pub struct Shown {
     pub view: Arc<ClusterView>,
-    /// Whether the view tells live workers from lost ones.
+    /// Whether the view distinguishes live and lost workers.
     pub knows_states: bool,
-    /// Nothing for workers that have not changed since this process started.
+    /// Without the workers that have not changed since this process started.
     since: HashMap<WorkerIdentity, SystemTime>,
     /// `"workers":[…],"leftOut":[…],"leftOutCount":…}`, for each filter.
     lists: [OnceLock<Bytes>; 3],
 }
 
-/// What a client of the changes gets: first the past, then the updates.
+/// The events for a client: first the past, then the updates.
 pub struct Subscription {
     pub first: Bytes,
     pub updates: broadcast::Receiver<Bytes>,
@@ -88,6 +90,7 @@ impl Feed {
             epoch: Uuid::new_v4().simple().to_string(),
             log: Mutex::new(Log {
                 shown: None,
+                followed_since: None,
                 last_id: 0,
                 changes: VecDeque::new(),
             }),
@@ -145,6 +148,7 @@ impl Feed {
         let now = SystemTime::now();
         let mut log = self.log.lock();
         let Some(before) = log.shown.take() else {
+            log.followed_since = Some(now);
             log.shown = Some(self.shown_since(view, HashMap::new()));
             self.publish(self.list_event(&log));
             return;
@@ -185,7 +189,7 @@ impl Feed {
         })
     }
 
-    /// Nobody may be listening.
+    /// There may be no client.
     fn publish(&self, update: Bytes) {
         let _ = self.updates.send(update);
     }
@@ -195,7 +199,7 @@ impl Feed {
         self.log.lock().shown.clone()
     }
 
-    /// How the manager is doing.
+    /// Returns the status of the manager.
     pub fn status(&self) -> Option<Status> {
         self.membership.status().ok()
     }
@@ -207,7 +211,7 @@ impl Feed {
         format!("W/\"{}-{version}-{}\"", self.epoch, filter as i32)
     }
 
-    /// What `/api/v1/workers` answers.
+    /// Returns the answer of `/api/v1/workers`.
     pub fn list(&self, shown: &Shown, filter: MemberFilter) -> Vec<u8> {
         let view = &shown.view;
         let age = u64::try_from(view.age().as_millis()).unwrap_or(u64::MAX);
@@ -228,7 +232,7 @@ impl Feed {
     /// then all further changes.
     pub fn subscribe(&self, last_id: Option<&str>) -> Subscription {
         let log = self.log.lock();
-        // Under the lock, so that no change comes between.
+        // Under the lock, so that no change is missed.
         let updates = self.updates.subscribe();
         let mut first = Vec::new();
         match last_id.and_then(|id| self.missed(&log, id)) {
@@ -284,9 +288,11 @@ impl Feed {
         })
     }
 
-    /// What `/api/v1/status` answers.
+    /// Returns the answer of `/api/v1/status`.
     pub fn status_json(&self, status: &Status) -> Value {
-        let shown = self.shown();
+        let log = self.log.lock();
+        let (shown, followed_since) = (log.shown.clone(), log.followed_since);
+        drop(log);
         let known = shown.as_ref().filter(|shown| shown.knows_states);
         let count = |filter| known.map(|shown| shown.view.members(filter).len());
         let endpoints = status.endpoints.iter().map(|endpoint| {
@@ -302,6 +308,7 @@ impl Feed {
         json!({
             "time": output::now(),
             "cluster": self.cluster,
+            "followedSince": followed_since.map(time),
             "ready": self.is_ready(status),
             "version": status.version,
             "revision": shown.as_ref().map(|shown| shown.view.revision()),
@@ -349,7 +356,7 @@ impl Shown {
     }
 }
 
-/// Remembers when a worker came into its state.
+/// Records the time at which a worker changed its state.
 fn note(since: &mut HashMap<WorkerIdentity, SystemTime>, change: &Change, now: SystemTime) {
     let identity = change.member.worker.identity;
     match change.kind {
@@ -367,7 +374,7 @@ fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// A server-sent event. The JSON contains no line ends, so the data is one line.
+/// Returns a server-sent event. The JSON contains no line ends, so the data is one line.
 fn event(name: &str, id: Option<&str>, data: &str) -> Bytes {
     let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
     Bytes::from(format!("event: {name}\n{id}data: {data}\n\n"))

@@ -43,7 +43,7 @@ pub fn text(feed: &Feed) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// What is known at one scrape.
+/// The state at one scrape.
 struct Scrape {
     is_ready: bool,
     status: Option<Status>,

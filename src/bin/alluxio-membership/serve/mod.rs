@@ -2,6 +2,7 @@
 
 mod api;
 mod clients;
+mod details;
 mod feed;
 mod metrics;
 
@@ -18,6 +19,7 @@ use crate::cli::ServeOptions;
 use crate::output::{self, Failure, Outcome, Stop};
 use crate::signals::Signals;
 use crate::systemd;
+use details::Details;
 use feed::Feed;
 
 pub async fn run(context: &Context, options: &ServeOptions) -> Result<Outcome, Stop> {
@@ -28,10 +30,11 @@ pub async fn run(context: &Context, options: &ServeOptions) -> Result<Outcome, S
     })?;
     let feed = Arc::new(Feed::new(context, options.worker_series));
     let stopping = CancellationToken::new();
-    // Cancels on every way out, so that no task outlives the command.
+    // Cancelled whichever way the function ends, so that no task outlives the command.
     let _stop_on_return = stopping.clone().drop_guard();
     let following = tokio::spawn(feed.clone().follow(stopping.clone()));
-    let router = api::router(feed, stopping.clone());
+    let details = Arc::new(Details::new(context.membership.clone()));
+    let router = api::router(feed, details, stopping.clone());
     let serving = tokio::spawn(clients::serve(listener, router, stopping.clone()));
 
     let started = format!("Serving the cluster at http://{address}/\n");

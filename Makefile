@@ -42,7 +42,8 @@ test: ## Runs every check and every test of every language, and prints a summary
 	@scripts/test
 
 # The commit that the tool shows with --version.
-build: export AXM_COMMIT = $(shell git -c safe.directory='*' describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+build: export AXM_COMMIT = $(shell git -c safe.directory='*' describe --always --dirty \
+  --abbrev=12 --exclude='*' 2>/dev/null)
 build: ## Builds the library, the tool (release) and the C header.
 	$(CARGO) build --release --locked --all-features
 	@ln -sf liballuxio_membership.so target/release/liballuxio_membership.so.0
@@ -50,7 +51,8 @@ build: ## Builds the library, the tool (release) and the C header.
 
 static: ## Builds the static library, and records what must be linked with it.
 	@mkdir -p target/release
-	$(CARGO) rustc --release --locked --all-features --lib --crate-type staticlib -- --print native-static-libs=$(CURDIR)/target/release/native-static-libs
+	$(CARGO) rustc --release --locked --all-features --lib --crate-type staticlib -- \
+		--print native-static-libs=$(CURDIR)/target/release/native-static-libs
 	@scripts/hide-symbols target/release/liballuxio_membership.a $(STATIC)
 
 # Builds only missing or outdated files: for `sudo make install`, where root may have no cargo, and
@@ -74,7 +76,10 @@ install: $(BUILT) $(STATIC) ## Installs libraries, headers, tool, manual pages; 
 uninstall: ## Removes the installed files; needs the same PREFIX= and DESTDIR=.
 	@scripts/install uninstall
 
-tools: $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(if $(AXM_TOXIPROXY),,$(TOXIPROXY)) $(if $(AXM_WRONG_ETCD),,$(WRONG_ETCD)) ## Builds etcd 3.6, toxiproxy and wrong-etcd for the tests.
+TEST_TOOLS := $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(if $(AXM_TOXIPROXY),,$(TOXIPROXY)) \
+  $(if $(AXM_WRONG_ETCD),,$(WRONG_ETCD))
+
+tools: $(TEST_TOOLS) ## Builds etcd 3.6, toxiproxy and wrong-etcd for the tests.
 
 $(ETCD_3_6): $(wildcard tools/etcd/*)
 	cd tools/etcd && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ .
@@ -96,7 +101,8 @@ jar: $(NATIVE) $(BUILT) ## Builds the jar, with the library for this machine's p
 	$(MVN) --quiet package -DskipTests
 
 $(TOXIPROXY): $(wildcard tools/toxiproxy/*)
-	cd tools/toxiproxy && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ github.com/Shopify/toxiproxy/v2/cmd/server
+	cd tools/toxiproxy && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ \
+		github.com/Shopify/toxiproxy/v2/cmd/server
 	@touch $@
 
 $(WRONG_ETCD): $(wildcard tools/wrong-etcd/*)
@@ -105,9 +111,11 @@ $(WRONG_ETCD): $(wildcard tools/wrong-etcd/*)
 
 header-check: ## Fails if the committed C header differs from what build.rs generates.
 	@mkdir -p target
-	@git -c safe.directory='*' show :$(HEADER) >target/header.committed 2>/dev/null || cp $(HEADER) target/header.committed
+	@git -c safe.directory='*' show :$(HEADER) >target/header.committed 2>/dev/null || \
+		cp $(HEADER) target/header.committed
 	@$(MAKE) --no-print-directory build
-	@diff -u target/header.committed $(HEADER) || { echo "commit $(HEADER) as the build wrote it"; exit 1; }
+	@diff -u target/header.committed $(HEADER) || \
+		{ echo "commit $(HEADER) as the build wrote it"; exit 1; }
 	@echo "$(HEADER) is up to date"
 
 abi-check: ## Compares the interface of the C header with the recorded one.
@@ -157,7 +165,7 @@ bench-tool: jar ## Measures the tool beside a JVM with Alluxio's own class.
 	@scripts/bench-tool
 
 # JAR= names a jar to test instead of the classes, such as that of make dist.
-test-java: $(NATIVE) $(BUILT) tools ## Runs the Java tests, on real Alluxio classes and etcd servers; JAR=.
+test-java: $(NATIVE) $(BUILT) tools ## Runs the Java tests, on Alluxio's classes and etcd; JAR=.
 	$(MVN) verify $(if $(JAR),-Dtested.classes=$(abspath $(JAR)))
 	@scripts/check-jars java/target $(PLATFORM)
 
@@ -172,8 +180,9 @@ soak: export AXM_SOAK_MINUTES ?= 10
 soak: tools ## Tests 50 workers on failing members and networks; AXM_SOAK_MINUTES=, AXM_SOAK_SEED=.
 	$(CARGO) test --locked --test faults soak:: -- --include-ignored --nocapture --test-threads 1
 
-test-install: $(BUILT) $(STATIC) ## Installs into a temporary folder, builds the examples, uninstalls.
-	@env -u PREFIX -u DESTDIR -u BINDIR -u LIBDIR -u INCLUDEDIR -u DATADIR -u MANDIR scripts/test-install
+test-install: $(BUILT) $(STATIC) ## Installs into a folder, builds the examples, uninstalls.
+	@env -u PREFIX -u DESTDIR -u BINDIR -u LIBDIR -u INCLUDEDIR -u DATADIR -u MANDIR \
+		scripts/test-install
 
 # A real API server and its clients, which take minutes to compile. Only test-k8s needs them.
 KUBERNETES := .tools/bin/helm .tools/bin/kubectl .tools/bin/kube-apiserver
@@ -191,13 +200,15 @@ STATIC_TOOL := target/native/$(PLATFORM)-tool/alluxio-membership
 $(STATIC_TOOL): $(SOURCES) scripts/dist-native scripts/dist.bash scripts/dist-requirements.txt
 	@scripts/dist-native tool
 
-test-k8s: $(KUBERNETES) $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(STATIC_TOOL) jar ## Tests the Helm chart at a real Kubernetes API server, and the image.
+ETCD_FOR_K8S := $(if $(AXM_ETCD_3_6),,$(ETCD_3_6))
+
+test-k8s: $(KUBERNETES) $(ETCD_FOR_K8S) $(STATIC_TOOL) jar ## Tests the Helm chart and the image.
 	@scripts/test-k8s
 
 # Needs a quiet machine for a quarter of an hour. BENCH_QUICK=1 tries everything with small numbers,
 # into target/bench. BENCH_ONLY= measures only some parts of changes, listings, idle, after-change,
 # processes, readers, frozen, scaling and storm.
-bench: tools $(GO_CLIENT) $(BENCH_JAVA) jar ## Measures the library beside Alluxio's class and etcd's Go client.
+bench: tools $(GO_CLIENT) $(BENCH_JAVA) jar ## Measures beside Alluxio's class and a Go client.
 	$(CARGO) bench --locked --all-features --bench performance
 
 $(BENCH_JAVA): $(shell find tools/bench-java/src -type f) tools/bench-java/pom.xml
@@ -220,7 +231,7 @@ deny: ## Checks the licences, sources and duplicates of all crates.
 licenses: ## Writes THIRD-PARTY-LICENSES, which releases contain; builds cargo-about first.
 	@scripts/licenses write
 
-docs: ## Builds the pages of docs/ and the reference of the C header as a book in target/book, and checks links.
+docs: ## Builds docs/ and the references of the C and C++ headers as a book, and checks its links.
 	@scripts/docs
 
 clean: ## Removes all built files.

@@ -54,7 +54,8 @@ mod header {
                 return;
             };
             header += &format!(
-                "\n/**\n * \\defgroup axm_{file} {title}\n * \\{{\n */\n\n{declarations}\n\n/** \\}} */\n"
+                "\n/**\n * \\defgroup axm_{file} {title}\n * \\{{\n */\n\n\
+                 {declarations}\n\n/** \\}} */\n"
             );
         }
         header += &trailer;
@@ -79,8 +80,8 @@ mod header {
         let mut text = Vec::new();
         bindings.write(&mut text);
         let mut text = String::from_utf8(text).expect("cbindgen writes UTF-8");
-        // C90 has no comments that begin with `//`, and no comma behind the last value of an enumeration.
-        // The whole header is one `extern "C"`.
+        // C90 has no comments that begin with `//`, and no comma behind the last value of an
+        // enumeration. The whole header is one `extern "C"`.
         let lines = text.lines().map(|line| match line.split_once(" //") {
             Some((directive, _)) if directive.starts_with('#') => directive.trim_end(),
             _ => line,

@@ -69,8 +69,10 @@ zigbuild() {
   # The results contain no path of this machine, neither from Rust code nor from C code.
   local cargo=${CARGO_HOME:-$HOME/.cargo} sysroot remap
   sysroot=$(rustc --print sysroot)
-  remap="--remap-path-prefix=$PWD=. --remap-path-prefix=$cargo=/cargo --remap-path-prefix=$sysroot=/rust"
-  env RUSTFLAGS="$remap ${RUSTFLAGS:-}" CFLAGS="-ffile-prefix-map=$PWD=. -ffile-prefix-map=$cargo=/cargo" \
+  remap="--remap-path-prefix=$PWD=. --remap-path-prefix=$cargo=/cargo"
+  remap+=" --remap-path-prefix=$sysroot=/rust"
+  env RUSTFLAGS="$remap ${RUSTFLAGS:-}" \
+    CFLAGS="-ffile-prefix-map=$PWD=. -ffile-prefix-map=$cargo=/cargo" \
     CARGO_TARGET_DIR="$PWD/target" \
     cargo-zigbuild "$2" --locked --profile dist --target "$target$version" "${@:3}"
 }
@@ -117,7 +119,8 @@ build_tool() {
 check_library() {
   local file needed allowed newest= sizes
   file=$(library_of "$1")
-  needed=$(readelf --dynamic --wide "$file" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort | tr '\n' ' ')
+  needed=$(readelf --dynamic --wide "$file" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort |
+    tr '\n' ' ')
   case $1 in
     # musl's loader is libc.so itself.
     *-musl) allowed='libc\.so' ;;
@@ -128,15 +131,19 @@ check_library() {
     grep -qxE "$allowed" <<<"$library" || die "$file needs $library"
   done
   if [[ $1 != *-musl ]]; then
-    newest=$(readelf --version-info --wide "$file" | grep -o 'GLIBC_[0-9.]*' | sort --unique --version-sort | tail -n 1)
-    [[ $(printf '%s\n' "$newest" "GLIBC_$GLIBC" | sort --version-sort | tail -n 1) == "GLIBC_$GLIBC" ]] ||
+    newest=$(readelf --version-info --wide "$file" | grep -o 'GLIBC_[0-9.]*' |
+      sort --unique --version-sort | tail -n 1)
+    [[ $(printf '%s\n' "$newest" "GLIBC_$GLIBC" | sort --version-sort |
+      tail -n 1) == "GLIBC_$GLIBC" ]] ||
       die "$file needs $newest"
   fi
   readelf --dynamic "$file" | grep -q 'NODELETE' || die "$file may be unloaded"
-  readelf --dynamic "$file" | grep -qF "soname: [$LIBRARY.0]" || die "$file has another soname than $LIBRARY.0"
+  readelf --dynamic "$file" | grep -qF "soname: [$LIBRARY.0]" ||
+    die "$file has another soname than $LIBRARY.0"
   local shown
   shown=$(readelf --dyn-syms --wide "$file" |
-    awk '$1 ~ /^[0-9]+:$/ && $5 != "LOCAL" && $7 != "UND" { sub(/@.*/, "", $8); print $8 }' | grep -vE '^(axm_|Java_|JNI_On(Load|Unload)$)' || true)
+    awk '$1 ~ /^[0-9]+:$/ && $5 != "LOCAL" && $7 != "UND" { sub(/@.*/, "", $8); print $8 }' |
+    grep -vE '^(axm_|Java_|JNI_On(Load|Unload)$)' || true)
   [[ -z $shown ]] || die "$file shows: $(head -n 5 <<<"$shown" | tr '\n' ' ')"
   if grep -qaF "$PWD" "$file" || grep -qaF "$HOME/" "$file"; then
     die "$file has paths of this machine in it"
@@ -144,6 +151,7 @@ check_library() {
   local bytes compressed
   bytes=$(stat --format=%s "$file")
   compressed=$(gzip --best --stdout "$file" | wc -c)
-  ((compressed <= MAX_COMPRESSED)) || die "$file has $compressed bytes compressed, more than $MAX_COMPRESSED"
+  ((compressed <= MAX_COMPRESSED)) ||
+    die "$file has $compressed bytes compressed, more than $MAX_COMPRESSED"
   echo "$1: $bytes bytes, $compressed compressed; needs $needed${newest:+up to $newest}"
 }

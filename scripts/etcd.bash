@@ -57,9 +57,12 @@ start_etcd() {
   for attempt in {1..10}; do
     port=$((12000 + RANDOM % 10000))
     peer_port=$((port + 10000))
-    start "$1/etcd.log" "${AXM_ETCD_3_4:-etcd}" --data-dir="$1/etcd" --logger=zap --log-outputs=stderr \
-      --listen-client-urls="http://127.0.0.1:$port" --advertise-client-urls="http://127.0.0.1:$port" \
-      --listen-peer-urls="http://127.0.0.1:$peer_port" --initial-advertise-peer-urls="http://127.0.0.1:$peer_port" \
+    start "$1/etcd.log" "${AXM_ETCD_3_4:-etcd}" --data-dir="$1/etcd" --logger=zap \
+      --log-outputs=stderr \
+      --listen-client-urls="http://127.0.0.1:$port" \
+      --advertise-client-urls="http://127.0.0.1:$port" \
+      --listen-peer-urls="http://127.0.0.1:$peer_port" \
+      --initial-advertise-peer-urls="http://127.0.0.1:$peer_port" \
       --initial-cluster="default=http://127.0.0.1:$peer_port"
     etcd=$started
     wait_for 60 "etcd answers on port $port" etcd_is_healthy

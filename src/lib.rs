@@ -1,7 +1,4 @@
-//! Worker membership of an Alluxio 3xx (DORA) cluster. Building this crate needs `protoc`.
-//!
-//! The membership is kept in etcd or in a static hosts file. Debian has `protoc` and Google's
-//! well-known `.proto` files in the packages `protobuf-compiler` and `libprotobuf-dev`.
+//! Worker membership of an Alluxio 3xx (DORA) cluster, in etcd or in a static hosts file.
 //!
 //! A [`Membership`] is a manager: one program's access to one cluster. It lists the workers from
 //! memory, follows their changes by a watch, and registers workers. [`Config`] says where the
@@ -30,6 +27,14 @@
 //!
 //! Every call ends within the operation timeout of its configuration. The [`ErrorKind`] of an error
 //! tells a caller how to react.
+//!
+//! # Building
+//!
+//! The build needs `protoc` and Google's well-known `.proto` files. Debian has them in the packages
+//! `protobuf-compiler` and `libprotobuf-dev`.
+//!
+//! The cargo features `c-api` and `jni` add the functions of the C header and the native methods of
+//! the jar. The feature `tool` adds the command-line tool. No feature is enabled by default.
 
 #![deny(unsafe_code)]
 // Some of the core serves only the bindings. The build with all features finds code without a use.

@@ -1,5 +1,5 @@
-//! The C API as C programs meet it: each program of `tests/c` and `examples/c` is compiled with all warnings as errors
-//! and run plainly, with the address and the undefined-behaviour sanitizer, and under valgrind.
+//! Compiles each program of `tests/c` and `examples/c` with all warnings as errors, and runs it
+//! plainly, with the address and undefined-behaviour sanitizers, and under valgrind.
 
 mod common;
 
@@ -22,26 +22,27 @@ use tempfile::TempDir;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
-/// How a program is run.
+/// The way of running a program.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mode {
     Plain,
     Sanitized,
     Valgrind,
-    /// With the thread sanitizer, and a library that was built for it: `make test-tsan`.
+    /// With the thread sanitizer and a library that was built for it: `make test-tsan`.
     ThreadSanitized,
 }
 
 const MODES: [Mode; 3] = [Mode::Plain, Mode::Sanitized, Mode::Valgrind];
 
-/// A folder with the library under the names that linkers and loaders look for, and with what is compiled.
+/// A folder for compiled programs, with the library under the names that linkers and loaders
+/// expect.
 struct Workshop {
     folder: TempDir,
 }
 
 impl Workshop {
     fn new() -> Workshop {
-        // The copy beside this test; the one a folder up may be older.
+        // The library beside this test. The copy in the parent folder may be older.
         let test = std::env::current_exe().expect("the path of this test");
         Workshop::of(&test.with_file_name("liballuxio_membership.so"))
     }
@@ -70,7 +71,7 @@ impl Workshop {
         self.write("workers", "# two workers\nhost1\n\n  host-ü  \n")
     }
 
-    /// What `tests/c/static.c` expects beside the hosts.
+    /// The additional names that `tests/c/static.c` expects.
     fn static_site_file(&self) -> PathBuf {
         self.write("alluxio-site.properties", "alluxio.worker.rpc.port=12345\n")
     }
@@ -98,7 +99,7 @@ impl Workshop {
 
     fn compile_for(&self, source: &str, mode: Mode) -> PathBuf {
         if mode == Mode::ThreadSanitized {
-            // Rust's own runtime of the sanitizer, which knows what Rust's compiler calls.
+            // The sanitizer runtime of Rust, which has the functions that Rust's compiler calls.
             let runtime = variable("AXM_TSAN_RUNTIME");
             let mut options = vec!["-std=c11", "-fsanitize=thread"];
             options.push("-fno-sanitize-link-runtime");
@@ -118,7 +119,8 @@ impl Workshop {
         self.compile("cc", source, options)
     }
 
-    /// Runs a program and checks that it, and whatever watches it, is content.
+    /// Runs a program and checks that the program, and the sanitizer or valgrind around it, report
+    /// nothing.
     fn check(&self, source: &str, mode: Mode, arguments: &[&OsStr]) {
         let program = self.compile_for(source, mode);
         let output = run(&program, mode, arguments);
@@ -126,13 +128,14 @@ impl Workshop {
     }
 }
 
-/// What valgrind's own findings make a program exit with.
+/// The exit status with which valgrind reports findings of its own.
 const VALGRIND_ERROR: i32 = 99;
 
-/// No program of these tests takes this long, under valgrind on a busy machine either: one that does hangs.
+/// The time limit of a program. No program takes that long, even under valgrind on a busy machine,
+/// unless it hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
-/// A program that runs; it is killed when it takes too long, and when the test fails.
+/// A running program. It is killed when its time is over, and when the test fails.
 struct Running {
     what: String,
     child: Child,
@@ -178,7 +181,7 @@ impl Running {
         );
     }
 
-    /// What the program prints, line by line.
+    /// Returns the program's output, line by line.
     fn lines(&mut self) -> Receiver<String> {
         let output = self.child.stdout.take().expect("a pipe");
         let (sender, receiver) = channel();
@@ -195,13 +198,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both do nothing after its end.
+        // Both calls have no effect after the program's end.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// How to run a program in this mode.
+/// The command that runs a program in this mode.
 fn command(program: &Path, mode: Mode) -> Command {
     let mut command = match mode {
         Mode::Plain | Mode::Sanitized => Command::new(program),
@@ -212,7 +215,7 @@ fn command(program: &Path, mode: Mode) -> Command {
             command
         }
         Mode::Valgrind => {
-            // The runtime lives as long as the process: what it holds is no leak.
+            // The runtime lives as long as the process, so its memory is not leaked.
             let mut command = Command::new("valgrind");
             command
                 .args([
@@ -241,9 +244,10 @@ fn output_of(command: &mut Command) -> Output {
     output_when(command, |_, _, _| {})
 }
 
-/// Runs a program to its end, which `end` may bring about. It gets the program, its standard output and standard error.
+/// Runs a program to its end, which `end` may cause. `end` gets the program, its standard output
+/// and its standard error.
 fn output_when(command: &mut Command, end: impl FnOnce(&mut Running, &File, &File)) -> Output {
-    // Files, since pipes end only with the last process that a program has forked.
+    // Files, because a pipe ends only when the last forked process ends.
     let mut stdout = tempfile::tempfile().expect("a temporary file");
     let mut stderr = tempfile::tempfile().expect("a temporary file");
     let copy = |file: &File| file.try_clone().expect("a file");
@@ -311,7 +315,7 @@ fn no_line_of_the_headers_is_longer_than_100_columns() {
     }
 }
 
-/// `InvalidArgument` as `AXM_ERROR_INVALID_ARGUMENT`.
+/// Returns `AXM_ERROR_INVALID_ARGUMENT` for `InvalidArgument`.
 fn c_name(kind: ErrorKind) -> String {
     let mut name = "AXM_ERROR".to_owned();
     for letter in format!("{kind:?}").chars() {
@@ -339,7 +343,8 @@ fn the_headers_error_codes_are_the_numbers_of_the_kinds() {
     assert_eq!(found, expected);
 }
 
-/// What the library offers to the linker is what the header declares, and what JVMs look for: no more, no less.
+/// The library exports the functions of the header and the symbols that JVMs look for, and nothing
+/// else.
 #[test]
 fn exported_symbols_are_the_declared_functions() {
     const FOR_JVMS: &str = "Java_alluxio_membership_bridge_internal_Natives_register__I_3B";
@@ -382,7 +387,7 @@ fn declared_functions() -> Vec<String> {
     declared
 }
 
-/// Compares a header with the recorded interface; returns what differs.
+/// Compares a header with the recorded interface, and returns the differences.
 fn differences_from_the_record(header: &Path) -> Option<String> {
     let output = Command::new("scripts/abi")
         .arg("check")
@@ -419,7 +424,8 @@ fn a_changed_interface_is_noticed() {
     let header = fs::read_to_string(Path::new(ROOT).join("include/alluxio_membership.h"))
         .expect("the header");
     for (before, after, noticed) in [
-        // The type of an argument, its constness, one argument more, a type of what is returned.
+        // Another type of an argument, another constness, an additional argument, another return
+        // type.
         (
             "axm_shutdown(int64_t timeout_ms)",
             "axm_shutdown(int32_t timeout_ms)",
@@ -440,7 +446,7 @@ fn a_changed_interface_is_noticed() {
             "int32_t axm_snapshot_revision(",
             "axm_snapshot_revision",
         ),
-        // A function less, one more, another name.
+        // A removed function, an added function, another name.
         ("void axm_string_free(char *text);", "", "axm_string_free"),
         (
             "axm_config_t *axm_config_new(void);",
@@ -453,7 +459,7 @@ fn a_changed_interface_is_noticed() {
             "int64_t kind,\n",
             "axm_change_callback_t",
         ),
-        // A value of an enum: another one, a new one, another name.
+        // Another value of an enum, an added value, another name.
         (
             "AXM_CHANGE_LOST = 4",
             "AXM_CHANGE_LOST = 6",
@@ -465,7 +471,7 @@ fn a_changed_interface_is_noticed() {
             "AXM_STATE_NEW",
         ),
         ("AXM_ERROR_IO = 10", "AXM_ERROR_FILE = 10", "AXM_ERROR_FILE"),
-        // A field of a struct: another type, one more, one less, another place.
+        // Another type of a struct's field, an added field, a removed field, another order.
         ("    int32_t web_port;", "    int64_t web_port;", "web_port"),
         (
             "    int32_t http_server_port;",
@@ -555,7 +561,7 @@ fn the_library_stays_after_dlclose() {
     }
 }
 
-/// Not under valgrind, which delivers signals to threads as it likes.
+/// Not under valgrind, which delivers signals to any thread.
 #[test]
 fn signals_are_the_hosts() {
     let workshop = Workshop::new();
@@ -565,7 +571,7 @@ fn signals_are_the_hosts() {
     }
 }
 
-/// Plainly: sanitizers have a thread of their own, and a cluster lingers for half a minute.
+/// Only plainly: sanitizers start a thread of their own, and a cluster lingers for half a minute.
 #[tokio::test]
 async fn what_is_not_used_ends() {
     let workshop = Workshop::new();
@@ -576,8 +582,8 @@ async fn what_is_not_used_ends() {
     workshop.check("tests/c/unused.c", Mode::Plain, &arguments);
 }
 
-/// What cannot be had in one run of a program: the resource, the number of the first allocation that fails, and whether
-/// all later ones fail too.
+/// A failure of allocations in one run of a program: the resource, the number of the first failing
+/// allocation, and whether all later allocations fail too.
 #[derive(Debug, Clone, Copy)]
 struct Failing {
     resource: &'static str,
@@ -586,8 +592,8 @@ struct Failing {
 }
 
 impl Failing {
-    /// The resources, and whether one allocation can fail alone. `limit` is the process's limit of descriptors, which
-    /// the C library's own allocations meet too: those of a name look-up, above all.
+    /// The resources, and whether a single allocation can fail. `limit` is the process's limit of
+    /// descriptors, which also applies to allocations of the C library, above all in name look-ups.
     const WAYS: [(&str, bool); 5] = [
         ("threads", true),
         ("threads", false),
@@ -596,9 +602,10 @@ impl Failing {
         ("limit", true),
     ];
 
-    /// Runs a program for each allocation that it makes: with only this one failing, and with all from this one on.
+    /// Runs a program once for each of its allocations: with only this allocation failing, and with
+    /// all allocations from this one on failing.
     fn each(run: impl Fn(Failing) -> Output + Sync) {
-        // No program makes so many: it would be one that tries again without end.
+        // A program with more allocations retries without end.
         const TOO_MANY: u32 = 200;
         std::thread::scope(|scope| {
             for (resource, all) in Failing::WAYS {
@@ -626,7 +633,7 @@ impl Failing {
         });
     }
 
-    /// With failing.c, compiled, before every other library.
+    /// Loads the compiled failing.c before every other library.
     fn preload(self, command: &mut Command, library: &Path) {
         command
             .env("LD_PRELOAD", library)
@@ -658,7 +665,7 @@ fn compile_failing(workshop: &Workshop) -> PathBuf {
     library
 }
 
-/// The endpoint as an address, and as a name that has to be looked up.
+/// The endpoint as an address, and as a name that needs a look-up.
 fn by_address_and_name(etcd: &Etcd) -> [(&'static str, String); 2] {
     let by_name = etcd.endpoint().replace("127.0.0.1", "localhost");
     [("address", etcd.endpoint()), ("name", by_name)]
@@ -674,7 +681,7 @@ async fn threads_and_descriptors_run_out() {
     for (by, endpoint) in by_address_and_name(&etcd) {
         Failing::each(|failing| {
             let mut command = command(&program, Mode::Plain);
-            // A cluster of its own.
+            // A separate cluster.
             let Failing {
                 resource,
                 from,
@@ -696,7 +703,7 @@ async fn the_tool_without_threads_and_descriptors() {
     let etcd = Etcd::start(EtcdVersion::V3_4).await;
     let workshop = Workshop::new();
     let failing_library = compile_failing(&workshop);
-    // The first one leaves workers for the others to list.
+    // The first program leaves workers that the other programs list.
     for name in ["join", "nodes", "check", "watch"] {
         for (place, (by, endpoint)) in by_address_and_name(&etcd).into_iter().enumerate() {
             let endpoint = format!("alluxio.etcd.endpoints={endpoint}");
@@ -723,7 +730,7 @@ async fn the_tool_without_threads_and_descriptors() {
                 } else {
                     output_of(&mut command)
                 };
-                // The statuses of the tool's table, but for "wrong usage".
+                // The statuses in the tool's table, without "wrong usage".
                 let status = output.status.code();
                 let is_known = matches!(status, Some(0 | 1 | 3..=6));
                 assert!(is_known, "{name} by {by} {failing:?}: {output:?}");
@@ -733,7 +740,8 @@ async fn the_tool_without_threads_and_descriptors() {
     }
 }
 
-/// Sends SIGTERM to a program that prints its first line, or logs that it cannot; nothing to one that ends before.
+/// Sends SIGTERM to a program that prints its first line or logs that it failed. Sends nothing to a
+/// program that ends earlier.
 fn end_after_first_line(running: &mut Running, stdout: &File, stderr: &File) {
     let says = |text: &str| {
         let mut bytes = vec![0; stderr.metadata().expect("a file").len() as usize];
@@ -751,7 +759,7 @@ fn end_after_first_line(running: &mut Running, stdout: &File, stderr: &File) {
     unsafe { libc::kill(running.child.id() as libc::pid_t, libc::SIGTERM) };
 }
 
-/// What `tests/c/etcd.c` and `tests/c/header.cpp` expect to find.
+/// The workers that `tests/c/etcd.c` and `tests/c/header.cpp` expect.
 async fn put_strange_records(etcd: &Etcd) {
     etcd.put("/DHT/c/AUTHORIZED/broken", "{").await;
     etcd.put("/ServiceDiscovery/c/broken", "no JSON").await;
@@ -777,7 +785,8 @@ async fn workers_in_etcd() {
     }
 }
 
-/// How many memberships are closed while they are used; valgrind lets only one thread run at a time.
+/// The number of memberships that are closed while they are used. valgrind runs only one thread at
+/// a time.
 fn rounds(mode: Mode) -> &'static str {
     if mode == Mode::Valgrind { "5" } else { "20" }
 }
@@ -814,7 +823,7 @@ async fn calls_inside_callbacks() {
     }
 }
 
-/// Nobody listens there.
+/// No server listens at this port.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
 #[test]
@@ -914,7 +923,7 @@ async fn thread_sanitizer() {
     etcd_dies_in(&workshop, mode, &etcd);
 }
 
-/// Runs the example and returns its exit status and what it printed.
+/// Runs the example and returns its exit status and its output.
 fn nodes(program: &Path, mode: Mode, arguments: &[&str]) -> (Option<i32>, String, String) {
     let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
     let output = run(program, mode, &arguments);
@@ -1032,7 +1041,8 @@ async fn examples_worker_and_watch_work_together() {
         let events = watch.lines();
         let event = |event, state| format!("{event}\t{ID}\thost1:29999\t{state}\tof 1");
         assert_eq!(next(&events), event("added", "ONLINE"));
-        // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its own.
+        // SAFETY: kill() takes numbers only; the child is not reaped yet, so its id is still its
+        // own.
         unsafe { libc::kill(worker.child.id() as libc::pid_t, libc::SIGTERM) };
         assert!(worker.wait().success(), "{mode:?}");
         assert_eq!(next(&events), event("lost", "OFFLINE"));

@@ -1,4 +1,4 @@
-//! The fixture of the other tests: real etcd servers that do what they are told.
+//! The etcd servers that the other tests use.
 
 mod common;
 

@@ -1,6 +1,6 @@
-//! The targets of the fuzzers, on their corpora and on random changes of these. It finds less than
-//! the fuzzers do, which `make test-fuzz` runs, and needs nothing that they need.
-//! `AXM_FUZZ_SECONDS` says how long each target is tried.
+//! Runs the fuzz targets on their corpora and on random changes of the corpora. This finds less
+//! than `make test-fuzz`, and needs no nightly compiler and no fuzzer. `AXM_FUZZ_SECONDS` is the
+//! time for each target.
 
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng};
 
 use targets::{TARGETS, Target};
 
-/// What texts of this library are made of.
+/// Pieces of the texts that the library reads.
 const PIECES: [&[u8]; 16] = [
     b"\"",
     b"{",
@@ -98,7 +98,7 @@ fn every_target_bears_changes_of_its_corpus() {
     }
 }
 
-/// What the tool's own code needs of the tool.
+/// The modules of the tool that the included code needs.
 mod output {
     pub fn now() -> String {
         String::new()

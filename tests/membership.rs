@@ -28,7 +28,7 @@ fn properties(etcd: &Etcd) -> Properties {
     properties.set("alluxio.cluster.name", "test");
     properties.set("alluxio.etcd.endpoints", etcd.endpoint());
     properties.set("alluxio.worker.failure.detection.timeout", "5s");
-    // A healthy etcd always answers, on a busy machine late.
+    // A healthy etcd always answers, but late on a busy machine.
     properties.set("alluxio.membership.native.operation.timeout", "2min");
     properties
 }
@@ -38,7 +38,7 @@ fn open_with(properties: &Properties, clusters: &Clusters) -> Membership {
     Membership::open_in(&config, clusters).expect("opening never waits")
 }
 
-/// A manager in a process of its own, as far as sharing goes.
+/// Opens a manager that shares nothing with the other managers, like one in another process.
 fn open(etcd: &Etcd) -> Membership {
     open_with(&properties(etcd), &Clusters::default())
 }
@@ -67,7 +67,7 @@ fn hosts(view: &ClusterView, filter: MemberFilter) -> Vec<String> {
         .collect()
 }
 
-/// Whether it lists just these now, if it can list at all: etcd may be away.
+/// Returns whether the manager lists exactly these workers. Listing may fail while etcd is away.
 async fn lists(membership: &Membership, filter: MemberFilter, expected: &[&str]) -> bool {
     let view = membership.view().await;
     view.is_ok_and(|view| hosts(&view, filter) == expected)
@@ -93,11 +93,11 @@ async fn a_worker_joins_is_listed_and_leaves(version: EtcdVersion) {
     assert_eq!(live.value(), ring.value());
     assert_eq!(ring.lease(), 0);
     assert_ne!(live.lease(), 0);
-    // One transaction: no reader saw one without the other.
+    // One transaction wrote both keys, so no reader saw only one of them.
     assert_eq!(live.mod_revision(), ring.mod_revision());
     assert_eq!(etcd.keys("/").await.len(), 4);
 
-    // On a busy machine, a reader may see one of a worker's two keys a moment before the other.
+    // On a busy machine, a reader may see one of a worker's keys a moment before the other.
     eventually("both are live and registered", LONG, || async {
         lists(&reader, MemberFilter::Live, &["worker1", "worker2"]).await
             && lists(&reader, MemberFilter::All, &["worker1", "worker2"]).await
@@ -130,7 +130,7 @@ async fn a_worker_joins_is_listed_and_leaves(version: EtcdVersion) {
             worker(2).identity
         )
     );
-    // The ring key stays and the lease is gone.
+    // The ring key stays, and the lease is gone.
     assert_eq!(
         etcd.get(&ring_key).await.expect("ring key").value(),
         record::encode(&worker(1))
@@ -158,12 +158,13 @@ async fn changes_are_streamed(version: EtcdVersion) {
     join(&member, &worker(2)).await;
     let (seen, state) = next().await.expect("a change").expect("no error");
     assert_eq!(seen, (ChangeKind::Added, identity(2)));
-    // Each key range is at a revision of its own. The ring key may be seen first,
+    // Each key range is at a revision of its own, so a reader may see the ring key first,
     if state == WorkerState::Lost {
         let (seen, _) = next().await.expect("a change").expect("no error");
         assert_eq!(seen, (ChangeKind::Live, identity(2)));
     }
-    // or the live key: a worker that leaves before its ring key is seen is removed, not lost.
+    // or the live key. If a worker leaves before its ring key is seen, the reader sees it removed,
+    // not lost.
     eventually("both are registered", LONG, || {
         lists(&reader, MemberFilter::All, &["worker1", "worker2"])
     })
@@ -236,8 +237,8 @@ async fn another_address_under_one_identity_is_a_conflict_except_on_kubernetes(
     for filter in [MemberFilter::All, MemberFilter::Live] {
         assert_eq!(hosts_of(&second, filter).await, ["elsewhere"]);
     }
-    // The first process has lost the key to the second; its leaving must not take the second one
-    // off.
+    // The second process has replaced the first one's key, so a leave of the first process must not
+    // remove the worker.
     first.close().await.expect("leave");
     assert_eq!(hosts_of(&second, MemberFilter::Live).await, ["elsewhere"]);
     assert!(
@@ -355,7 +356,7 @@ async fn records_of_others_under_the_own_key_are_reported_and_not_fought(version
             displaced_by() == Some(holder)
         })
         .await;
-        // A join that takes the key back is not a fight.
+        // A join that takes back the key does not repeat the conflict.
         join(&member, &worker(1)).await;
         assert_eq!(live_lease(&etcd).await, lease);
         assert_eq!(displaced_by(), None);
@@ -366,7 +367,7 @@ async fn records_of_others_under_the_own_key_are_reported_and_not_fought(version
             displaced_by() == Some(holder)
         })
         .await;
-        // The missing ring key is written again; the live key, which is there, is not.
+        // The missing ring key is written again. The live key exists and is not written.
         assert!(etcd.delete(&format!("{RING}{}", worker(1).identity)).await);
         eventually("the ring key is back", LONG, || async {
             etcd.keys(RING).await.len() == 1
@@ -413,8 +414,8 @@ async fn a_key_on_an_earlier_lease_of_its_own_is_no_other_process(version: EtcdV
     assert_eq!(member.status().unwrap().registrations[0].displaced_by, None);
 }
 
-/// Writes worker 1's live key on this lease, as if requests of before had been late.
-/// False if the revocation came between the grant and the put.
+/// Writes worker 1's live key on this lease, like a request that arrived late. Returns false if the
+/// revocation came between the grant and the put.
 async fn put_late(etcd: &Etcd, earlier: i64) -> bool {
     let again = LeaseGrantOptions::new().with_id(earlier);
     let mut client = etcd.client().await;
@@ -461,7 +462,7 @@ async fn a_key_on_the_lease_of_a_join_that_failed_is_no_other_process(version: E
         etcd.lease_ttl(earlier).await.is_none()
     })
     .await;
-    // The first join's revocation may be late, too: then once more.
+    // The first join's revocation may be late too. In that case this test starts again.
     let live_key = format!("{LIVE}{}", worker(1).identity);
     while etcd.lease_ttl(earlier).await.is_none() {
         if !put_late(&etcd, earlier).await {
@@ -491,16 +492,16 @@ async fn joins_that_nobody_waits_for_leave_nothing_behind(version: EtcdVersion) 
             let member = member.clone();
             async move { member.join(&worker(1), &JoinOptions::default()).await }
         });
-        // At another moment of the join each time.
+        // At a different moment of the join in each round.
         for _ in 0..round / 2 {
             tokio::task::yield_now().await;
         }
         if round % 2 == 0 {
-            // The caller goes away.
+            // The caller cancels the join.
             joining.abort();
             let joined = joining.await;
             if joined.is_err() {
-                // And so does the registration, unless it was complete.
+                // That ends the registration, unless it was complete.
                 let again = member.join(&worker(1), &JoinOptions::default()).await;
                 again.expect("a try of its own");
                 assert_eq!(etcd.keys(LIVE).await.len(), 1);
@@ -546,11 +547,11 @@ async fn calls_that_run_out_of_time_say_what_became_of_the_endpoint(version: Etc
     let etcd = Etcd::start(version).await;
     let mut properties = properties(&etcd);
     properties.set("alluxio.membership.native.operation.timeout", "1500ms");
-    // Before anything is listed.
+    // Before the first listing.
     etcd.pause();
     let member = open_with(&properties, &Clusters::default());
     let joined = member.join(&worker(1), &JoinOptions::default()).await;
-    // The listing itself goes on for longer than this call.
+    // The listing continues for longer than this call.
     let listed = member.view().await;
     for error in [joined.unwrap_err(), listed.unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -668,7 +669,7 @@ async fn a_wiped_etcd_is_filled_again(version: EtcdVersion) {
     let (one, two, reader) = (open(&etcd), open(&etcd), open(&etcd));
     join(&one, &worker(1)).await;
     join(&two, &worker(2)).await;
-    // A worker that left is not to come back.
+    // A worker that left must not return.
     let gone = open(&etcd);
     join(&gone, &worker(3)).await;
     gone.close().await.unwrap();
@@ -694,7 +695,7 @@ async fn a_restarted_etcd_is_not_noticed(version: EtcdVersion) {
     let lease = etcd.get(&live_key).await.unwrap().lease();
     let view_version = reader.current_version();
     etcd.kill();
-    // From memory, though etcd is away.
+    // From memory, although etcd does not answer.
     assert_eq!(hosts_of(&reader, MemberFilter::Live).await, ["worker1"]);
     etcd.restart().await;
     eventually("registered", LONG, || async {
@@ -702,7 +703,7 @@ async fn a_restarted_etcd_is_not_noticed(version: EtcdVersion) {
             == Some(RegistrationState::Registered)
     })
     .await;
-    // The watch goes on: a change arrives, and it is the first.
+    // The watch continues: a change arrives, and it is the first one.
     let other = open(&etcd);
     join(&other, &worker(2)).await;
     let view = reader
@@ -763,16 +764,19 @@ async fn bad_records_are_skipped(version: EtcdVersion) {
         etcd.put(&format!("{prefix}worker-3"), "{}").await;
         etcd.put(&format!("{prefix}worker-4"), vec![0xff, 0x00])
             .await;
-        // Claims another worker's identity.
+        // Claims the identity of another worker.
         etcd.put(&format!("{prefix}a-copy"), record::encode(&worker(1)))
             .await;
     }
-    let view = reader.view().await.expect("listed all the same");
+    let view = reader
+        .view()
+        .await
+        .expect("the broken record does not matter");
     for filter in [MemberFilter::All, MemberFilter::Live] {
         assert_eq!(hosts(&view, filter), ["worker1"]);
     }
     assert_eq!(view.skipped().len(), 8, "{:?}", view.skipped());
-    // A record that is mended shows up.
+    // A corrected record appears.
     etcd.put(
         &format!("{RING}worker-2"),
         record::encode(&Worker {
@@ -817,8 +821,8 @@ async fn service_registry_has_live_keys_only(version: EtcdVersion) {
         join(&member, &worker(number)).await;
     }
     member.view().await.expect("a listing");
-    // Who has listed waits for its own write; not for one that is none, until the 2 min of an
-    // operation are over.
+    // A caller that has listed waits until the view has its own write. It must not wait the 2 min
+    // of an operation if the call wrote nothing.
     tokio::time::timeout(LONG, join(&member, &worker(3)))
         .await
         .expect("at once");
@@ -845,7 +849,7 @@ async fn service_registry_has_live_keys_only(version: EtcdVersion) {
 async fn a_silent_worker_is_lost_after_its_ttl(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
     let reader = open(&etcd);
-    // A runtime that is shut down leaves like a process that was killed: nothing is revoked.
+    // A runtime that is shut down behaves like a killed process: no lease is revoked.
     let endpoint_properties = properties(&etcd);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -877,7 +881,7 @@ async fn a_worker_that_is_not_to_leave_stays_registered_when_its_manager_is_clos
     let lease = live_lease(&etcd).await;
     member.close().await.expect("close");
     drop(member);
-    // It is still renewed: the time it has left goes up again.
+    // The lease is still renewed: the time left grows again.
     let left = std::cell::RefCell::new(Vec::new());
     eventually("a renewal after the close", LONG, || async {
         let (seconds, _) = etcd.lease_ttl(lease).await.expect("the lease lives");
@@ -958,7 +962,7 @@ fn dead_endpoints() -> Vec<String> {
 
 async fn views_show_each_key_of_a_worker_from_its_revision_on(version: EtcdVersion) {
     let etcd = Etcd::start(version).await;
-    // Writes of others make etcd take new watches for late ones, which catch up one by one.
+    // Writes of other keys make etcd treat new watches as late. They catch up one after another.
     let noise = async {
         let mut client = etcd.client().await;
         loop {
@@ -974,7 +978,7 @@ async fn views_show_each_key_of_a_worker_from_its_revision_on(version: EtcdVersi
                 ..worker(1)
             });
             let keys = [RING, LIVE].map(|prefix| format!("{prefix}{identity}"));
-            // Its watches are just being opened when the worker joins.
+            // The process opens its watches while the worker joins.
             let reader = open(&etcd);
             let mut view = reader.view().await.expect("first listing");
             let mut revisions = Vec::new();
@@ -1020,7 +1024,7 @@ async fn linearizable_reads_see_every_write(version: EtcdVersion) {
             identity: WorkerIdentity::V0(number),
             ..worker(1)
         };
-        // Other keys move the revision too.
+        // Writes of other keys increase the revision too.
         etcd.put("/elsewhere", number.to_string()).await;
         etcd.put(&format!("{RING}{}", one.identity), record::encode(&one))
             .await;

@@ -1,5 +1,5 @@
-//! The programs that the README shows or names list, watch and join: from a fresh folder, with an
-//! installed library for C and C++ and with a new crate for Rust, on a real etcd.
+//! The programs that the README shows or names list, watch and join on a real etcd. They are built
+//! in a fresh folder: C and C++ programs with an installed library, Rust programs as a new crate.
 
 mod common;
 
@@ -17,23 +17,23 @@ use tempfile::TempDir;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const README: &str = include_str!("../README.md");
 const WORKER: &str = "worker-11111111-aaaa-4aaa-8aaa-111111111111";
-/// The longest wait for a line of a program. A slow machine needs some of it.
+/// The longest wait for a line of a program, for slow machines.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The first block of this language in the README.
+/// Returns the first block of this language in the README.
 fn block(language: &str) -> &'static str {
     let start = format!("\n```{language}\n");
     let (_, rest) = README.split_once(&start).expect("a block of the language");
     rest.split_once("```").expect("the block ends").0
 }
 
-/// The text of an example, which the README links to.
+/// Returns the text of an example that the README links to.
 fn example(path: &str) -> String {
     assert!(README.contains(&format!("({path})")), "{path} is not named");
     fs::read_to_string(Path::new(ROOT).join(path)).expect("an example")
 }
 
-/// The command in the README, or in the comment of an example, that compiles a file.
+/// Returns the command that compiles a file, from the README or from the comment of an example.
 fn command_for<'a>(text: &'a str, file: &str) -> &'a str {
     let lines = text.lines().map(|line| line.trim_start_matches([' ', '*']));
     lines
@@ -49,7 +49,7 @@ fn succeeds(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// A folder of a newcomer, with the configuration of the README for an etcd of its own.
+/// The folder of a newcomer, with the README's configuration for an etcd of its own.
 struct Folder {
     folder: TempDir,
     etcd: Etcd,
@@ -75,7 +75,7 @@ impl Folder {
         fs::write(path, text).expect("write a file");
     }
 
-    /// Installs the library that belongs to this test, by the script of `make install`.
+    /// Installs the library of this test with the script of `make install`.
     fn install(&self) {
         let test = std::env::current_exe().expect("the path of this test");
         let built = self.path("built");
@@ -108,7 +108,7 @@ impl Folder {
         );
     }
 
-    /// Runs a line of the README's shell commands, with the variables that the README sets.
+    /// Returns one of the README's shell commands, with the variables that the README sets.
     fn shell(&self, line: &str) -> Command {
         let variables = "export PKG_CONFIG_PATH=$HOME/.local/lib/pkgconfig \
                          LD_LIBRARY_PATH=$HOME/.local/lib";
@@ -145,8 +145,8 @@ impl Folder {
         Running { child, lines }
     }
 
-    /// Tries the three programs. A worker prints a line when it is registered, and a watch one for
-    /// each change.
+    /// Runs the three programs. The worker prints a line when it is registered, and the watch
+    /// prints a line for each change.
     fn try_programs(&self, programs: &Programs) {
         let worker = self.start(&programs.worker);
         let registered = worker.line();
@@ -165,13 +165,13 @@ impl Folder {
             lost.contains(WORKER) && lost.contains(programs.lost),
             "{lost}"
         );
-        // Not every watch ends by itself.
+        // Not every watch ends at the end of its input.
         watch.child.kill().expect("the watch runs");
         watch.child.wait().expect("the watch ends");
     }
 }
 
-/// The commands, and what their lines contain.
+/// The commands, and the texts that their lines contain.
 struct Programs {
     list: String,
     watch: String,
@@ -191,8 +191,8 @@ impl Running {
         self.lines.recv_timeout(PATIENCE).expect("a line")
     }
 
-    /// Ends the standard input and sends SIGTERM to a program that waits for that, which then ends
-    /// with success.
+    /// Ends the standard input, then sends SIGTERM to a program that still runs. The program must
+    /// end with success.
     fn end(mut self) {
         drop(self.child.stdin.take());
         let has_ended = |child: &mut Child| child.try_wait().expect("a child").is_some();
@@ -248,8 +248,8 @@ async fn programs_in_cpp() {
     });
 }
 
-/// A new crate with the README's dependencies. Its programs show no function of the C API and no
-/// native method, because these are features that the crate does not ask for.
+/// Builds a new crate with the README's dependencies. Its programs contain no function of the C API
+/// and no native method, because the crate does not enable these features.
 #[tokio::test]
 async fn programs_in_rust() {
     let folder = Folder::new().await;

@@ -1,4 +1,4 @@
-//! What the README shows works as it stands there.
+//! The README's programs and the tables in `docs` are correct.
 
 mod common;
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const README: &str = include_str!("../README.md");
 const WORKER: &str = "worker-11111111-aaaa-4aaa-8aaa-111111111111";
 
-/// The README's only block of this language.
+/// Returns the README's only block of this language.
 fn block(language: &str) -> &'static str {
     let (_, rest) = README
         .split_once(&format!("\n```{language}\n"))
@@ -26,13 +26,21 @@ fn block(language: &str) -> &'static str {
     block
 }
 
-/// An etcd with one registered worker whose lease has ended, and the README's configuration for it.
+/// Starts an etcd with one registered worker whose lease has ended, and writes the README's
+/// configuration for it.
 async fn cluster() -> (Etcd, TempDir, PathBuf) {
     let etcd = Etcd::start(EtcdVersion::V3_4).await;
     let id = WORKER.strip_prefix("worker-").unwrap();
     let record = format!(
-        r#"{{"Identity":{{"version":1,"identifier":"{}"}},"WorkerNetAddress":{{"Host":"host1","ContainerHost":"","RpcPort":29999,"DataPort":29997,"SecureRpcPort":0,"NettyDataPort":29997,"WebPort":30000,"DomainSocketPath":"","HttpServerPort":28080}},"State":"AUTHORIZED","GenerationNumber":-1,"ServiceEntityName":"{WORKER}"}}"#,
-        id.replace('-', "")
+        concat!(
+            r#"{{"Identity":{{"version":1,"identifier":"{}"}},"WorkerNetAddress":{{"#,
+            r#""Host":"host1","ContainerHost":"","RpcPort":29999,"DataPort":29997,"#,
+            r#""SecureRpcPort":0,"NettyDataPort":29997,"WebPort":30000,"DomainSocketPath":"","#,
+            r#""HttpServerPort":28080}},"State":"AUTHORIZED","GenerationNumber":-1,"#,
+            r#""ServiceEntityName":"{}"}}"#
+        ),
+        id.replace('-', ""),
+        WORKER
     );
     etcd.put(
         &format!("/DHT/DefaultAlluxioCluster/AUTHORIZED/{WORKER}"),
@@ -49,7 +57,7 @@ async fn cluster() -> (Etcd, TempDir, PathBuf) {
     (etcd, folder, site)
 }
 
-/// The table of `docs/configuration.md`, as the code has it.
+/// Returns the table of `docs/configuration.md` from the code.
 fn properties_table() -> String {
     let mut table = "| property | default | meaning |\n|---|---|---|\n".to_owned();
     for property in names::PROPERTIES {
@@ -102,8 +110,7 @@ fn output_of(command: &mut Command) -> String {
 async fn the_c_program_lists() {
     let (_etcd, folder, site) = cluster().await;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // The library that belongs to this test lies beside it; the copy one folder up may be an older
-    // one.
+    // The library beside this test. The copy in the parent folder may be older.
     let test = std::env::current_exe().expect("a path");
     let library = test.parent().unwrap().join("liballuxio_membership.so");
     for name in ["liballuxio_membership.so", "liballuxio_membership.so.0"] {
@@ -155,8 +162,9 @@ async fn the_rust_program_lists() {
     cargo
         .args(["run", "--quiet", "--locked", "--example", "nodes", "--"])
         .arg(site);
-    // cargo tells a test about its package. Build scripts look at that, so that they and all that
-    // depends on them would be built again, and once more by the next cargo that is not told.
+    // Variables that cargo sets for a test describe its package. Build scripts depend on them, so
+    // with these variables cargo would rebuild the dependencies now, and again at the next call
+    // without them.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text == "OUT_DIR"

@@ -1,4 +1,4 @@
-//! What a release consists of: one version everywhere, and the hints for GraalVM that the jar has.
+//! A release has one version everywhere, and the jar has the metadata for GraalVM.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
 }
 
-/// The files below a folder with this extension.
+/// Returns the files below a folder with this extension.
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from(folder)];
@@ -30,7 +30,7 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What stands between two texts, at the first place.
+/// Returns the text between the first places of two texts.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     let (_, rest) = text.split_once(before).expect("the text before");
     rest.split_once(after).expect("the text after").0
@@ -122,7 +122,7 @@ fn metadata() -> Metadata {
     serde_json::from_str(&read(file)).expect("GraalVM's schema")
 }
 
-/// The classes of the jar whose source has this text, by their names.
+/// Returns the names of the jar's classes whose source contains this text.
 fn classes_with(text: &str) -> Vec<String> {
     let folder = "java/src/main/java";
     let mut names: Vec<String> = files(folder, "java")
@@ -150,7 +150,7 @@ fn graalvm_knows_the_native_methods_and_the_management_bean() {
     assert!(metadata.reflection.iter().all(|it| it.public));
     assert!(metadata.reflection.iter().any(|it| it.class == bean));
     let source = read("java/src/main/java/alluxio/membership/bridge/MembershipMXBean.java");
-    // The attributes that are no simple types.
+    // The attributes without a simple type.
     let attributes: Vec<&str> = source
         .lines()
         .filter_map(|line| line.trim().strip_prefix("List<")?.split_once("> get"))

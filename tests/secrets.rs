@@ -1,5 +1,4 @@
-//! Passwords and keys are in nothing that anybody reads, and not in memory for longer than they are
-//! needed.
+//! Passwords and keys appear in no output, and stay in memory only while they are needed.
 
 mod common;
 
@@ -19,11 +18,11 @@ use memchr::memmem;
 
 const PASSWORD: &str = "correct horse battery staple";
 const WRONG_PASSWORD: &str = "incorrect horse battery staple";
-/// Of the other test, which looks for it everywhere.
+/// The password of the other test, which searches all memory for it.
 const REMEMBERED: &str = "Tr0ub4dor&3, which is a long password, so that parts of it are found as \
                           well: what is left behind where a text grew, or was split";
 
-/// Everything that is logged, by every crate and at every level.
+/// All log records, of every crate and at every level.
 struct Log(Mutex<String>);
 
 static LOG: Log = Log(Mutex::new(String::new()));
@@ -55,7 +54,7 @@ async fn nothing_that_is_read_has_secrets() {
     let client = authority.issue("nobody", &[]);
     let key = fs::read_to_string(&client.key).expect("read the key");
     let key = key.lines().nth(1).expect("a line of the key");
-    // Only what the library logs counts.
+    // Only records of the library count.
     LOG.0.lock().unwrap().clear();
 
     let mut seen = String::new();
@@ -108,28 +107,29 @@ async fn nothing_that_is_read_has_secrets() {
     }
 }
 
-/// One at a time, lest one finds what another one has just read.
+/// One test at a time, because a test would find the texts that another test has just read.
 static LOOKING: Mutex<()> = Mutex::new(());
 const PAGE: u64 = 4096;
-/// As long as what the allocator makes use of at the beginning of memory that is freed.
+/// The length of the part at the start of freed memory that the allocator overwrites.
 const PART: usize = 16;
-/// Names the files of [`keys_are_cleared_from_memory`] to the process that reads them.
+/// The variable that names the files of [`keys_are_cleared_from_memory`] for the process that reads
+/// them.
 const KEY_FILES: &str = "AXM_TEST_KEY_FILES";
 
-/// How many parts of a text the process has in the memory it can write to, all copies counted; the
-/// first part is left out.
+/// Returns how many parts of a text are in the writable memory of the process, over all copies. The
+/// first part is not counted.
 fn copies_in_memory(text: &str) -> usize {
     let _alone = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     let parts: Vec<&[u8]> = text.as_bytes().chunks_exact(PART).skip(1).collect();
     let memory = File::open("/proc/self/mem").expect("open the memory");
-    // So large that no memory is used for it that was freed.
+    // A buffer so large that the allocator does not take it from freed memory.
     let mut maps = String::with_capacity(1 << 20);
     File::open("/proc/self/maps")
         .and_then(|mut file| file.read_to_string(&mut maps))
         .expect("read the map of the memory");
     let mut copies = 0;
-    // A page, and as much of the next that a part may end in. On the stack, far from what is looked
-    // for.
+    // One page, and as much of the next page as a part needs. On the stack, far from the text that
+    // is searched.
     let mut window = [0; PAGE as usize + PART - 1];
     let own = window.as_ptr() as u64;
     let own = own..own + window.len() as u64;
@@ -156,8 +156,8 @@ fn copies_in_memory(text: &str) -> usize {
 fn passwords_are_cleared_from_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("alluxio-site.properties");
-    // Characters of two bytes, ends of lines of two, a value on two lines, a reference: all that
-    // texts grow or shrink by.
+    // Characters of two bytes, line ends of two bytes, a value on two lines, a reference:
+    // everything that makes a decoded text longer or shorter.
     let template = "# h\u{c4}h\u{c4}\r\nalluxio.worker.membership.manager.type=ETCD\r\n\
                     alluxio.etcd.endpoints=http://127.0.0.1:1\nalluxio.etcd.username=root\n\
                     alluxio.etcd.password=${alluxio.etcd.tls.client.key.password}\n\
@@ -181,7 +181,7 @@ fn passwords_are_cleared_from_memory() {
     let entered = runtime.enter();
     let clusters = Clusters::default();
     let membership = Membership::open_in(&config, &clusters).expect("open");
-    // Each of the four has its own.
+    // Each of the four texts differs from the others.
     let copies = copies_in_memory(REMEMBERED);
     assert!(copies >= 3 * parts, "only {copies} parts found");
     drop((membership, clusters, config, properties));
@@ -190,8 +190,7 @@ fn passwords_are_cleared_from_memory() {
     assert_eq!(copies_in_memory(REMEMBERED), 0);
 }
 
-/// The key is made by another process than reads it: what making it leaves in memory that is freed
-/// would be counted too.
+/// Another process makes the key, because the freed memory of making it would be counted too.
 #[test]
 fn keys_are_cleared_from_memory() {
     let Ok(files) = std::env::var(KEY_FILES) else {
@@ -210,8 +209,8 @@ fn keys_are_cleared_from_memory() {
         panic!("three files: {files}");
     };
     let text = fs::read_to_string(key).expect("read the key");
-    // What comes before is the name of the algorithm, which the certificate has too. One part of
-    // these is looked for.
+    // The name of the algorithm comes first, and is in the certificate too. The test searches for
+    // one part of what follows.
     let secret = &text.lines().nth(1).expect("a line of the key")[32..];
     let mut properties = Properties::new();
     for (name, value) in [
@@ -228,7 +227,7 @@ fn keys_are_cleared_from_memory() {
     assert_eq!(copies_in_memory(secret), 1, "the test's own");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let entered = runtime.enter();
-    // Reads it.
+    // Reads the key.
     let membership = Membership::open_in(&config, &Clusters::default()).expect("open");
     assert_eq!(copies_in_memory(secret), 1);
     drop((membership, entered));

@@ -39,7 +39,7 @@ fn hosts(view: &ClusterView, filter: MemberFilter) -> Vec<&str> {
         .collect()
 }
 
-/// The RPC ports of three workers, none of which accepts connections yet. All have one number.
+/// The RPC ports of three workers. All have one number, and none accepts connections yet.
 fn rpc_ports() -> (u16, [TcpSocket; 3]) {
     let hold = |host: &str, port: u16| {
         let socket = TcpSocket::new_v4()?;
@@ -56,7 +56,7 @@ fn rpc_ports() -> (u16, [TcpSocket; 3]) {
     for _ in 0..100 {
         let port = common::free_ports(1)[0];
         let held = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(|host| hold(host, port));
-        // Else another program was faster.
+        // In the other case, another program took the port first.
         if let [Ok(first), Ok(second), Ok(third)] = held {
             return (port, [first, second, third]);
         }
@@ -64,7 +64,7 @@ fn rpc_ports() -> (u16, [TcpSocket; 3]) {
     panic!("no port is free under three addresses");
 }
 
-/// One process of a worker: something listens on its RPC port.
+/// One process of a worker, which listens on the RPC port.
 fn listen(port: TcpSocket) -> TcpListener {
     port.listen(128).expect("listen")
 }
@@ -108,7 +108,7 @@ async fn workers_are_live_while_they_accept_connections() {
     membership.close().await.expect("close");
     let closed = membership.view().await.expect_err("closed");
     assert_eq!(closed.kind(), ErrorKind::Closed);
-    // What was under way may still arrive; after that nothing does.
+    // Probes in progress may still arrive. After that, none does.
     while tokio::time::timeout(INTERVAL * 5, first.accept())
         .await
         .is_ok()

@@ -1,4 +1,4 @@
-//! The tool `alluxio-membership` as operators and scripts meet it.
+//! The tool `alluxio-membership`, as operators and scripts use it.
 
 mod common;
 #[path = "tool/nodes.rs"]
@@ -29,7 +29,7 @@ const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
 const ID1: &str = "worker-00000000-0000-4000-8000-000000000001";
 const ID2: &str = "worker-00000000-0000-4000-8000-000000000002";
 const HEADER: &str = "WorkerId\tAddress\tStatus\n";
-/// Only something that will never happen waits for all of it.
+/// The longest wait for something that happens.
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn tool() -> Command {
@@ -39,8 +39,9 @@ fn tool() -> Command {
         .env_remove("ALLUXIO_CONF_DIR")
         .env_remove("CLICOLOR_FORCE")
         .stdin(Stdio::null());
-    // What the shell of these tests ignores, SIGINT in the background or SIGHUP under nohup, the tool would ignore too.
-    // SAFETY: between fork and exec the closure makes three system calls and nothing else.
+    // The tool inherits the signals that the shell of these tests ignores, such as SIGINT in the
+    // background or SIGHUP under nohup.
+    // SAFETY: between fork and exec the closure makes only three system calls.
     unsafe {
         command.pre_exec(|| {
             for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
@@ -52,7 +53,7 @@ fn tool() -> Command {
     command
 }
 
-/// With the properties of the cluster "c" in this etcd.
+/// The tool with the properties of the cluster "c" in this etcd.
 fn on_etcd(endpoint: &str) -> Command {
     let mut command = tool();
     command.args(options(endpoint));
@@ -64,7 +65,7 @@ fn options(endpoint: &str) -> Vec<String> {
         "alluxio.worker.membership.manager.type=ETCD".to_owned(),
         format!("alluxio.etcd.endpoints={endpoint}"),
         "alluxio.cluster.name=c".to_owned(),
-        // Loaded machines are slow. --timeout wins over it.
+        // For slow machines. --timeout takes precedence.
         "alluxio.membership.native.operation.timeout=60s".to_owned(),
     ]
     .into_iter()
@@ -107,7 +108,7 @@ fn fails(command: &mut Command, status: i32, text: &str) {
     );
 }
 
-/// A running tool, killed if the test forgets it.
+/// A running tool, which is killed if the test does not end it.
 struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -216,7 +217,7 @@ async fn a_worker_joins_is_listed_leaves_and_is_removed(version: EtcdVersion) {
     let none = format!("{HEADER}{}{}", offline(ID1, "host1"), offline(ID2, "host2"));
     assert_eq!(nodes(&["--lost"]), none);
 
-    // No terminal, so no question.
+    // Without a terminal there is no question.
     let removed = ok(remove().arg(format!(" {ID1} ")));
     assert_eq!(removed, format!("Successfully removed worker: {ID1}\n"));
     assert_eq!(nodes(&[]), format!("{HEADER}{}", offline(ID2, "host2")));
@@ -328,7 +329,7 @@ async fn watch_prints_changes_and_ends_cleanly() {
         "{present:?}"
     );
     let two = join(&endpoint, ID2, "host2");
-    // Its two keys are written one after the other.
+    // The worker's two keys are written one after the other.
     let mut added = fields(watch.line());
     assert_eq!(added[1..4], ["added", ID2, "host2:29999"]);
     if added[4] == "OFFLINE" {
@@ -362,7 +363,7 @@ async fn watch_prints_changes_and_ends_cleanly() {
 #[tokio::test]
 async fn a_reader_that_goes_away_ends_it_quietly() {
     let etcd = Etcd::start(EtcdVersion::V3_4).await;
-    // Nothing changes, so that nothing would be written.
+    // Nothing changes, so the tool writes nothing.
     for arguments in [&["nodes", "--watch"][..], &["nodes"], &["--help"]] {
         let mut child = on_etcd(&etcd.endpoint())
             .args(arguments)
@@ -379,11 +380,11 @@ async fn a_reader_that_goes_away_ends_it_quietly() {
             Some(0),
             "{arguments:?}: {errors}"
         );
-        // A machine that is slow for a moment is a warning.
+        // On a slow machine the result is a warning.
         let unexpected = errors.lines().find(|line| !line.contains(": warn: "));
         assert_eq!(unexpected, None, "{arguments:?}");
     }
-    // What was found counts, and not who has read it.
+    // The exit status shows the findings, even if no reader gets them.
     for (endpoint, status) in [(etcd.endpoint().as_str(), 0), ("http://127.0.0.1:1", 4)] {
         let mut child = on_etcd(endpoint)
             .arg("check")
@@ -402,8 +403,8 @@ async fn a_reader_that_goes_away_ends_it_quietly() {
     assert_eq!(status.expect("the tool runs").code(), Some(1));
 }
 
-/// A text that another program stored may neither move a cursor nor forge a row or a log line, on terminals, in pipes
-/// and in logs. JSON has the whole text.
+/// A stored text must not move a cursor, or forge a row or a log line, on terminals, in pipes and
+/// in logs. JSON has the whole text.
 #[tokio::test]
 async fn stored_texts_forge_nothing() {
     let etcd = Etcd::start(EtcdVersion::V3_4).await;
@@ -473,7 +474,7 @@ async fn stored_texts_forge_nothing() {
     assert_eq!(json["leftOut"][0]["key"], key);
 }
 
-/// Broken records are quoted in short, and counted beyond a hundred.
+/// Broken records are shortened, and only counted beyond a hundred.
 #[tokio::test]
 async fn many_large_broken_records_stay_small() {
     let etcd = Etcd::start(EtcdVersion::V3_4).await;
@@ -503,12 +504,12 @@ async fn many_large_broken_records_stay_small() {
     );
 }
 
-/// Runs the tool on a terminal of its own and types this.
+/// Runs the tool on a separate terminal and types this text.
 fn on_terminal(command: &Command, input: &str) -> (Option<i32>, String) {
     line_on_terminal(&line_of(command), input)
 }
 
-/// The command as a shell wants it.
+/// The command for a shell.
 fn line_of(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let quoted = words.map(|word| format!("'{}'", word.to_str().expect("UTF-8")));
@@ -520,7 +521,7 @@ fn line_on_terminal(line: &str, input: &str) -> (Option<i32>, String) {
         .args(["--quiet", "--return", "--command", line, "/dev/null"])
         .env("SHELL", "/bin/sh")
         .env("TERM", "xterm")
-        // CI systems show colours whatever the terminal.
+        // CI systems show colours without a terminal.
         .env_remove("CI")
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR")
@@ -583,7 +584,7 @@ async fn remove_asks_on_a_terminal() {
     let mut one = join(&endpoint, ID1, "host1");
     let mut remove = on_etcd(&endpoint);
     remove.args(["remove", ID1]);
-    // A live worker cannot be removed, so there is nothing to ask.
+    // A live worker cannot be removed, so the tool does not ask.
     let (status, output) = on_terminal(&remove, "y\n");
     assert_eq!(status, Some(1));
     assert!(
@@ -602,7 +603,7 @@ async fn remove_asks_on_a_terminal() {
             "{output}"
         );
     }
-    // Wherever the rest goes, the question goes to the terminal.
+    // The question goes to the terminal, wherever the output goes.
     for elsewhere in ["2>/dev/null", ">/dev/null 2>&1"] {
         let line = format!("{} {elsewhere}", line_of(&remove));
         let (status, output) = line_on_terminal(&line, "n\n");
@@ -675,7 +676,7 @@ async fn a_second_signal_does_not_wait_for_a_slow_etcd() {
     worker.line();
     etcd.pause();
     worker.signal(libc::SIGTERM);
-    // Whichever of the two comes to be the second. etcd would have an hour.
+    // Whichever of the two processes joins second. etcd would take an hour.
     worker.signal(libc::SIGINT);
     assert_eq!(worker.end().code(), Some(1));
     let mut errors = String::new();
@@ -699,7 +700,7 @@ async fn another_process_with_the_same_identity_is_told_of_once() {
     );
     let record = etcd.get(&live_key).await.expect("joined");
     let foreign = etcd.grant_lease(600).await;
-    // Each is noticed before the next, which the restored ring key shows.
+    // The tool notices each deletion before the next one: the restored ring key shows it.
     for _ in 0..2 {
         etcd.put_on_lease(&live_key, record.value(), foreign).await;
         assert!(etcd.delete(&ring_key).await);
@@ -722,7 +723,8 @@ async fn another_process_with_the_same_identity_is_told_of_once() {
     assert_eq!(count("Another process has registered"), 1);
 }
 
-/// A join that etcd refused has not left, and says nothing of the worker that has the identity.
+/// A join that etcd refused does not leave, and reports nothing about the worker that has the
+/// identity.
 #[tokio::test]
 async fn a_refused_join_does_not_say_that_it_left() {
     let etcd = Etcd::start(EtcdVersion::V3_6).await;
@@ -814,7 +816,7 @@ async fn watching_ends_on_a_signal_while_its_reader_stalls() {
     assert_eq!(watch.end().code(), Some(0));
 }
 
-/// A pipe that takes nothing more until somebody reads it.
+/// A full pipe, until someone reads it.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let set_flags = |flags: libc::c_int| {
@@ -873,7 +875,7 @@ async fn identity_files_are_alluxios() {
     let uuid = text.lines().nth(1).expect("a line");
     assert!(ids[0].contains(&format!("worker-{uuid} at")), "{ids:?}");
 
-    // Another worker takes the identity: another address is refused.
+    // Another worker takes the identity, so another address is refused.
     let mut command = on_etcd(&etcd.endpoint());
     command
         .args([
@@ -918,7 +920,7 @@ async fn leaving_can_be_left_out() {
     assert_eq!(etcd.keys("/ServiceDiscovery/").await.len(), 1);
 }
 
-/// Exit status, and what `check --json` prints.
+/// Returns the exit status and the output of `check --json`.
 fn check_json(command: &mut Command) -> (i32, Value) {
     let (status, output, error) = run(command.args(["check", "--json"]));
     assert_eq!(error, "");
@@ -927,7 +929,7 @@ fn check_json(command: &mut Command) -> (i32, Value) {
     (status.expect("a status"), json)
 }
 
-/// Exit status, and verdict, subject and text of each finding.
+/// Returns the exit status, and the verdict, subject and text of each finding.
 fn check(command: &mut Command) -> (i32, Vec<(String, String, String)>) {
     let (status, json) = check_json(command);
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
@@ -1044,14 +1046,14 @@ async fn check_tells_programs_in_numbers(version: EtcdVersion) {
     drop(worker);
 }
 
-/// One that accepts connections and is silent must not spoil what is said of the others.
+/// A silent endpoint must not change the results for the others.
 #[tokio::test]
 async fn check_keeps_its_time_when_an_endpoint_is_silent() {
     let etcd = Etcd::start(EtcdVersion::V3_4).await;
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("http://{}", silent.local_addr().expect("a port"));
     let endpoint = etcd.endpoint();
-    // Once is enough: on a busy machine etcd itself may take too long.
+    // One success is enough: on a busy machine etcd itself may be too slow.
     eventually(
         "only the silent endpoint is complained of",
         LIMIT,
@@ -1070,7 +1072,7 @@ async fn check_keeps_its_time_when_an_endpoint_is_silent() {
     .await;
 }
 
-/// It answers, and yet nobody can join or list.
+/// The endpoint answers, but no worker can join and no client can list.
 #[tokio::test]
 async fn check_tells_a_lost_majority_from_a_dead_etcd() {
     let etcd = EtcdCluster::start(EtcdVersion::V3_4, 3).await;
@@ -1101,7 +1103,7 @@ async fn check_tells_a_lost_majority_from_a_dead_etcd() {
     }
 }
 
-/// Hands every connection on to etcd, but answers HTTP requests itself.
+/// Passes every connection to etcd, but answers HTTP requests itself.
 fn with_the_time_of(etcd: u16, date: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("a port"));
@@ -1113,7 +1115,7 @@ fn with_the_time_of(etcd: u16, date: &'static str) -> String {
                 client,
                 "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n"
             )?;
-            // Until the client has read it and goes.
+            // Until the client has read the answer and closes.
             return std::io::copy(&mut client, &mut std::io::sink()).map(|_| ());
         }
         let server = TcpStream::connect(("127.0.0.1", etcd))?;
@@ -1148,7 +1150,7 @@ async fn check_compares_clocks() {
             "{text}"
         );
     }
-    // Who does not say the time is not asked to.
+    // A server that does not send its time is not asked for it.
     let endpoint = with_the_time_of(etcd.port(), "who knows");
     let (status, json) = check_json(&mut on_etcd(&endpoint));
     assert_eq!(status, 0, "{json}");
@@ -1190,7 +1192,7 @@ async fn check_shows_tls(version: EtcdVersion) {
     assert_eq!(member["tls"]["serverCertificate"]["subject"], "CN=etcd-0");
     assert_eq!(member["clockSkewMs"], 0, "{member}");
 
-    // The library goes on with the other endpoint.
+    // The library continues with the other endpoint.
     let by_name = etcd.tls_endpoint("localhost");
     let (status, findings) = check(&mut with_tls(&format!("{endpoint},{by_name}")));
     assert_eq!(status, 6, "{findings:?}");
@@ -1253,7 +1255,7 @@ async fn every_command_warns_about_safety(version: EtcdVersion) {
             assert!(said.contains(warning), "{command:?}: {said}");
         }
     }
-    // A password is not sent in plain text unless that is asked for.
+    // A password is not sent in plain text unless the configuration demands it.
     let user = ["alluxio.etcd.username=u", "-D", "alluxio.etcd.password=p"];
     let asked_for = "alluxio.etcd.tls.enabled is not set";
     fails(
@@ -1410,7 +1412,7 @@ fn the_configuration_comes_from_where_alluxio_has_it() {
     assert_eq!(on_static(&["nodes", "--wide"]).0, Some(0));
 }
 
-/// Whatever the form: one identity and one state of a worker, and `remove` reads that identity.
+/// All forms show one identity and one state of a worker, and `remove` accepts that identity.
 #[test]
 fn a_worker_of_a_hosts_file_has_one_identity_and_one_state() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -1454,7 +1456,7 @@ fn a_hosts_file_is_sought_beside_the_configuration() {
     let by_option = format!("alluxio.conf.dir={}", other.display());
     assert!(list(tool().args(["-D", &by_option])).contains("\telsewhere:29999\t"));
 
-    // Without a file there, the default home counts.
+    // Without a file there, the default folder counts.
     fs::remove_file(folder.path().join("workers")).expect("remove");
     let mut default = tool();
     default
@@ -1526,8 +1528,8 @@ fn a_user_in_an_endpoint_is_warned_of() {
     assert!(!error.contains("s3cret"), "{error}");
 }
 
-/// A person waits for two seconds, not for the whole operation timeout of a minute, where nothing
-/// listens.
+/// Without any listening endpoint, a command ends after 2 s, not after the operation timeout of a
+/// minute.
 #[test]
 fn endpoints_that_refuse_are_reported_early() {
     let ports = common::free_ports(2);
@@ -1543,7 +1545,7 @@ fn endpoints_that_refuse_are_reported_early() {
     }
 }
 
-/// A million lines took 2.4 GB.
+/// An earlier version took 2.4 GB for a million lines.
 #[test]
 fn a_long_list_as_json_needs_little_memory() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -1587,7 +1589,7 @@ async fn waiting_has_a_limit() {
         let mut errors = String::new();
         let mut stderr = running.child.stderr.take().expect("a pipe");
         stderr.read_to_string(&mut errors).expect("UTF-8");
-        // Where, why, and what to do; not how the library came to ask.
+        // The error has the place, the reason and the remedy, and no details of the request.
         for text in [dead, "refused", "alluxio-membership check"] {
             assert!(errors.contains(text), "{arguments:?}: {errors}");
         }
@@ -1607,7 +1609,8 @@ fn bash_completes() {
         let program = format!(
             "source \"$1\"; read -ra registered < <(complete -p alluxio-membership)
              COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
-             \"${{registered[-2]}}\" alluxio-membership \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"
+             \"${{registered[-2]}}\" alluxio-membership \
+                \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"
              echo \"${{COMPREPLY[@]}}\""
         );
         let output = Command::new("bash")
@@ -1648,7 +1651,7 @@ fn completions_and_manual_pages_name_every_command() {
     }
 }
 
-/// The rows of the help that say what the program ends with.
+/// Returns the rows of the help about exit statuses.
 fn exit_statuses(help: &str) -> Vec<(String, String)> {
     let (_, rows) = help.split_once("Exit status:\n").expect("the statuses");
     rows.lines()

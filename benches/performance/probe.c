@@ -5,7 +5,7 @@
  *                                   since the start of main
  *   probe ENDPOINT unchanged CALLS  lists once, then so often again, prints the time of one list
  *                                   and its release
- *   probe ENDPOINT idle             lists once, prints "idle", and waits for the end of standard input
+ *   probe ENDPOINT idle             lists once, prints "idle", and waits for the end of its input
  */
 #include <alluxio_membership.h>
 

@@ -3,7 +3,8 @@
  *
  *   cc nodes.c $(pkg-config --cflags --libs alluxio-membership) -o nodes
  *   ./nodes -c /opt/alluxio/conf/alluxio-site.properties --live
- *   ./nodes -D alluxio.worker.membership.manager.type=ETCD -D alluxio.etcd.endpoints=http://localhost:2379
+ *   ./nodes -D alluxio.worker.membership.manager.type=ETCD \
+ *     -D alluxio.etcd.endpoints=http://localhost:2379
  */
 #include <alluxio_membership.h>
 
@@ -21,7 +22,7 @@ static void usage(FILE *stream)
           stream);
 }
 
-/* Says what failed, and frees the error. Returns whether there was one. */
+/* Prints and frees an error. Returns whether there was one. */
 static bool failed(axm_error_t *error)
 {
     if (error == NULL) {
@@ -33,7 +34,7 @@ static bool failed(axm_error_t *error)
     return true;
 }
 
-/* Sets the property in "key=value". Returns false if it is not one. */
+/* Sets the property in "key=value". Returns false for other texts. */
 static bool set_property(axm_config_t *config, const char *property)
 {
     const char *equals = strchr(property, '=');
@@ -54,7 +55,7 @@ static bool set_property(axm_config_t *config, const char *property)
     return !failed(error);
 }
 
-/* The whole table, just as Alluxio prints it. */
+/* Prints the whole table exactly as Alluxio prints it. */
 static bool print_all(const axm_membership_t *membership)
 {
     char *table;
@@ -66,7 +67,7 @@ static bool print_all(const axm_membership_t *membership)
     return true;
 }
 
-/* The rows of some of the workers. */
+/* Prints the rows of some workers. */
 static bool print_some(const axm_membership_t *membership, axm_filter_t filter)
 {
     axm_snapshot_t *snapshot;
@@ -100,7 +101,10 @@ static bool print_nodes(const axm_config_t *config, axm_filter_t filter)
     return printed;
 }
 
-/* Reads the command line into the configuration and the filter. Returns the exit status, or -1 to go on. */
+/*
+ * Reads the command line into the configuration and the filter. Returns the exit status, or -1 to
+ * continue.
+ */
 static int parse(int argc, char **argv, axm_config_t *config, axm_filter_t *filter)
 {
     for (int i = 1; i < argc; i++) {

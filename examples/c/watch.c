@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Says what failed, and frees the error. Returns whether there was one. */
+/* Prints and frees an error. Returns whether there was one. */
 static bool failed(axm_error_t *error)
 {
     if (error == NULL) {
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
         }
         status = EXIT_SUCCESS;
     }
-    /* Waits for a running call: after it, nothing uses the user data. */
+    /* Waits for a running call. After that, the library does not use the user data. */
     axm_subscription_free(subscription);
     axm_membership_free(membership);
     axm_config_free(config);

@@ -2,7 +2,8 @@
  * Registers a worker and keeps it registered until SIGTERM or SIGINT, then leaves.
  *
  *   cc worker.c $(pkg-config --cflags --libs alluxio-membership) -pthread -o worker
- *   ./worker /opt/alluxio/conf/alluxio-site.properties worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d host1 29999
+ *   ./worker /opt/alluxio/conf/alluxio-site.properties \
+ *     worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d host1 29999
  */
 #define _POSIX_C_SOURCE 200809L
 #include <alluxio_membership.h>
@@ -12,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Says what failed, and frees the error. Returns whether there was one. */
+/* Prints and frees an error. Returns whether there was one. */
 static bool failed(axm_error_t *error)
 {
     if (error == NULL) {
@@ -40,7 +41,7 @@ int main(int argc, char **argv)
         fputs("Usage: worker SITE_PROPERTIES WORKER_ID HOST RPC_PORT\n", stderr);
         return 2;
     }
-    /* Blocked here, and by the library in its own threads, they wait for sigwait. */
+    /* This thread and the library's threads block the signals, so they wait for sigwait. */
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
@@ -61,7 +62,7 @@ int main(int argc, char **argv)
         fflush(stdout);
         int received = 0;
         sigwait(&signals, &received);
-        /* Listed as lost at once, instead of when its lease ends. */
+        /* The worker is lost at once, not when its lease ends. */
         status = failed(axm_membership_close(membership)) ? EXIT_FAILURE : EXIT_SUCCESS;
     }
     axm_membership_free(membership);

@@ -23,7 +23,7 @@ int main(int argc, char **argv)
         std::cout << "registered " << argv[2] << std::endl;
         while (std::cin.get() != std::istream::traits_type::eof()) {
         }
-        /* The worker is lost at once, instead of when its lease ends. */
+        /* The worker is lost at once, not when its lease ends. */
         membership.close();
     } catch (const std::exception &error) {
         std::cerr << "worker: " << error.what() << '\n';

@@ -1,9 +1,10 @@
-//! What the fuzzers try: texts and bytes that come from other programs and from people. None may end in a panic, and what
-//! is accepted must mean the same when it is written and read again.
+//! The fuzz targets: texts and bytes that come from other programs and from people. No input may
+//! cause a panic. Accepted input must mean the same after it is written and read again.
 //!
-//! The targets are functions, so that the tests of the library run them too, on the corpora and on changes of these.
+//! The targets are functions, so that the library's tests run them too, on the corpora and on
+//! changes of the corpora.
 
-// The tool's own code, which is no library.
+// Modules of the tool, which is not a library.
 #[path = "../../src/bin/alluxio-membership/identity_file.rs"]
 mod identity_file;
 
@@ -17,7 +18,7 @@ use alluxio_membership::membership::Membership;
 use alluxio_membership::record;
 use alluxio_membership::worker::{Worker, WorkerIdentity};
 
-/// A target: its name, and what it does with some bytes.
+/// A target: its name, and its function of some bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
@@ -133,8 +134,8 @@ pub fn identity_files(data: &[u8]) {
     }
 }
 
-/// What etcd says of its keys, of any kind and in any order, against a model of the views. See the library's `script.rs`,
-/// which is built for the fuzzers and for the library's own tests only.
+/// Messages of etcd about its keys, of any kind and in any order, against a model of the views. See
+/// the library's `script.rs`, which is built only for the fuzzers and the library's own tests.
 #[cfg(fuzzing)]
 pub fn watches(data: &[u8]) {
     alluxio_membership::etcd::fuzz_watch(data);
@@ -146,7 +147,7 @@ fn etcd() -> Properties {
     properties
 }
 
-/// A file with these bytes, the same one each time for a thread.
+/// Returns a file with these bytes. Each thread has one file.
 fn file(data: &[u8]) -> PathBuf {
     thread_local! {
         static FILE: RefCell<Option<tempfile::NamedTempFile>> = const { RefCell::new(None) };
@@ -158,7 +159,7 @@ fn file(data: &[u8]) -> PathBuf {
     })
 }
 
-/// What the tool's own code needs of the tool.
+/// The names that the tool's modules need.
 #[cfg(not(test))]
 mod output {
     pub fn now() -> String {

@@ -35,8 +35,8 @@ pub(super) fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Op
     if pointer.is_null() {
         return Ok(None);
     }
-    // SAFETY: the caller passes memory that ends with NUL and does not change during the call; no caller of this
-    // function keeps the text longer.
+    // SAFETY: the caller passes memory that ends with NUL and does not change during the call; no
+    // caller of this function keeps the text longer.
     let bytes = unsafe { CStr::from_ptr(pointer) };
     bytes
         .to_str()

@@ -188,7 +188,8 @@ impl axm_member_t {
 #[unsafe(no_mangle)]
 pub extern "C" fn axm_snapshot_retain(snapshot: *const axm_snapshot_t) -> *mut axm_snapshot_t {
     if !snapshot.is_null() {
-        // SAFETY: the pointer is from `into_raw`, and the caller holds the snapshot, so it is alive.
+        // SAFETY: the pointer is from `into_raw`, and the caller holds the snapshot, so it is
+        // alive.
         unsafe { Arc::increment_strong_count(snapshot) };
     }
     snapshot.cast_mut()

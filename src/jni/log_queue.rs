@@ -1,4 +1,4 @@
-//! Log records on their way to SLF4J: queued here, fetched by a Java thread.
+//! The queue of log records that a Java thread passes to SLF4J.
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::wire::{put_i32, put_text};
 
-/// A burst longer than this loses its end; how many records were lost is then logged.
+/// The longest burst. Further records are dropped, and their number is logged.
 const CAPACITY: usize = 4096;
 
 static QUEUE: LazyLock<Queue> = LazyLock::new(Queue::default);
@@ -32,15 +32,14 @@ struct Entries {
     lost: u64,
 }
 
-/// Makes the queue the logger of this copy of the library. Nothing is recorded before [`set_level`]
-/// says so.
+/// Makes the queue the logger of this copy of the library. The queue records nothing before
+/// [`set_level`].
 pub(super) fn install() {
-    // Refused only if there is a logger already, in a host that logs this library's records its own
-    // way.
+    // Fails only if the process already has a logger, which then gets the records.
     let _ = log::set_logger(&*QUEUE);
 }
 
-/// 0 is off, 1 errors only, to 5 for everything.
+/// Sets the level: 0 for no records, 1 for errors only, up to 5 for all records.
 pub(super) fn set_level(level: i32) {
     log::set_max_level(match level {
         i32::MIN..=0 => LevelFilter::Off,
@@ -61,7 +60,7 @@ pub(super) fn wait(timeout: Duration) -> bool {
     !entries.waiting.is_empty()
 }
 
-/// As many records as fit into so many bytes, each of them level, target and message.
+/// Takes as many records as fit into this number of bytes. Each is a level, a target and a message.
 pub(super) fn next(limit: usize) -> Vec<u8> {
     let mut entries = QUEUE.entries.lock();
     let mut out = Vec::new();
@@ -79,7 +78,7 @@ pub(super) fn next(limit: usize) -> Vec<u8> {
             break;
         }
         if length > limit {
-            // The library's own messages are never that long.
+            // No message of the library is that long.
             entries.waiting.pop_front();
             entries.lost += 1;
             continue;
@@ -93,8 +92,7 @@ pub(super) fn next(limit: usize) -> Vec<u8> {
 }
 
 impl Log for Queue {
-    /// Only this library's own records; the crates below it speak about things that its users do
-    /// not know.
+    /// Records of this library only. Records of its dependencies would mean nothing to its users.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
     }

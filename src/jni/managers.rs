@@ -13,8 +13,8 @@ use crate::membership::Membership;
 use crate::runtime::Runtime;
 use crate::view::ClusterView;
 
-/// Read for every listing, without a lock; written when a manager is opened or closed. `None` while
-/// it is being opened.
+/// The managers by id; `None` for a manager that is being opened. Each listing reads the map, so
+/// reading takes no lock.
 static MANAGERS: LazyLock<ArcSwap<BTreeMap<i64, Option<Arc<Manager>>>>> =
     LazyLock::new(ArcSwap::default);
 
@@ -23,14 +23,14 @@ pub(super) struct Manager {
     pub(super) membership: Membership,
     /// The name of the cluster, or the path of the hosts file.
     pub(super) cluster: String,
-    /// The runtime goes on while the manager is open.
+    /// Keeps the runtime running while the manager is open.
     _runtime: Runtime,
-    /// How long one operation may take.
+    /// The time limit of one operation.
     pub(super) limit: Duration,
     encoded: Mutex<Option<Encoded>>,
 }
 
-/// The bytes of a view for callers that know the view of a version.
+/// A view as bytes, for callers that know the view of `known_version`.
 struct Encoded {
     view: Arc<ClusterView>,
     known_version: u64,
@@ -53,7 +53,7 @@ impl Manager {
         }
     }
 
-    /// The view for Java, without the members that Java knows, usually encoded once per change.
+    /// Returns the view as bytes, without the members that Java knows. Usually encodes a view once.
     pub(super) fn encoded(&self, view: &Arc<ClusterView>, known_version: u64) -> Reply {
         let mut encoded = self.encoded.lock();
         match &*encoded {
@@ -82,7 +82,7 @@ pub(super) fn reserve(id: i64) {
     });
 }
 
-/// Makes the manager known, unless it was removed while it was being opened.
+/// Adds an opened manager. Returns false if its id was removed while the manager was being opened.
 pub(super) fn add(id: i64, manager: Manager) -> bool {
     let manager = Arc::new(manager);
     let before = MANAGERS.rcu(|managers| {
@@ -99,14 +99,14 @@ pub(super) fn find(id: i64) -> Option<Arc<Manager>> {
     MANAGERS.load().get(&id).cloned().flatten()
 }
 
-/// The version of the manager's view if it can be listed at once, else 0. Takes nanoseconds.
+/// Returns the version of the manager's view, or 0 if a listing would wait. Takes nanoseconds.
 pub(super) fn current_version(id: i64) -> u64 {
     let managers = MANAGERS.load();
     let manager = managers.get(&id).and_then(Option::as_ref);
     manager.map_or(0, |manager| manager.membership.current_version())
 }
 
-/// Only one caller gets the manager.
+/// Removes a manager. If several callers remove one manager, one of them gets it.
 pub(super) fn remove(id: i64) -> Option<Arc<Manager>> {
     let before = MANAGERS.rcu(|managers| {
         let mut managers = BTreeMap::clone(managers);
@@ -120,7 +120,7 @@ pub(super) fn all() -> Vec<Arc<Manager>> {
     MANAGERS.load().values().flatten().cloned().collect()
 }
 
-/// Whether the session has managers, open ones or such as are being opened.
+/// Returns whether the session has managers that are open or being opened.
 pub(super) fn any(session: i64) -> bool {
     let managers = MANAGERS.load();
     let mut ids = managers.keys();

@@ -1,13 +1,13 @@
 //! The Java bindings: the native methods of `alluxio.membership.bridge.internal.Natives`.
 //!
-//! Java holds ids, never pointers, and chooses them. Everything that can wait is an *operation*:
-//! one call starts it, the caller waits in Java, and Java's poll thread learns which operations
-//! have finished. Only the poll thread and the log thread of Java block in here, so no virtual
-//! thread is ever pinned.
+//! Java chooses ids and holds no pointers. Everything that can wait is an *operation*: one call
+//! starts the operation, the caller waits in Java, and Java's poll thread asks which operations
+//! have finished. Only Java's poll thread and log thread block in native code, so no virtual thread
+//! is pinned.
 //!
-//! Results and expected errors cross as bytes (see [`wire`]), in arrays that Java allocates.
-//! Nothing in here allocates on the Java heap or throws: the `jni` crate does not survive a full
-//! heap. No thread of this library ever enters the JVM.
+//! Results and expected errors are bytes (see [`wire`]) in arrays that Java allocates. No native
+//! method allocates on the Java heap or throws, because the `jni` crate does not survive a full
+//! heap. No thread of this library enters the JVM.
 
 mod log_queue;
 mod managers;
@@ -37,27 +37,27 @@ use crate::worker::WorkerIdentity;
 use managers::Manager;
 use wire::{Reader, Reply};
 
-/// Must equal `Natives.INTERFACE`. Counts up with every change of a native method or of the byte
-/// encoding.
+/// The number of the interface, which equals `Natives.INTERFACE`. It grows with each change of a
+/// native method or of the encoding.
 const INTERFACE: jint = 4;
 
-/// An id is the number of a session in the high bits, and a number of Java's below. Must equal
-/// `Natives.SESSION_SHIFT`.
+/// The place of the session's number in an id, which equals `Natives.SESSION_SHIFT`. Java chooses
+/// the lower bits.
 const SESSION_SHIFT: u32 = 40;
 
-/// A session is one class loader that has bound the natives. A JVM may bind one image of the
-/// library for several class loaders, one after another, whose ids must differ.
+/// The number of the next session. A session is one class loader that has bound the natives. A JVM
+/// may bind one loaded library for several class loaders, one after another, whose ids must differ.
 static SESSIONS: AtomicI64 = AtomicI64::new(1);
 
-/// A JVM whose threads no longer run must lose its leases, though this library's threads would go
-/// on.
+/// The signs of life of the JVM. A JVM whose threads no longer run must lose its leases, although
+/// the threads of this library still run.
 static PULSE: LazyLock<(HostPulse, HostLiveness)> = LazyLock::new(HostPulse::new);
 
-/// Set when the JVM begins to shut down: a manager that is opened later joins no workers.
+/// Whether the JVM is shutting down. No worker joins from then on.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// The only exported symbol. It gets the class whose natives it binds, so it works for every class
-/// loader.
+/// The only exported symbol. Its argument is the class whose natives it binds, so it works for
+/// every class loader.
 const _: NativeMethod = native_method! {
     java_type = "alluxio.membership.bridge.internal.Natives",
     error_policy = LogBug,
@@ -65,21 +65,71 @@ const _: NativeMethod = native_method! {
 };
 
 const NATIVES: &[NativeMethod] = &[
-    native_method! { error_policy = LogBug, static fn open(operation: jlong, manager: jlong, request: jbyte[]) -> jlong },
+    native_method! {
+        error_policy = LogBug,
+        static fn open(operation: jlong, manager: jlong, request: jbyte[]) -> jlong
+    },
     native_method! { error_policy = LogBug, static fn discard(manager: jlong) -> void },
     native_method! { static raw fn current_version(manager: jlong) -> jlong },
-    native_method! { error_policy = LogBug, static fn view(operation: jlong, manager: jlong, known_version: jlong) -> jlong },
-    native_method! { error_policy = LogBug, static fn wait_for_change(operation: jlong, manager: jlong, version: jlong, known_version: jlong, millis: jlong) -> jlong },
-    native_method! { error_policy = LogBug, static fn join(operation: jlong, manager: jlong, worker: jbyte[], k8s_deployment: jint) -> jlong },
-    native_method! { error_policy = LogBug, static fn status(manager: jlong, into: jbyte[]) -> jint },
-    native_method! { error_policy = LogBug, static fn show_all_members(operation: jlong, manager: jlong) -> jlong },
-    native_method! { error_policy = LogBug, static fn leave_worker(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong },
-    native_method! { error_policy = LogBug, static fn remove(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong },
-    native_method! { error_policy = LogBug, static fn leave(operation: jlong, manager: jlong) -> jlong },
-    native_method! { error_policy = LogBug, static fn close(operation: jlong, manager: jlong) -> jlong },
-    native_method! { error_policy = LogBug, static fn leave_on_shutdown(operation: jlong) -> jlong },
-    native_method! { error_policy = LogBug, static fn poll(session: jlong, finished: jlong[], millis: jint) -> jint },
-    native_method! { error_policy = LogBug, static fn fetch(operation: jlong, into: jbyte[]) -> jint },
+    native_method! {
+        error_policy = LogBug,
+        static fn view(operation: jlong, manager: jlong, known_version: jlong) -> jlong
+    },
+    native_method! {
+        error_policy = LogBug,
+        static fn wait_for_change(
+            operation: jlong,
+            manager: jlong,
+            version: jlong,
+            known_version: jlong,
+            millis: jlong
+        ) -> jlong
+    },
+    native_method! {
+        error_policy = LogBug,
+        static fn join(
+            operation: jlong,
+            manager: jlong,
+            worker: jbyte[],
+            k8s_deployment: jint
+        ) -> jlong
+    },
+    native_method! {
+        error_policy = LogBug,
+        static fn status(manager: jlong, into: jbyte[]) -> jint
+    },
+    native_method! {
+        error_policy = LogBug,
+        static fn show_all_members(operation: jlong, manager: jlong) -> jlong
+    },
+    native_method! {
+        error_policy = LogBug,
+        static fn leave_worker(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong
+    },
+    native_method! {
+        error_policy = LogBug,
+        static fn remove(operation: jlong, manager: jlong, identity: jbyte[]) -> jlong
+    },
+    native_method! {
+        error_policy = LogBug,
+        static fn leave(operation: jlong, manager: jlong) -> jlong
+    },
+    native_method! {
+        error_policy = LogBug,
+        static fn close(operation: jlong, manager: jlong) -> jlong
+    },
+    native_method! {
+        error_policy = LogBug,
+        static fn leave_on_shutdown(operation: jlong) -> jlong
+    },
+    native_method! {
+        error_policy = LogBug,
+        static fn poll(session: jlong, finished: jlong[], millis: jint) -> jint
+    },
+    native_method! {
+        error_policy = LogBug,
+        static fn fetch(operation: jlong, into: jbyte[]) -> jint
+    },
     native_method! { error_policy = LogBug, static fn release(operation: jlong) -> void },
     native_method! { error_policy = LogBug, static fn detach(operation: jlong) -> jboolean },
     native_method! { error_policy = LogBug, static fn is_unused(session: jlong) -> jboolean },
@@ -98,8 +148,8 @@ fn register<'local>(
         let error = Error::new(
             ErrorKind::Internal,
             format!(
-                "The native library is version {} with Java interface {INTERFACE}, the jar needs interface {interface}. \
-                 Use the library that belongs to the jar.",
+                "The native library is version {} with Java interface {INTERFACE}, the jar needs \
+                 interface {interface}. Use the library that belongs to the jar.",
                 env!("CARGO_PKG_VERSION")
             ),
         );
@@ -117,7 +167,7 @@ fn register<'local>(
     )
 }
 
-/// Starts to open a manager under this id. The caller discards the id unless that succeeds.
+/// Starts to open a manager under this id. The caller discards the id if opening fails.
 fn open<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
@@ -125,7 +175,7 @@ fn open<'local>(
     manager: jlong,
     request: JByteArray<'local>,
 ) -> JniResult<jlong> {
-    // A password may be in it.
+    // The request may contain a password.
     let request = Zeroizing::new(env.convert_byte_array(&request)?);
     managers::reserve(manager);
     let (origin, config) = match read_opening(&request) {
@@ -153,7 +203,7 @@ fn open<'local>(
     Ok(to_millis(limit))
 }
 
-/// Where Java loaded the library from, and the configuration.
+/// Reads where Java loaded the library from, and the configuration.
 fn read_opening(request: &[u8]) -> Result<(String, Config)> {
     let mut reader = Reader::new(request);
     let origin = reader.text()?.to_string();
@@ -164,7 +214,7 @@ fn read_opening(request: &[u8]) -> Result<(String, Config)> {
     Ok((origin, Config::from_properties(&properties)?))
 }
 
-/// The name of the cluster, or the path of the hosts file.
+/// Returns the name of the cluster, or the path of the hosts file.
 fn cluster_of(config: &Config) -> String {
     match &config.backend {
         Backend::Static(config) => config.hosts_file.display().to_string(),
@@ -172,7 +222,7 @@ fn cluster_of(config: &Config) -> String {
     }
 }
 
-/// What a manager of this configuration gives access to.
+/// Returns a description of the cluster for the log.
 fn summary(config: &Config) -> String {
     match &config.backend {
         Backend::Static(config) => format!("the hosts file {}", config.hosts_file.display()),
@@ -210,8 +260,8 @@ fn discard<'local>(_env: &mut Env<'local>, _class: JClass<'local>, id: jlong) ->
     Ok(())
 }
 
-/// Called for every listing in Java, so it does without an environment; nothing but a number
-/// crosses.
+/// Returns the version of the view in memory. Java calls this for each listing, so it needs no
+/// environment.
 fn current_version<'local>(
     _env: EnvUnowned<'local>,
     _class: JClass<'local>,
@@ -294,7 +344,7 @@ fn join<'local>(
 }
 
 /// Writes the status of a manager and returns its length. Writes nothing if the array is too short.
-/// Reads memory alone, so it is no operation.
+/// A status needs no operation, because it comes from memory.
 fn status<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
@@ -373,7 +423,7 @@ fn leave<'local>(
     }))
 }
 
-/// From here on the id is unknown; closing an unknown manager does nothing.
+/// Forgets the id and closes the manager. Has no effect for an unknown manager.
 fn close<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
@@ -393,8 +443,8 @@ fn close<'local>(
     Ok(to_millis(limit))
 }
 
-/// Ends the registrations of the managers that leave when the process ends. The managers stay open:
-/// other shutdown hooks can still list workers.
+/// Ends the registrations of the managers that leave when the process ends. The managers stay open,
+/// so that other shutdown hooks can list workers.
 fn leave_on_shutdown<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
@@ -406,7 +456,7 @@ fn leave_on_shutdown<'local>(
     let limits = leaving.iter().map(|manager| manager.limit);
     let limit = limits.max().unwrap_or_default();
     operations::start(operation, async move {
-        // Without a manager there may be no runtime, and none is to be started.
+        // Without a manager there may be no runtime, and the end of the JVM starts none.
         if !leaving.is_empty() {
             let deadline = tokio::time::Instant::now() + limit;
             runtime()?.clusters().process_ends(deadline).await?;
@@ -416,15 +466,15 @@ fn leave_on_shutdown<'local>(
     Ok(to_millis(limit))
 }
 
-/// Whether the library keeps a worker of this JVM registered, or is joining one.
+/// Returns whether the library keeps a worker of this JVM registered, or is joining one.
 fn has_workers() -> bool {
-    // One listener is the original of the copies.
+    // `PULSE` itself is one listener.
     PULSE.0.listeners() > 1
 }
 
-/// Waits for finished operations, for at most this time, and is a sign of life of the JVM. Without a
-/// registered worker, nothing needs signs of life, and it waits longer. Returns how many ids it has
-/// written.
+/// Waits for finished operations, and counts as a sign of life of the JVM. Waits for at most this
+/// time, or longer without a registered worker, because then no lease needs signs of life. Returns
+/// the number of ids that it wrote.
 fn poll<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
@@ -475,14 +525,13 @@ fn detach<'local>(
     Ok(operations::detach(operation))
 }
 
-/// Whether the session has neither a manager nor an operation, and no worker is kept registered in
-/// this process.
+/// Returns whether the session has no manager and no operation, and the process keeps no worker
+/// registered.
 fn is_unused<'local>(
     _env: &mut Env<'local>,
     _class: JClass<'local>,
     session: jlong,
 ) -> JniResult<jboolean> {
-    // One listener is `PULSE` itself.
     Ok(!managers::any(session) && !operations::any(session) && !has_workers())
 }
 
@@ -494,7 +543,7 @@ fn await_log_records<'local>(
     Ok(log_queue::wait(from_millis(millis.into())))
 }
 
-/// Writes log records and returns the length of what it wrote.
+/// Writes log records and returns their length.
 fn next_log_records<'local>(
     env: &mut Env<'local>,
     _class: JClass<'local>,
@@ -513,19 +562,19 @@ fn set_log_level<'local>(
     Ok(())
 }
 
-/// Starts an operation on an open manager; on another id it fails with `Closed`. Returns how many
-/// milliseconds it may take.
+/// Starts an operation on an open manager. With an unknown id, the operation fails with `Closed`.
+/// Returns the time limit of the operation in milliseconds.
 fn on_manager<F, Fut>(operation: jlong, id: jlong, work: F) -> jlong
 where
     F: FnOnce(Arc<Manager>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Reply>> + Send + 'static,
 {
-    // Looked up before the operation starts: a close that follows this call must not make it fail
-    // to find the manager.
+    // Looked up before the operation starts: a close after this call must not hide the manager from
+    // the operation.
     match managers::find(id) {
         Some(manager) => {
             let limit = manager.limit;
-            // In a task, so that a panic in `work` itself is the operation's error too.
+            // Within the task, so that a panic in `work` becomes the error of the operation.
             operations::start(operation, async move { work(manager).await });
             to_millis(limit)
         }
@@ -536,7 +585,7 @@ where
     }
 }
 
-/// Copies the bytes into the array if there is room for them. Returns how many they are.
+/// Copies the bytes into the array if it is long enough. Returns the number of bytes.
 fn fill(env: &Env<'_>, into: &JByteArray<'_>, bytes: &[u8]) -> JniResult<jint> {
     if bytes.len() <= into.len(env)? {
         // SAFETY: a byte is a valid `i8`, whatever its bits, and of the same size and alignment.
@@ -566,9 +615,8 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "The membership manager is closed")
 }
 
-/// For a failed JNI call and a panic on the calling thread. Throwing would need memory of the JVM,
-/// so they are logged; an operation that was not started for that reason does not exist, as its
-/// caller is told.
+/// Logs a failed JNI call, or a panic on the calling thread, because throwing would need memory of
+/// the JVM. An operation that was not started does not exist, which its caller learns from `fetch`.
 struct LogBug;
 
 impl<T: Default, E: std::error::Error> ErrorPolicy<T, E> for LogBug {

@@ -1,8 +1,8 @@
-//! Operations that a Java thread has started, and what became of them.
+//! The operations that Java threads started, and their replies.
 //!
 //! Java chooses the ids, waits in Java, and learns from [`poll`] which operations have finished. A
-//! reply stays until Java releases the operation: a Java thread without memory for it may ask
-//! again.
+//! reply stays until Java releases the operation, so a Java thread without memory for the reply can
+//! fetch it again.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -38,15 +38,14 @@ struct Table {
 }
 
 enum Operation {
-    /// The handle is missing for a moment, while the task is started.
+    /// Without the handle while the task is being started.
     Running(Option<AbortHandle>),
-    /// No caller waits for it; an error is logged.
+    /// No caller waits for the operation. Its error is logged.
     Detached,
     Finished(Reply),
 }
 
-/// Finishes its operation at the latest when it is dropped, as a runtime that ends does with its
-/// tasks.
+/// Finishes its operation when it is dropped, if not earlier. A runtime that ends drops its tasks.
 struct Unfinished(i64);
 
 impl Unfinished {
@@ -78,7 +77,7 @@ impl Operations {
                 self.finished.notify_all();
             }
             Some(Operation::Detached) => {
-                // Logged first: Java's log thread runs while there is an operation.
+                // Logged before the operation is removed: Java's log thread runs until then.
                 if let Err(error) = result {
                     log::warn!("A call whose caller was interrupted has failed: {error}");
                 }
@@ -89,7 +88,7 @@ impl Operations {
     }
 }
 
-/// Starts the work on the runtime, under an id that is not in use. A panic becomes an error.
+/// Starts the work on the runtime under an unused id. A panic becomes an error.
 pub(super) fn start<F>(id: i64, work: F)
 where
     F: Future<Output = Result<Reply>> + Send + 'static,
@@ -122,7 +121,7 @@ where
     }
 }
 
-/// Starts an operation that has failed already.
+/// Adds an operation that has failed.
 pub(super) fn fail(id: i64, error: Error) {
     let mut table = OPERATIONS.table.lock();
     table.operations.insert(id, Operation::Running(None));
@@ -130,8 +129,8 @@ pub(super) fn fail(id: i64, error: Error) {
     OPERATIONS.finish(id, Err(error));
 }
 
-/// Waits until operations of the session have finished, and writes their ids. Returns how many it
-/// wrote: none after the timeout and after [`wake_polls`].
+/// Waits until operations of the session have finished, and writes their ids. Returns the number of
+/// ids, which is 0 after the timeout and after [`wake_polls`].
 pub(super) fn poll(session: i64, ids: &mut [i64], timeout: Duration) -> usize {
     let deadline = Instant::now() + timeout;
     let mut table = OPERATIONS.table.lock();
@@ -164,7 +163,7 @@ pub(super) fn wake_polls() {
     OPERATIONS.finished.notify_all();
 }
 
-/// The reply; `None` while the operation is running.
+/// Returns the reply, or `None` while the operation is running.
 pub(super) fn reply(id: i64) -> Option<Reply> {
     match OPERATIONS.table.lock().operations.get(&id) {
         Some(Operation::Finished(reply)) => Some(reply.clone()),
@@ -173,11 +172,11 @@ pub(super) fn reply(id: i64) -> Option<Reply> {
     }
 }
 
-/// Forgets the operation and its reply. Stops it if it is still running.
+/// Removes the operation and its reply. Stops an operation that is running.
 pub(super) fn release(id: i64) {
     let mut table = OPERATIONS.table.lock();
     let operation = table.operations.remove(&id);
-    // Not taken by a poll yet, if the caller was faster.
+    // The caller may be faster than the poll thread.
     table.finished.retain(|&finished| finished != id);
     drop(table);
     if let Some(Operation::Running(Some(task))) = operation {
@@ -185,8 +184,8 @@ pub(super) fn release(id: i64) {
     }
 }
 
-/// Lets the operation go on without a caller, and logs its error. Returns false if the operation
-/// has finished.
+/// Continues the operation without a caller, and logs its error. Returns false if the operation has
+/// finished.
 pub(super) fn detach(id: i64) -> bool {
     let mut table = OPERATIONS.table.lock();
     match table.operations.get_mut(&id) {
@@ -198,7 +197,7 @@ pub(super) fn detach(id: i64) -> bool {
     }
 }
 
-/// Whether the session has operations, running ones or with replies.
+/// Returns whether the session has operations that are running or have a reply.
 pub(super) fn any(session: i64) -> bool {
     let table = OPERATIONS.table.lock();
     let mut ids = table.operations.keys();
@@ -214,7 +213,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// An id of a session that no other test uses.
+    /// Returns an id. Each test has its own session.
     fn id(session: i64, number: i64) -> i64 {
         (session << SESSION_SHIFT) + number
     }
@@ -279,11 +278,11 @@ mod tests {
         assert!(go.send(()).is_ok());
         let deadline = Instant::now() + LONG;
         while any(105) {
-            assert!(Instant::now() < deadline, "it does not end");
+            assert!(Instant::now() < deadline, "the operation does not end");
             std::thread::yield_now();
         }
         fail(id(105, 2), bug("of the test"));
-        assert!(!detach(id(105, 2)), "it has finished");
+        assert!(!detach(id(105, 2)), "the operation has finished");
         release(id(105, 2));
     }
 }

@@ -1,4 +1,4 @@
-//! What crosses between Rust and Java as bytes, all of it big-endian.
+//! The requests and replies between Rust and Java as bytes. All numbers are big-endian.
 //!
 //! - A *text* is an `i32` length and UTF-8 bytes; length -1 stands for null. A *list* is an `i32`
 //!   count and the items.
@@ -6,19 +6,19 @@
 //!   `u8` timed out, text message, text cause or null).
 //! - A view is its version and revision, the list of its chunks, the list of skipped records (two
 //!   texts each) and the `i32` number of further skipped records.
-//! - A chunk is its `i64` id, and `u8` 0 if the view that Java knows has it. Otherwise `u8` 1, the
-//!   list of the distinct members (a worker and the `i32` state), and the lists of `i32` positions
-//!   in it of all and of live members. Most members are in two lists; they are written once. Chunks
-//!   that Java knows are in the order in which the known view has them.
-//! - A status is the text of the cluster, the version, the age in `i64` milliseconds or -1, the text
-//!   of the view's error or null, the `i32` numbers of live, lost and skipped workers, six `i64`
-//!   counters, the list of endpoints (text URL, `u8` healthy, `i64` answered, `i64` failed, text last
-//!   error or null), and the list of registrations (text identity, `i32` state, `i64` lease, `i64`
-//!   milliseconds left, `i64` leases, `i64` late renewals, `u8` displaced).
+//! - A chunk is its `i64` id, and `u8` 0 if the view that Java knows has the chunk. Otherwise the
+//!   id is followed by `u8` 1, the list of the distinct members (a worker and the `i32` state), and
+//!   two lists of `i32` positions in that list: of all members and of live members. A member that
+//!   is in both lists is written once. Known chunks have the order of the known view.
+//! - A status is the text of the cluster, the version, the age in `i64` milliseconds or -1, the
+//!   text of the view's error or null, the `i32` numbers of live, lost and skipped workers, six
+//!   `i64` counters, the list of endpoints (text URL, `u8` healthy, `i64` answered, `i64` failed,
+//!   text last error or null), and the list of registrations (text identity, `i32` state, `i64`
+//!   lease, `i64` milliseconds left, `i64` leases, `i64` late renewals, `u8` displaced).
 //! - A worker is its identity's text, host, container host, RPC, data, secure RPC, Netty data and
 //!   web port, domain socket path and HTTP server port.
 //!
-//! The Java side of this page is `alluxio.membership.bridge.internal.Wire`.
+//! `alluxio.membership.bridge.internal.Wire` is the Java side of this module.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,18 +29,18 @@ use crate::status::Status;
 use crate::view::{Chunk, ClusterView, Member, MemberFilter};
 use crate::worker::{Worker, WorkerIdentity, WorkerNetAddress};
 
-/// A finished answer; shared, since a view's bytes may go to many callers.
+/// A reply as bytes, which are shared because many callers may get the same view.
 pub(super) type Reply = Arc<[u8]>;
 
 const OK: u8 = 0;
 const ERROR: u8 = 1;
 
-/// The reply of an operation without a result.
+/// Returns the reply of an operation without a result.
 pub(super) fn nothing() -> Reply {
     Arc::new([OK])
 }
 
-/// The text of `showAllMembers` for the view of a version.
+/// Returns the text of `showAllMembers` for the view of a version.
 pub(super) fn table(version: u64, text: &str) -> Reply {
     let mut out = vec![OK];
     put_i64(&mut out, version as i64);
@@ -65,7 +65,7 @@ pub(super) fn error(error: &Error) -> Reply {
     out.into()
 }
 
-/// `known_version` is the version of the view that Java knows; 0 for none.
+/// Returns a view without the chunks of the view that Java knows; `known_version` 0 is none.
 pub(super) fn view(view: &ClusterView, known_version: u64) -> Reply {
     let mut out = vec![OK];
     put_i64(&mut out, view.version() as i64);
@@ -124,7 +124,7 @@ fn put_chunk(out: &mut Vec<u8>, chunk: &Chunk) {
     }
 }
 
-/// `view` is the view in memory, if there is one.
+/// Returns a status; `view` is the view in memory, if there is one.
 pub(super) fn status(cluster: &str, status: &Status, view: Option<&ClusterView>) -> Reply {
     let mut out = vec![OK];
     put_text(&mut out, Some(cluster));
@@ -207,8 +207,7 @@ fn put_worker(out: &mut Vec<u8>, worker: &Worker) {
     put_i32(out, address.http_server_port);
 }
 
-/// Reads what Java wrote. A request that cannot be read is a bug: only our own class writes
-/// them.
+/// Reads a request of Java. A request that cannot be read is a bug of the class that writes it.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -240,7 +239,7 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| malformed("a text is null"))
     }
 
-    /// The number of items that follow.
+    /// Reads the number of items that follow.
     pub(super) fn count(&mut self) -> Result<usize> {
         usize::try_from(self.i32()?).map_err(|_| malformed("a count is negative"))
     }

@@ -177,7 +177,8 @@ impl ClusterView {
         self.skipped.first.len() + self.skipped.more
     }
 
-    /// Returns the text of `showAllMembers` for a cluster in etcd: what `alluxio info nodes` prints.
+    /// Returns the text of `showAllMembers` for a cluster in etcd: what `alluxio info nodes`
+    /// prints.
     ///
     /// A host with a tab or a line end could add rows. Therefore the control characters of a host
     /// are escaped, see [`OneLine`]. Every other host is printed as Alluxio prints it.

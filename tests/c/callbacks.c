@@ -1,5 +1,7 @@
-/* Events, status, messages and the end of the library.
- * Usage: callbacks ENDPOINT, of an etcd that the test has for itself */
+/*
+ * Tests subscriptions, the status, log messages and the shutdown.
+ * Usage: callbacks ENDPOINT, where the etcd belongs to this test alone
+ */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -10,7 +12,7 @@
 #define ID1 "worker-00000000-0000-4000-8000-000000000001"
 #define ID2 "worker-00000000-0000-4000-8000-000000000002"
 
-/* What a subscription was told. */
+/* The events that a subscription delivered. */
 struct record {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -32,7 +34,8 @@ static struct record new_record(const axm_membership_t *membership)
     return record;
 }
 
-static void on_event(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void on_event(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                     const axm_snapshot_t *snapshot)
 {
     struct record *record = user_data;
     CHECK(pthread_mutex_lock(&record->mutex) == 0);
@@ -41,7 +44,7 @@ static void on_event(void *user_data, axm_change_kind_t event, const axm_member_
     record->thread = pthread_self();
     CHECK(pthread_mutex_unlock(&record->mutex) == 0);
 
-    /* Everything is allowed here that is allowed elsewhere. */
+    /* This callback may call every function. */
     axm_snapshot_t *listed = NULL;
     char *table = NULL;
     OK(axm_membership_list(record->membership, AXM_FILTER_ALL, &listed));
@@ -76,7 +79,7 @@ static void await_event(struct record *record, axm_change_kind_t event, const ch
     CHECK(pthread_mutex_unlock(&record->mutex) == 0);
 }
 
-/* Whether the newest event shows this worker as live. */
+/* Returns whether the newest event shows this worker as live. */
 static bool told_live(struct record *record, const char *identity)
 {
     const axm_member_t *member = NULL;
@@ -118,7 +121,10 @@ static void events(const char *endpoint)
     CHECK(record.count == 1 && axm_snapshot_count(record.kept) == 1);
 
     OK(axm_membership_join(joiner, &worker2, NULL));
-    /* Its two keys are written one after the other: added as lost, then live; or added as live. */
+    /*
+     * The worker's two keys are written one after the other, so it is added as lost and then live,
+     * or added as live.
+     */
     AWAIT(told_live(&record, ID2));
     OK(axm_membership_leave_worker(joiner, ID1));
     await_event(&record, AXM_CHANGE_LOST, ID1);
@@ -133,7 +139,7 @@ static void events(const char *endpoint)
     await_event(&record, AXM_CHANGE_REMOVED, ID1);
     CHECK(axm_snapshot_count(record.kept) == 1);
 
-    /* After the end there are no more events. */
+    /* After the end of the subscription there are no more events. */
     axm_subscription_free(subscription);
     int count = record.count;
     OK(axm_membership_join(joiner, &worker1, NULL));
@@ -143,11 +149,13 @@ static void events(const char *endpoint)
     axm_membership_free(watcher);
 }
 
-/* The first event ends the subscription, from inside. */
-static void end_inside(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+/* The first event ends the subscription, from within the callback. */
+static void end_inside(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                       const axm_snapshot_t *snapshot)
 {
     struct record *record = user_data;
-    CHECK(event == AXM_CHANGE_ADDED && axm_member_worker(member)->host != NULL && axm_snapshot_count(snapshot) > 0);
+    CHECK(event == AXM_CHANGE_ADDED && axm_member_worker(member)->host != NULL &&
+          axm_snapshot_count(snapshot) > 0);
     CHECK(pthread_mutex_lock(&record->mutex) == 0);
     CHECK(record->count == 0);
     axm_subscription_free(record->subscription);
@@ -161,7 +169,7 @@ static void ended_from_inside(const char *endpoint)
     axm_membership_t *membership = open_and_free(etcd_config(endpoint));
     struct record record = new_record(membership);
     CHECK(pthread_mutex_lock(&record.mutex) == 0);
-    /* There are two workers, but the first event is the last. */
+    /* There are two workers, but the first event is the last one. */
     OK(axm_membership_subscribe(membership, end_inside, &record, &record.subscription));
     while (record.count == 0) {
         CHECK(pthread_cond_wait(&record.changed, &record.mutex) == 0);
@@ -184,8 +192,9 @@ static void ended_by_close(const char *endpoint)
     free_record(&record);
 }
 
-/* The first event closes and frees the membership, from inside. */
-static void free_inside(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+/* The first event closes and frees the membership, from within the callback. */
+static void free_inside(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                        const axm_snapshot_t *snapshot)
 {
     struct record *record = user_data;
     (void)event, (void)member;
@@ -219,7 +228,8 @@ static bool knows_nothing(const axm_status_t *status)
 {
     const axm_endpoint_t *endpoint = axm_status_endpoint(status, 0);
     return axm_status_version(status) == 0 && axm_status_view_age_ms(status) == -1 &&
-           counters_of(status).listings == 0 && endpoint->is_healthy && endpoint->last_error == NULL;
+           counters_of(status).listings == 0 && endpoint->is_healthy &&
+               endpoint->last_error == NULL;
 }
 
 static bool cannot_list(const axm_status_t *status)
@@ -266,7 +276,10 @@ static bool keeps_nobody(const axm_status_t *status)
            counters.registered == 0 && counters.lease_left_ms == -1;
 }
 
-/* Whether the status is such now. A request that is late for once changes it for a moment, so this has to be awaited. */
+/*
+ * Returns whether the status is as expected now. A late request changes the status for a moment, so
+ * callers wait for it.
+ */
 static bool status_is(const axm_membership_t *membership, bool (*such)(const axm_status_t *))
 {
     axm_status_t *status = NULL;
@@ -328,7 +341,8 @@ struct messages {
     int most;
 };
 
-static void on_message(void *user_data, axm_log_level_t level, const char *target, const char *message)
+static void on_message(void *user_data, axm_log_level_t level, const char *target,
+                       const char *message)
 {
     struct messages *messages = user_data;
     CHECK(level >= AXM_LOG_ERROR && level <= AXM_LOG_DEBUG);
@@ -367,7 +381,7 @@ static void messages(const char *endpoint)
     CHECK(pthread_mutex_destroy(&messages.mutex) == 0);
 }
 
-/* A callback that is in the middle of a call until it is told to return. */
+/* A callback whose call lasts until the test ends it. */
 struct running {
     sem_t entered;
     sem_t go_on;
@@ -400,13 +414,15 @@ static void stay(struct running *running)
     }
 }
 
-static void stay_in_event(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void stay_in_event(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                          const axm_snapshot_t *snapshot)
 {
     (void)event, (void)member, (void)snapshot;
     stay(user_data);
 }
 
-static void stay_in_message(void *user_data, axm_log_level_t level, const char *target, const char *message)
+static void stay_in_message(void *user_data, axm_log_level_t level, const char *target,
+                            const char *message)
 {
     (void)level, (void)target, (void)message;
     stay(user_data);
@@ -430,7 +446,10 @@ static void *end_messages(void *user_data)
     return NULL;
 }
 
-/* Ends, in another thread, what is in the middle of a call, and only then lets the call return. */
+/*
+ * In another thread, ends what a callback is part of while the callback runs, and then lets the
+ * callback return.
+ */
 static void end_while_running(struct running *running, void *(*end)(void *))
 {
     const struct timespec some_time = {0, 50000000};
@@ -438,7 +457,10 @@ static void end_while_running(struct running *running, void *(*end)(void *))
     CHECK(sem_wait(&running->entered) == 0);
     CHECK(pthread_create(&thread, NULL, end, running) == 0);
     CHECK(sem_wait(&running->ending) == 0);
-    /* An end that waits cannot be seen waiting. One that does not is noticed, if it gets the time to return. */
+    /*
+     * The test cannot see that the end waits. It notices an end that does not wait, if that end has
+     * time to return.
+     */
     thrd_sleep(&some_time, NULL);
     CHECK(sem_post(&running->go_on) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
@@ -500,7 +522,7 @@ static void shut_down(const char *endpoint)
     OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
     OK(axm_membership_subscribe(membership, on_event, &record, &subscription));
     await_event(&record, AXM_CHANGE_ADDED, ID2);
-    /* Whatever was opened may be freed afterwards, in any order. */
+    /* All objects may be freed afterwards, in any order. */
     axm_subscription_t *late = NULL;
     axm_status_t *status = NULL;
     OK(axm_membership_subscribe(membership, ignore_event, NULL, &late));
@@ -514,7 +536,7 @@ static void shut_down(const char *endpoint)
     OK(axm_shutdown(120000));
     OK(axm_shutdown(120000));
     CHECK(pthread_join(thread, NULL) == 0);
-    /* Threads of subscriptions may still have something to say: the callback can be taken away. */
+    /* Threads of subscriptions may still log, although the callback is being removed. */
     OK(axm_log_set(NULL, NULL, AXM_LOG_OFF));
     CHECK(pthread_mutex_destroy(&messages.mutex) == 0);
     FAILS_WITH(AXM_ERROR_CLOSED, "was shut down", axm_membership_open(config, &other));

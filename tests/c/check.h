@@ -1,4 +1,4 @@
-/* What the C tests share: checks that say where they failed, and memberships to try things on. */
+/* Checks that report their place, and memberships, for the C tests. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -18,7 +18,7 @@
         } \
     } while (0)
 
-/* Waits until this is true, for minutes if it must be. */
+/* Waits until the condition is true, for minutes on a slow machine. */
 #define AWAIT(condition) \
     do { \
         const struct timespec moment = {0, 10000000}; \
@@ -33,13 +33,13 @@
 
 #define CHECK_TEXT(expected, actual) check_text(__FILE__, __LINE__, expected, actual)
 
-/* The call succeeds. */
+/* The call must succeed. */
 #define OK(call) check_error(__FILE__, __LINE__, #call, call, AXM_OK, NULL)
 
-/* The call fails with an error of this kind. */
+/* The call must fail with an error of this kind. */
 #define FAILS(kind, call) check_error(__FILE__, __LINE__, #call, call, kind, NULL)
 
-/* The call fails with an error of this kind, and a message that contains this text. */
+/* The call must fail with an error of this kind whose message contains this text. */
 #define FAILS_WITH(kind, text, call) check_error(__FILE__, __LINE__, #call, call, kind, text)
 
 static inline void check_text(const char *file, int line, const char *expected, const char *actual)
@@ -57,7 +57,8 @@ static inline void check_error(const char *file, int line, const char *call, axm
     const char *message = error == NULL ? "success" : axm_error_message(error);
     if (axm_error_kind(error) != kind || (text != NULL && strstr(message, text) == NULL)) {
         fprintf(stderr, "%s:%d: %s: expected %s and \"%s\", got %s: %s\n", file, line, call,
-                axm_error_name(kind), text == NULL ? "" : text, axm_error_name(axm_error_kind(error)), message);
+                axm_error_name(kind), text == NULL ? "" : text,
+                    axm_error_name(axm_error_kind(error)), message);
         abort();
     }
     axm_error_free(error);
@@ -70,7 +71,7 @@ static inline axm_counters_t counters_of(const axm_status_t *status)
     return counters;
 }
 
-/* A configuration of a STATIC cluster. */
+/* Returns a configuration of a STATIC cluster. */
 static inline axm_config_t *static_config(const char *hosts_file)
 {
     axm_config_t *config = axm_config_new();
@@ -79,14 +80,14 @@ static inline axm_config_t *static_config(const char *hosts_file)
     return config;
 }
 
-/* A membership of the cluster "c" in the etcd at this endpoint. */
+/* Returns a membership of the cluster "c" in the etcd at this endpoint. */
 static inline axm_config_t *etcd_config(const char *endpoint)
 {
     axm_config_t *config = axm_config_new();
     OK(axm_config_set(config, "alluxio.worker.membership.manager.type", "ETCD"));
     OK(axm_config_set(config, "alluxio.etcd.endpoints", endpoint));
     OK(axm_config_set(config, "alluxio.cluster.name", "c"));
-    /* A healthy etcd always answers; under valgrind, on a busy machine, late. */
+    /* A healthy etcd always answers, but late under valgrind or on a busy machine. */
     OK(axm_config_set(config, "alluxio.membership.native.operation.timeout", "2min"));
     return config;
 }

@@ -1,4 +1,4 @@
-/* How a child ends that was forked from a program with threads. */
+/* Ends a child process that a program with threads forked. */
 #ifndef CHILD_H
 #define CHILD_H
 
@@ -6,9 +6,11 @@
 #include <unistd.h>
 #include <valgrind/valgrind.h>
 
-/* Ends the child: by exit, if what exit runs is to be tried, else without. What valgrind found so far counts. What the
- * threads of the parent held looks like a leak here, so that valgrind, which looks for leaks at every end of a process,
- * has to see another program end. */
+/*
+ * Ends the child by exit, or without the handlers of exit. Findings of valgrind so far count.
+ * Memory of the parent's threads looks like a leak in the child, and valgrind searches for leaks
+ * when a process ends, so the child becomes another program that ends.
+ */
 static inline void end_child(bool by_exit)
 {
     if (VALGRIND_COUNT_ERRORS > 0) {

@@ -1,5 +1,7 @@
-/* Memberships that are closed while every function is being called on them.
- * Usage: closing HOSTS_FILE ROUNDS [ENDPOINT] */
+/*
+ * Closes memberships while threads call every function on them.
+ * Usage: closing HOSTS_FILE ROUNDS [ENDPOINT]
+ */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -10,7 +12,7 @@
 
 struct round {
     axm_membership_t *membership;
-    /* The threads, of which each has finished a call, and the one that closes. */
+    /* The threads, which have each finished a call, and the thread that closes. */
     pthread_barrier_t in_use;
 };
 
@@ -49,7 +51,8 @@ static axm_error_t *show(axm_membership_t *membership)
     return error;
 }
 
-static void ignore(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void ignore(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                   const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
 }
@@ -74,7 +77,10 @@ static axm_error_t *leave_worker(axm_membership_t *membership)
     return axm_membership_leave_worker(membership, ID2);
 }
 
-/* Nobody has this identity, which is an error while the membership is open, except for a STATIC cluster. */
+/*
+ * No worker has this identity, which is an error while the membership is open, except in a STATIC
+ * cluster.
+ */
 static axm_error_t *remove_nobody(axm_membership_t *membership)
 {
     axm_error_t *error = axm_membership_remove(membership, "worker-7");
@@ -85,18 +91,19 @@ static axm_error_t *remove_nobody(axm_membership_t *membership)
     return error;
 }
 
-/* The first call returns at once, the second one never. */
+/* The first call returns at once, and the second one waits for ever. */
 static axm_error_t *wait(axm_membership_t *membership)
 {
     static thread_local uint64_t version = 0;
     axm_snapshot_t *snapshot = NULL;
-    axm_error_t *error = axm_membership_wait_for_change(membership, AXM_FILTER_ALL, version, -1, &snapshot);
+    axm_error_t *error = axm_membership_wait_for_change(membership, AXM_FILTER_ALL, version, -1,
+                                                        &snapshot);
     axm_snapshot_release(snapshot);
     version = UINT64_MAX;
     return error;
 }
 
-/* Answers without an error, so it takes another one's. */
+/* This function returns no error, so the thread uses the error of another function. */
 static axm_error_t *ask_version(axm_membership_t *membership)
 {
     (void)axm_membership_version(membership);
@@ -104,7 +111,8 @@ static axm_error_t *ask_version(axm_membership_t *membership)
 }
 
 static axm_error_t *(*const CALLS[])(axm_membership_t *) = {
-    list, ask_status, show, subscribe, join_and_leave, leave_worker, remove_nobody, wait, wait, ask_version,
+    list, ask_status, show, subscribe, join_and_leave, leave_worker, remove_nobody, wait, wait,
+        ask_version,
 };
 enum { CALLERS = sizeof CALLS / sizeof CALLS[0], CLOSERS = 2 };
 
@@ -182,7 +190,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < rounds; i++) {
         close_while_in_use(open_and_free(etcd_config(argv[3])));
     }
-    /* What a join had begun ends with the membership, though perhaps a moment later. */
+    /* The registration of a running join ends with the membership, perhaps a moment later. */
     AWAIT(count(witness, AXM_FILTER_LIVE) == 0);
     CHECK(count(witness, AXM_FILTER_ALL) == 2);
     axm_membership_free(witness);

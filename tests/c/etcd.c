@@ -1,5 +1,7 @@
-/* The life of two workers in an etcd that the test has for itself.
- * Usage: etcd ENDPOINT */
+/*
+ * The life of two workers, in an etcd that belongs to this test alone.
+ * Usage: etcd ENDPOINT
+ */
 #include "check.h"
 
 /* A little more than etcd stores. */
@@ -73,7 +75,7 @@ static void joined(const axm_membership_t *lister)
     CHECK(member == axm_snapshot_member(snapshot, 1));
     CHECK_TEXT("", axm_member_worker(member)->container_host);
 
-    /* The test put these under the cluster's two prefixes. */
+    /* The test stored these records under the cluster's two prefixes. */
     CHECK(axm_snapshot_skipped_count(snapshot) == 2);
     CHECK(axm_snapshot_skipped_total(snapshot) == 2);
     CHECK_TEXT("/DHT/c/AUTHORIZED/broken", axm_snapshot_skipped_key(snapshot, 0));
@@ -96,7 +98,8 @@ static void refused(axm_membership_t *joiner, axm_membership_t *lister)
     OK(axm_membership_join(joiner, &same_worker, NULL));
     axm_worker_t other_worker = worker2();
     other_worker.identity = ID1;
-    FAILS_WITH(AXM_ERROR_ALREADY_EXISTS, "Some other member with same id registered on the ring, bail.",
+    FAILS_WITH(AXM_ERROR_ALREADY_EXISTS,
+               "Some other member with same id registered on the ring, bail.",
                axm_membership_join(lister, &other_worker, NULL));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT,
                "Can't remove running worker: " ID1 ", stop the worker before removing",
@@ -106,7 +109,7 @@ static void refused(axm_membership_t *joiner, axm_membership_t *lister)
     OK(axm_membership_leave_worker(lister, "worker-7"));
     check_counts(lister, 2, 0);
 
-    /* Worker 2 starts again under another address, which only Kubernetes allows. */
+    /* Worker 2 starts again with another address, which only Kubernetes allows. */
     axm_join_options_t options = AXM_JOIN_OPTIONS_INIT;
     axm_worker_t moved_worker = worker2();
     moved_worker.host = "host3";
@@ -153,7 +156,7 @@ static void left(axm_membership_t *joiner, axm_membership_t *lister)
     check_counts(lister, 0, 2);
 }
 
-/* Endpoints and a cluster with a name that is too long. */
+/* Endpoints, and a cluster whose name is too long. */
 static void long_names(const char *endpoint, const char *text)
 {
     axm_membership_t *membership = NULL;
@@ -166,14 +169,15 @@ static void long_names(const char *endpoint, const char *text)
     OK(axm_config_set(config, "alluxio.cluster.name", text));
     membership = open_and_free(config);
     const axm_worker_t worker = worker1();
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "--max-request-bytes", axm_membership_join(membership, &worker, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "--max-request-bytes",
+               axm_membership_join(membership, &worker, NULL));
     axm_error_t *error = axm_membership_list(membership, AXM_FILTER_ALL, &snapshot);
     CHECK(error != NULL);
     axm_error_free(error);
     axm_membership_free(membership);
 }
 
-/* What C cannot show, and what etcd does not store. */
+/* Texts that C cannot show, and texts that etcd does not store. */
 static void strange_texts(const char *endpoint)
 {
     const size_t length = TOO_LONG;
@@ -182,9 +186,9 @@ static void strange_texts(const char *endpoint)
     axm_membership_t *membership = open_and_free(config);
     axm_snapshot_t *snapshot = NULL;
     OK(axm_membership_list(membership, AXM_FILTER_ALL, &snapshot));
-    /* The test put a worker there whose host has a U+0000 inside. */
+    /* The test stored a worker whose host contains U+0000. */
     CHECK(axm_snapshot_count(snapshot) == 1);
-    /* And more records that cannot be read than a snapshot carries. */
+    /* The test also stored more unreadable records than a snapshot carries. */
     CHECK(axm_snapshot_skipped_count(snapshot) == 100);
     CHECK(axm_snapshot_skipped_total(snapshot) == 101);
     CHECK_TEXT("a\xef\xbf\xbd"
@@ -201,11 +205,12 @@ static void strange_texts(const char *endpoint)
     FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_join(membership, &worker, NULL));
     FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_leave_worker(membership, text));
     FAILS(AXM_ERROR_INVALID_ARGUMENT, axm_membership_remove(membership, text));
-    /* Each text would do, but the three together do not. */
+    /* Each text alone is short enough, but the three together are not. */
     worker = worker1();
     worker.host = worker.container_host = worker.domain_socket_path = text + 2 * length / 3;
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "--max-request-bytes", axm_membership_join(membership, &worker, NULL));
-    /* What was refused is not in the way of what follows. */
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "--max-request-bytes",
+               axm_membership_join(membership, &worker, NULL));
+    /* The refused joins do not affect what follows. */
     worker = worker1();
     OK(axm_membership_join(membership, &worker, NULL));
     OK(axm_membership_leave(membership));

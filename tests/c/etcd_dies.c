@@ -1,5 +1,8 @@
-/* An etcd that is not there, and one that dies while SIGPIPE ends the process, as it does by default.
- * Usage: etcd_dies ENDPOINT PID_OF_ETCD ENDPOINT_OF_NOBODY */
+/*
+ * An etcd that does not exist, and one that dies, while SIGPIPE ends the process, as is the
+ * default.
+ * Usage: etcd_dies ENDPOINT PID_OF_ETCD ENDPOINT_OF_NOBODY
+ */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -13,7 +16,7 @@ static axm_membership_t *open_with(const char *endpoint, const char *timeout)
     return open_and_free(config);
 }
 
-/* Fails in a way that says which etcd was asked, and that may be tried again. */
+/* The call fails with an error that names the etcd and may be retried. */
 static void check_unavailable(axm_error_t *error, const char *endpoint)
 {
     const char *host = strstr(endpoint, "127.0.0.1");
@@ -22,7 +25,7 @@ static void check_unavailable(axm_error_t *error, const char *endpoint)
     FAILS_WITH(AXM_ERROR_UNAVAILABLE, host, error);
 }
 
-/* One that is impatient may need several tries where everything is slow. */
+/* A short timeout may need several tries on a slow machine. */
 static bool join_succeeds(axm_membership_t *membership, const axm_worker_t *worker)
 {
     axm_error_t *error = axm_membership_join(membership, worker, NULL);
@@ -63,7 +66,10 @@ int main(int argc, char **argv)
     check_unavailable(axm_membership_show(impatient, &table), argv[1]);
     check_unavailable(axm_membership_join(impatient, &worker, NULL), argv[1]);
     CHECK(sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL);
-    /* The registration is the other one's too, so that nobody needs etcd; then nobody's. */
+    /*
+     * The other membership shares the registration, so leaving needs no etcd. Then no membership
+     * has it.
+     */
     OK(axm_membership_close(membership));
     check_unavailable(axm_membership_close(impatient), argv[1]);
     FAILS(AXM_ERROR_CLOSED, axm_membership_list(impatient, AXM_FILTER_LIVE, &snapshot));

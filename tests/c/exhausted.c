@@ -1,6 +1,8 @@
-/* A program that opens, joins, lists, subscribes and closes while it gets no more threads or descriptors (failing.c is
- * preloaded), and again when it gets them.
- * Usage: exhausted HOSTS_FILE ENDPOINT CLUSTER */
+/*
+ * Opens, joins, lists, subscribes and closes while the system grants no more threads or descriptors
+ * (failing.c is preloaded), and again when the system grants them.
+ * Usage: exhausted HOSTS_FILE ENDPOINT CLUSTER
+ */
 #define _GNU_SOURCE
 #include "check.h"
 
@@ -11,11 +13,14 @@
 
 #define ID1 "worker-00000000-0000-4000-8000-000000000001"
 
-/* Whether every call has to succeed. */
+/* Whether every call must succeed. */
 static bool granted;
 static sigset_t before;
 
-/* Frees the error of a call, which may only be one that says what is missing. Returns whether the call succeeded. */
+/*
+ * Frees the error of a call, which must report the missing resource. Returns whether the call
+ * succeeded.
+ */
 static bool works(const char *call, axm_error_t *error)
 {
     sigset_t now;
@@ -40,7 +45,8 @@ static bool works(const char *call, axm_error_t *error)
 
 #define WORKS(call) works(#call, call)
 
-static void on_event(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void on_event(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                     const axm_snapshot_t *snapshot)
 {
     (void)event, (void)member, (void)snapshot;
     atomic_store((atomic_bool *)user_data, true);
@@ -72,7 +78,8 @@ static void use(axm_membership_t *membership)
 static void open_and_use(axm_config_t *config)
 {
     axm_membership_t *membership = NULL;
-    OK(axm_config_set(config, "alluxio.membership.native.operation.timeout", granted ? "2min" : "1s"));
+    OK(axm_config_set(config, "alluxio.membership.native.operation.timeout",
+                      granted ? "2min" : "1s"));
     bool opened = WORKS(axm_membership_open(config, &membership));
     axm_config_free(config);
     if (opened) {

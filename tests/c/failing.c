@@ -1,8 +1,12 @@
-/* Preloaded into a program: allocations of one resource fail.
- * FAILING names the resource, "threads" or "descriptors"; FAILING_FROM is the number of the first allocation that fails;
- * FAILING_ALL=1 fails all later ones too, as an exhausted limit does. Each failure is reported on standard error.
- * FAILING=limit sets the process's limit of descriptors, so that FAILING_FROM - 1 of them are free at first. Allocations
- * within the C library meet this one too. It is set, and reported, while fewer than ENOUGH are free. */
+/*
+ * Makes allocations of one resource fail, in a program that preloads it.
+ * FAILING names the resource, "threads" or "descriptors". FAILING_FROM is the number of the first
+ * failing allocation. With FAILING_ALL=1 all later allocations fail too, like at an exhausted
+ * limit. Each failure is reported on standard error.
+ * FAILING=limit sets the process's limit of descriptors so that FAILING_FROM - 1 are free at first.
+ * This limit also applies to allocations within the C library. It is set and reported while fewer
+ * than ENOUGH descriptors are free.
+ */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -45,18 +49,20 @@ static bool limits(void)
 static void __attribute__((constructor)) limit(void)
 {
     const char *from = getenv("FAILING_FROM");
-    if (!limits() || from == NULL || atoi(from) > ENOUGH || getrlimit(RLIMIT_NOFILE, &before) != 0) {
+    if (!limits() || from == NULL || atoi(from) > ENOUGH ||
+        getrlimit(RLIMIT_NOFILE, &before) != 0) {
         return;
     }
     int first_free = dup(STDERR_FILENO);
-    struct rlimit low = {.rlim_cur = (rlim_t)(first_free + atoi(from) - 1), .rlim_max = before.rlim_max};
+    struct rlimit low = {.rlim_cur = (rlim_t)(first_free + atoi(from) - 1), .rlim_max =
+        before.rlim_max};
     if (first_free < 0 || close(first_free) != 0 || setrlimit(RLIMIT_NOFILE, &low) != 0) {
         abort();
     }
     report("limit");
 }
 
-/* From here on everything is allocated. Programs find it with dlsym. */
+/* All allocations succeed from here on. Programs find this function with dlsym. */
 void failing_ends(void)
 {
     atomic_store(&granted, true);
@@ -68,7 +74,8 @@ void failing_ends(void)
 static bool fails(const char *resource, const char *function)
 {
     const char *failing = getenv("FAILING"), *from = getenv("FAILING_FROM");
-    if (failing == NULL || from == NULL || strcmp(failing, resource) != 0 || atomic_load(&granted)) {
+    if (failing == NULL || from == NULL || strcmp(failing, resource) != 0 ||
+        atomic_load(&granted)) {
         return false;
     }
     int number = atomic_fetch_add(&allocations, 1) + 1, first = atoi(from);
@@ -101,7 +108,8 @@ static void *real(const char *function)
     }
 
 DESCRIPTOR(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
-DESCRIPTOR(int, socketpair, (int domain, int type, int protocol, int pair[2]), (domain, type, protocol, pair))
+DESCRIPTOR(int, socketpair, (int domain, int type, int protocol, int pair[2]),
+           (domain, type, protocol, pair))
 DESCRIPTOR(int, epoll_create1, (int flags), (flags))
 DESCRIPTOR(int, eventfd, (unsigned int count, int flags), (count, flags))
 DESCRIPTOR(int, pipe, (int pair[2]), (pair))
@@ -127,7 +135,10 @@ DESCRIPTOR(int, dup, (int descriptor), (descriptor))
 OPEN(open)
 OPEN(open64)
 
-/* Of what it does, only the copies of descriptors matter here; all of it has at most one argument of a word. */
+/*
+ * Only the commands that copy a descriptor matter here. Each command has at most one argument of a
+ * word.
+ */
 #define FCNTL(name) \
     int name(int descriptor, int command, ...) \
     { \
@@ -147,7 +158,8 @@ OPEN(open64)
 FCNTL(fcntl)
 FCNTL(fcntl64)
 
-int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                   void *argument)
 {
     if (fails("threads", "pthread_create")) {
         return EAGAIN;

@@ -1,5 +1,7 @@
-/* A process that forks after it opened a membership: the child gets errors, the parent goes on.
- * Usage: fork HOSTS_FILE [ENDPOINT] */
+/*
+ * Forks after opening a membership: the child gets errors, and the parent continues.
+ * Usage: fork HOSTS_FILE [ENDPOINT]
+ */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 #include "child.h"
@@ -11,7 +13,7 @@ static const char IDENTITY[] = "worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
 
 static void in_child(const char *hosts_file, axm_membership_t *membership, axm_snapshot_t *kept)
 {
-    /* A call that waits for ever ends the child, and so fails the test. */
+    /* A call that waits for ever ends the child, so the test fails. */
     alarm(240);
     axm_snapshot_t *snapshot = NULL;
     axm_membership_t *another = NULL;

@@ -1,5 +1,7 @@
-/* A process that forks before it opens a membership, as daemons do, but not before it uses the library at all.
- * Usage: fork_before_open ENDPOINT */
+/*
+ * Forks before opening a membership, as daemons do, but after other calls of the library.
+ * Usage: fork_before_open ENDPOINT
+ */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -9,18 +11,20 @@
 
 static atomic_int messages;
 
-static void on_message(void *user_data, axm_log_level_t level, const char *target, const char *message)
+static void on_message(void *user_data, axm_log_level_t level, const char *target,
+                       const char *message)
 {
     (void)level, (void)target, (void)message;
     atomic_fetch_add((atomic_int *)user_data, 1);
 }
 
-static void ignore(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void ignore(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                   const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
 }
 
-/* Everything works, and speaks to the callback that was set before the fork. */
+/* Everything works, and logs to the callback that was set before the fork. */
 static void use_the_library(const char *endpoint, const char *identity)
 {
     axm_membership_t *membership = open_and_free(etcd_config(endpoint));
@@ -52,7 +56,7 @@ int main(int argc, char **argv)
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        /* A call that waits for ever ends the child, and so fails the test. */
+        /* A call that waits for ever ends the child, so the test fails. */
         alarm(240);
         use_the_library(argv[1], "worker-00000000-0000-4000-8000-000000000001");
         return 0;

@@ -1,5 +1,8 @@
-/* A process that forks while a subscription tells of changes: the parent goes on, and nothing of it runs in the child.
- * Usage: fork_subscribed ENDPOINT */
+/*
+ * Forks while a subscription delivers changes: the parent continues, and no callback runs in the
+ * child.
+ * Usage: fork_subscribed ENDPOINT
+ */
 #define _DEFAULT_SOURCE
 #include "check.h"
 #include "child.h"
@@ -13,7 +16,7 @@
 #define ID1 "worker-00000000-0000-4000-8000-000000000001"
 #define ID2 "worker-00000000-0000-4000-8000-000000000002"
 
-/* In memory that parent and child share. */
+/* In memory that the parent and the child share. */
 struct calls {
     atomic_int in_parent;
     atomic_int in_child;
@@ -23,28 +26,30 @@ struct calls {
 static struct calls *calls;
 static pid_t parent;
 
-/* What the threads of the parent held looks like a leak in a child that exits. */
+/* Memory of the parent's threads looks like a leak in a child that exits. */
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void)
 {
     return getpid() != parent;
 }
 
-static void on_event(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void on_event(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                     const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
     atomic_fetch_add(getpid() == parent ? &calls->in_parent : &calls->in_child, 1);
 }
 
 /* Forks in the callback, which returns in the child too. */
-static void fork_inside(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void fork_inside(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                        const axm_snapshot_t *snapshot)
 {
     on_event(user_data, event, member, snapshot);
     if (atomic_load(&calls->forked_inside) == 0) {
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
-            /* Threads of the library block it. */
+            /* The threads of the library block this signal. */
             sigset_t alarms;
             CHECK(sigemptyset(&alarms) == 0 && sigaddset(&alarms, SIGALRM) == 0);
             CHECK(pthread_sigmask(SIG_UNBLOCK, &alarms, NULL) == 0);
@@ -68,7 +73,10 @@ static axm_worker_t worker(const char *identity)
     return worker;
 }
 
-/* The lease of the one registration, which never was lost; 0 while it is not renewed in time. */
+/*
+ * Returns the lease of the only registration, or 0 while the lease is not renewed in time. The
+ * registration must never be lost.
+ */
 static int64_t lease(axm_membership_t *membership)
 {
     axm_status_t *status = NULL;
@@ -96,7 +104,10 @@ static void in_child(axm_membership_t *membership, axm_subscription_t *subscript
     axm_subscription_free(subscription);
 }
 
-/* Forks; while the child lives, the cluster changes; the child ends while the subscription goes on. */
+/*
+ * Forks, changes the cluster while the child lives, and ends the child while the subscription
+ * continues.
+ */
 static void fork_and_change(axm_membership_t *membership, axm_membership_t *other,
                             axm_subscription_t *subscription)
 {
@@ -107,7 +118,7 @@ static void fork_and_change(axm_membership_t *membership, axm_membership_t *othe
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        /* A call that waits for ever ends the child, and so fails the test. */
+        /* A call that waits for ever ends the child, so the test fails. */
         alarm(240);
         in_child(membership, subscription);
         CHECK(write(ready[1], "r", 1) == 1 && read(changed[0], &byte, 1) == 1);
@@ -132,13 +143,13 @@ static void fork_and_change(axm_membership_t *membership, axm_membership_t *othe
     }
 }
 
-/* The child of a callback ends when the callback returns, and is told nothing more. */
+/* The child ends when the callback returns, and receives no further event. */
 static void fork_in_callback(axm_membership_t *membership)
 {
     axm_subscription_t *subscription = NULL;
     int before = atomic_load(&calls->in_parent);
     OK(axm_membership_subscribe(membership, fork_inside, NULL, &subscription));
-    /* There are two workers; the child of the first call is not told of the second. */
+    /* There are two workers. The child of the first call receives no event about the second one. */
     await_calls(before + 2);
     int status = 0;
     pid_t child = atomic_load(&calls->forked_inside);
@@ -155,7 +166,10 @@ int main(int argc, char **argv)
     CHECK(calls != MAP_FAILED);
 
     axm_membership_t *membership = open_and_free(etcd_config(argv[1]));
-    /* Another cluster object would be another registration; this one shares it. */
+    /*
+     * A separate cluster object would have a separate registration. This one shares the
+     * registration.
+     */
     axm_membership_t *other = open_and_free(etcd_config(argv[1]));
     axm_subscription_t *subscription = NULL;
     axm_worker_t worker1 = worker(ID1);
@@ -169,7 +183,7 @@ int main(int argc, char **argv)
         AWAIT(lease(membership) == lease_before);
     }
     if (!RUNNING_ON_VALGRIND) {
-        /* The library ends that child, so its leaks would be looked for. */
+        /* The library ends this child, which would be searched for leaks. */
         fork_in_callback(membership);
         AWAIT(lease(membership) == lease_before);
     }

@@ -9,7 +9,8 @@
 /* An array of this size exists only if the condition holds. */
 #define ASSERT(name, condition) typedef char name[(condition) ? 1 : -1]
 
-ASSERT(worker_size, sizeof(axm_worker_t) == sizeof(size_t) + 4 * sizeof(char *) + 6 * sizeof(int32_t));
+ASSERT(worker_size, sizeof(axm_worker_t) == sizeof(size_t) + 4 * sizeof(char *)
+       + 6 * sizeof(int32_t));
 ASSERT(worker_size_first, offsetof(axm_worker_t, struct_size) == 0);
 ASSERT(worker_identity, offsetof(axm_worker_t, identity) == sizeof(size_t));
 ASSERT(worker_host, offsetof(axm_worker_t, host) == sizeof(size_t) + sizeof(char *));
@@ -29,11 +30,13 @@ ASSERT(join_options_size, sizeof(axm_join_options_t) == 2 * sizeof(size_t));
 ASSERT(join_options_k8s, offsetof(axm_join_options_t, k8s) == sizeof(size_t));
 ASSERT(counters_size, sizeof(axm_counters_t) == sizeof(size_t) + 13 * sizeof(uint64_t));
 ASSERT(counters_listings, offsetof(axm_counters_t, listings) == sizeof(size_t));
-ASSERT(counters_lease_left, offsetof(axm_counters_t, lease_left_ms) == sizeof(size_t) + 12 * sizeof(uint64_t));
+ASSERT(counters_lease_left, offsetof(axm_counters_t, lease_left_ms) == sizeof(size_t)
+       + 12 * sizeof(uint64_t));
 
 ASSERT(errors, AXM_OK == 0 && AXM_ERROR_INVALID_ARGUMENT == 1 && AXM_ERROR_INVALID_CONFIG == 2 &&
                    AXM_ERROR_MISSING_CONFIG == 3 && AXM_ERROR_NOT_FOUND == 4 &&
-                   AXM_ERROR_ALREADY_EXISTS == 5 && AXM_ERROR_CORRUPT == 6 && AXM_ERROR_UNAVAILABLE == 7 &&
+                   AXM_ERROR_ALREADY_EXISTS == 5 && AXM_ERROR_CORRUPT == 6 &&
+                       AXM_ERROR_UNAVAILABLE == 7 &&
                    AXM_ERROR_UNAUTHENTICATED == 8 && AXM_ERROR_PERMISSION_DENIED == 9 &&
                    AXM_ERROR_IO == 10 && AXM_ERROR_CLOSED == 11 && AXM_ERROR_FORKED == 12 &&
                    AXM_ERROR_INTERNAL == 13 && AXM_ERROR_RESOURCE_EXHAUSTED == 14);

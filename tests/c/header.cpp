@@ -1,5 +1,7 @@
-/* The C++ header on a STATIC cluster of two hosts, and on an etcd with records that cannot be understood.
- * Usage: header HOSTS_FILE ENDPOINT */
+/*
+ * The C++ header on a STATIC cluster of two hosts, and on an etcd with unreadable records.
+ * Usage: header HOSTS_FILE ENDPOINT
+ */
 #include <alluxio_membership.hpp>
 
 #include <algorithm>
@@ -20,14 +22,19 @@ namespace am = alluxio::membership;
         } \
     } while (0)
 
-/* Whether a worker can be found in a temporary snapshot, and then be used after its end. */
+/*
+ * Whether code can find a worker in a temporary snapshot and use the worker after the snapshot's
+ * end.
+ */
 template <typename Snapshot, typename = void> struct finds : std::false_type {};
 template <typename Snapshot>
-struct finds<Snapshot, std::void_t<decltype(std::declval<Snapshot>().find(std::string_view()))>> : std::true_type {};
+struct finds<Snapshot, std::void_t<decltype(std::declval<Snapshot>().find(std::string_view()))>>
+    : std::true_type {};
 static_assert(finds<const am::Snapshot &>::value && !finds<am::Snapshot>::value, "find");
 static_assert(!std::is_copy_constructible<am::Membership>::value, "one owner");
 static_assert(std::is_nothrow_move_constructible<am::Membership>::value, "which may change");
-static_assert(std::is_nothrow_move_assignable<am::Subscription>::value, "and so may that of a subscription");
+static_assert(std::is_nothrow_move_assignable<am::Subscription>::value,
+              "and so may that of a subscription");
 
 template <typename Call> static std::optional<am::ErrorKind> kind_of(Call call)
 {
@@ -41,7 +48,7 @@ template <typename Call> static std::optional<am::ErrorKind> kind_of(Call call)
     return std::nullopt;
 }
 
-/* The same for the texts of a status. */
+/* Like above, for the texts of a status. */
 template <typename Status, typename = void> struct shows_endpoints : std::false_type {};
 template <typename Status>
 struct shows_endpoints<Status, std::void_t<decltype(std::declval<Status>().endpoints())>>
@@ -112,7 +119,7 @@ static am::Config etcd_config(const std::string &endpoint, const std::string &cl
     return config;
 }
 
-/* A worker joins with all fields, is seen in every way, moves and is removed. */
+/* A worker joins with all fields, appears in every kind of list, moves and is removed. */
 static void a_workers_life(const std::string &endpoint)
 {
     const std::string identity = "worker-00000000-0000-4000-8000-000000000001";
@@ -159,7 +166,7 @@ static void a_workers_life(const std::string &endpoint)
     CHECK(membership.list().size() == 0);
 }
 
-/* Messages arrive while the object lives, and no longer. */
+/* Messages arrive only while the object lives. */
 static void messages(const std::string &hosts_file)
 {
     std::atomic<int> count{0};
@@ -212,7 +219,7 @@ static void subscriptions(const std::string &hosts_file)
     CHECK(both.get_future().get() == 2);
 }
 
-/** A callback that says when it is called, and then stays until it may return. */
+/** A callback that reports its call, and then waits until it may return. */
 struct Staying {
     std::promise<void> entered;
     std::promise<void> go_on;
@@ -221,7 +228,7 @@ struct Staying {
 
     am::Subscription::Callback callback()
     {
-        /* What the callback holds tells how long it lives. */
+        /* The captured object shows how long the callback lives. */
         return [this, held = std::make_shared<std::string>("held")](const am::Change &) {
             if (calls++ == 0) {
                 entered.set_value();
@@ -241,7 +248,7 @@ static void moved_subscriptions(const std::string &hosts_file)
     first.entered.get_future().wait();
     am::Subscription other = membership.subscribe(second.callback());
     second.entered.get_future().wait();
-    /* The first one ends with the assignment, which waits for its call. */
+    /* The assignment ends the first subscription, and waits for its call. */
     auto assigned = std::async(std::launch::async, [&] {
         subscription = std::move(other);
         CHECK(first.returned);
@@ -250,7 +257,7 @@ static void moved_subscriptions(const std::string &hosts_file)
     first.go_on.set_value();
     assigned.get();
     CHECK(first.calls <= 2);
-    /* The second one goes on in its new place, also after the old one's end. */
+    /* The second subscription continues in its new place, also after the end of the old object. */
     am::Subscription moved(std::move(subscription));
     am::Subscription &same = moved;
     moved = std::move(same);
@@ -262,8 +269,10 @@ static void moved_subscriptions(const std::string &hosts_file)
     subscription = membership.subscribe([](const am::Change &) {});
 }
 
-/* A callback that destroys its own subscription, or assigns another one to it, is called no more, and lives on until it
- * returns. */
+/*
+ * A callback that destroys its subscription, or assigns another one to it, is not called again, and
+ * lives until it returns.
+ */
 static void ended_from_inside(const std::string &hosts_file, bool assigned)
 {
     const am::Membership membership(config(hosts_file));
@@ -286,7 +295,7 @@ static void ended_from_inside(const std::string &hosts_file, bool assigned)
     }));
     subscribed.set_value();
     ended.get_future().wait();
-    /* The callback is destroyed by its own thread, after its return. */
+    /* The subscription's own thread destroys the callback, after the callback has returned. */
     while (!watched.expired()) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }

@@ -1,5 +1,8 @@
-/* Every function, called by the log callback, where most are errors, and by the callback of a subscription.
- * Usage: inside_callbacks ENDPOINT, of an etcd that the test has for itself */
+/*
+ * Calls every function within the log callback, where most calls are errors, and within the
+ * callback of a subscription.
+ * Usage: inside_callbacks ENDPOINT, where the etcd belongs to this test alone
+ */
 #define _DEFAULT_SOURCE
 #include "check.h"
 
@@ -10,7 +13,7 @@
 #define ID2 "worker-00000000-0000-4000-8000-000000000002"
 #define ID3 "worker-00000000-0000-4000-8000-000000000003"
 
-/* What the callbacks use and free. */
+/* The objects that the callbacks use and free. */
 struct things {
     axm_membership_t *membership;
     axm_membership_t *freed;
@@ -31,12 +34,14 @@ static axm_worker_t worker(const char *identity)
     return worker;
 }
 
-static void ignore(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void ignore(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                   const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
 }
 
-static void no_message(void *user_data, axm_log_level_t level, const char *target, const char *message)
+static void no_message(void *user_data, axm_log_level_t level, const char *target,
+                       const char *message)
 {
     (void)user_data, (void)level, (void)target, (void)message;
 }
@@ -55,7 +60,7 @@ static void set_up(struct things *things, const char *endpoint)
     OK(axm_membership_subscribe(things->freed, ignore, NULL, &things->subscription));
 }
 
-/* What needs nothing but memory works everywhere. */
+/* Functions that only need memory work everywhere. */
 static void use_memory(struct things *things)
 {
     const axm_member_t *member = NULL;
@@ -96,16 +101,18 @@ static void refused(struct things *things)
     REFUSED(axm_shutdown(1000));
     REFUSED(axm_log_set(NULL, NULL, AXM_LOG_OFF));
     CHECK(axm_membership_version(membership) == 0);
-    CHECK(opened == NULL && snapshot == NULL && table == NULL && status == NULL && subscription == NULL);
+    CHECK(opened == NULL && snapshot == NULL && table == NULL && status == NULL &&
+          subscription == NULL);
 }
 
-static void on_message(void *user_data, axm_log_level_t level, const char *target, const char *message)
+static void on_message(void *user_data, axm_log_level_t level, const char *target,
+                       const char *message)
 {
     struct things *things = user_data;
     char name[16];
     (void)level, (void)target, (void)message;
     CHECK(prctl(PR_GET_NAME, name) == 0);
-    /* A thread that calls would wait for is the one to try it on. */
+    /* On the thread that such calls would wait for. */
     if (strcmp(name, "axm-runtime") != 0 || atomic_exchange(&things->begun, true)) {
         return;
     }
@@ -134,7 +141,7 @@ static void inside_the_log_callback(const char *endpoint)
     OK(axm_membership_join(things.membership, &worker2, NULL));
     AWAIT(atomic_load(&things.done));
     OK(axm_log_set(NULL, NULL, AXM_LOG_OFF));
-    /* The membership that was freed is closed in the background: its worker is lost. */
+    /* The freed membership is closed in the background, so its worker is lost. */
     AWAIT(count(things.membership, AXM_FILTER_LOST) == 1);
     CHECK(count(things.membership, AXM_FILTER_LIVE) == 1);
     OK(axm_membership_leave(things.membership));
@@ -143,7 +150,8 @@ static void inside_the_log_callback(const char *endpoint)
     axm_membership_free(things.membership);
 }
 
-static void on_event(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *all)
+static void on_event(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                     const axm_snapshot_t *all)
 {
     struct things *things = user_data;
     (void)event, (void)member, (void)all;

@@ -1,5 +1,7 @@
-/* Every function with what a caller should not pass: NULL, bad UTF-8, unknown numbers, closed memberships.
- * Usage: misuse HOSTS_FILE */
+/*
+ * Calls every function with wrong arguments: NULL, bad UTF-8, unknown numbers, closed memberships.
+ * Usage: misuse HOSTS_FILE
+ */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -53,10 +55,12 @@ static void configuration(const char *hosts_file)
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "config is NULL", axm_config_set(NULL, "k", "v"));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "key is NULL", axm_config_set(config, NULL, "v"));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "value is NULL", axm_config_set(config, "k", NULL));
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "key is not UTF-8", axm_config_set(config, BAD_UTF8, "v"));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "key is not UTF-8",
+               axm_config_set(config, BAD_UTF8, "v"));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "value is not UTF-8",
                axm_config_set(config, "k", BAD_UTF8));
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "config is NULL", axm_config_load_file(NULL, hosts_file));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "config is NULL",
+               axm_config_load_file(NULL, hosts_file));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "path is NULL", axm_config_load_file(config, NULL));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "path is not UTF-8",
                axm_config_load_file(config, BAD_UTF8));
@@ -85,13 +89,13 @@ static void opening(const char *hosts_file)
     axm_config_free(config);
 }
 
-/* More files than the library has threads of its own. */
+/* More files than the library has threads. */
 static void files_that_take_too_long(const char *hosts_file)
 {
     char path[4096];
     CHECK(snprintf(path, sizeof path, "%s.pipe", hosts_file) < (int)sizeof path);
     CHECK(mkfifo(path, 0600) == 0);
-    /* Whoever reads waits for this writer. */
+    /* Readers of the pipe wait for this writer. */
     int writer = open(path, O_RDWR);
     CHECK(writer >= 0);
     axm_config_t *config = static_config(path);
@@ -116,18 +120,21 @@ static axm_worker_t good_worker(void)
 
 static void bad_workers(axm_membership_t *membership)
 {
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker is NULL", axm_membership_join(membership, NULL, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker is NULL",
+               axm_membership_join(membership, NULL, NULL));
 
     axm_worker_t worker = good_worker();
     worker.struct_size = 0;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "AXM_WORKER_INIT",
                axm_membership_join(membership, &worker, NULL));
     worker.struct_size = sizeof worker - 1;
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "struct_size", axm_membership_join(membership, &worker, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "struct_size",
+               axm_membership_join(membership, &worker, NULL));
     worker.struct_size = SIZE_MAX;
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "struct_size", axm_membership_join(membership, &worker, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "struct_size",
+               axm_membership_join(membership, &worker, NULL));
 
-    /* A caller of a later version, with a field that means something there. */
+    /* A caller of a later version, with a field that this library does not know. */
     struct {
         axm_worker_t worker;
         int32_t later[2];
@@ -143,7 +150,8 @@ static void bad_workers(axm_membership_t *membership)
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.identity is NULL, expected worker-<uuid>",
                axm_membership_join(membership, &worker, NULL));
     worker.identity = "6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, worker.identity, axm_membership_join(membership, &worker, NULL));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, worker.identity,
+               axm_membership_join(membership, &worker, NULL));
     worker.identity = BAD_UTF8;
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "worker.identity is not UTF-8",
                axm_membership_join(membership, &worker, NULL));
@@ -159,12 +167,16 @@ static void bad_workers(axm_membership_t *membership)
                axm_membership_join(membership, &worker, NULL));
     for (int i = 0; i < 6; i++) {
         worker = good_worker();
-        int32_t *const ports[] = {&worker.rpc_port,        &worker.data_port, &worker.secure_rpc_port,
-                                  &worker.netty_data_port, &worker.web_port,  &worker.http_server_port};
+        int32_t *const ports[] = {&worker.rpc_port,        &worker.data_port,
+                                  &worker.secure_rpc_port,
+                                  &worker.netty_data_port, &worker.web_port,
+                                      &worker.http_server_port};
         *ports[i] = 65536;
-        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "_port is 65536", axm_membership_join(membership, &worker, NULL));
+        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "_port is 65536",
+                   axm_membership_join(membership, &worker, NULL));
         *ports[i] = -1;
-        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "_port is -1", axm_membership_join(membership, &worker, NULL));
+        FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "_port is -1",
+                   axm_membership_join(membership, &worker, NULL));
         *ports[i] = 65535;
         OK(axm_membership_join(membership, &worker, NULL));
     }
@@ -196,7 +208,7 @@ static void bad_join_options(axm_membership_t *membership)
 
 static void bad_counters(const axm_status_t *status)
 {
-    /* A caller of a later version: what the library does not know stays. */
+    /* A caller of a later version. The library does not change fields that it does not know. */
     struct {
         axm_counters_t counters;
         uint64_t later;
@@ -269,7 +281,8 @@ static void ignore_event(void *user_data, axm_change_kind_t event, const axm_mem
     (void)user_data, (void)event, (void)member, (void)snapshot;
 }
 
-static void ignore_message(void *user_data, axm_log_level_t level, const char *target, const char *message)
+static void ignore_message(void *user_data, axm_log_level_t level, const char *target,
+                           const char *message)
 {
     (void)user_data, (void)level, (void)target, (void)message;
 }
@@ -284,7 +297,8 @@ static void bad_callbacks(axm_membership_t *membership)
                axm_membership_subscribe(membership, NULL, NULL, &subscription));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "out is NULL",
                axm_membership_subscribe(membership, ignore_event, NULL, NULL));
-    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "membership is NULL", axm_membership_status(NULL, &status));
+    FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "membership is NULL",
+               axm_membership_status(NULL, &status));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "out is NULL", axm_membership_status(membership, NULL));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "level is 6", axm_log_set(ignore_message, NULL, 6));
     FAILS_WITH(AXM_ERROR_INVALID_ARGUMENT, "level is -1", axm_log_set(NULL, NULL, -1));
@@ -293,7 +307,10 @@ static void bad_callbacks(axm_membership_t *membership)
     OK(axm_log_set(NULL, NULL, AXM_LOG_OFF));
     CHECK(subscription == NULL && status == NULL);
 
-    /* All states of a STATIC cluster are known from the start; the subscription has nothing more to tell. */
+    /*
+     * All states of a STATIC cluster are known from the start, so the subscription delivers no more
+     * events.
+     */
     OK(axm_membership_status(membership, &status));
     CHECK(axm_status_version(status) > 0 && axm_status_view_age_ms(status) == 0);
     CHECK(axm_status_endpoint_count(status) == 0 && axm_status_registration_count(status) == 0);
@@ -345,7 +362,8 @@ static void closed(axm_membership_t *membership)
     FAILS(AXM_ERROR_CLOSED, axm_membership_leave(membership));
     axm_subscription_t *subscription = NULL;
     axm_status_t *status = NULL;
-    FAILS(AXM_ERROR_CLOSED, axm_membership_subscribe(membership, ignore_event, NULL, &subscription));
+    FAILS(AXM_ERROR_CLOSED, axm_membership_subscribe(membership, ignore_event, NULL,
+                                                     &subscription));
     FAILS(AXM_ERROR_CLOSED, axm_membership_status(membership, &status));
     CHECK(subscription == NULL && status == NULL);
     CHECK(axm_membership_version(membership) == 0);

@@ -1,11 +1,13 @@
-/* The end of the library while a call that takes much longer is under way.
- * Usage: shutdown ENDPOINT_OF_NOBODY */
+/*
+ * Shuts down the library during a call that takes much longer.
+ * Usage: shutdown ENDPOINT_OF_NOBODY
+ */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
 #include <pthread.h>
 
-/* No machine is so slow that a shutdown takes as long as this call. */
+/* Longer than a shutdown takes on any machine. */
 static const char HOURS[] = "2h";
 
 static void *join(void *membership)
@@ -36,8 +38,10 @@ static bool has_asked(const axm_membership_t *membership)
     return asked;
 }
 
-/* Waits for the join for half of its timeout. Succeeds, because that join has registered nothing. The other half is for
- * slow machines. */
+/*
+ * Waits for the join for half of the timeout. Succeeds, because the join has registered nothing.
+ * The other half is for slow machines.
+ */
 static void *shut_down_slowly(void *unused)
 {
     (void)unused;
@@ -53,11 +57,14 @@ int main(int argc, char **argv)
     axm_membership_t *membership = open_and_free(config);
     pthread_t thread, first;
     CHECK(pthread_create(&thread, NULL, join, membership) == 0);
-    /* Then it holds the registration, which leaving would have to end first. */
+    /* From then on it has the registration, which a leave would have to end first. */
     AWAIT(has_asked(membership));
     CHECK(pthread_create(&first, NULL, shut_down_slowly, NULL) == 0);
     AWAIT(is_shutting_down(membership));
-    /* The second one waits for the first, for as long as it may, and does not say that all is over. */
+    /*
+     * The second shutdown waits for the first one, up to its timeout, and then reports that the
+     * first one has not finished.
+     */
     FAILS(AXM_ERROR_UNAVAILABLE, axm_shutdown(100));
     CHECK(pthread_join(first, NULL) == 0);
     CHECK(pthread_join(thread, NULL) == 0);

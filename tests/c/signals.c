@@ -1,5 +1,7 @@
-/* Signals belong to the host's threads.
- * Usage: signals HOSTS_FILE */
+/*
+ * Signals of the process are delivered to the host's threads.
+ * Usage: signals HOSTS_FILE
+ */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -22,7 +24,8 @@ static void on_signal(int signal)
     }
 }
 
-static void ignore(void *user_data, axm_change_kind_t event, const axm_member_t *member, const axm_snapshot_t *snapshot)
+static void ignore(void *user_data, axm_change_kind_t event, const axm_member_t *member,
+                   const axm_snapshot_t *snapshot)
 {
     (void)user_data, (void)event, (void)member, (void)snapshot;
 }
@@ -41,7 +44,7 @@ static sigset_t blocked_now(void)
     return blocked;
 }
 
-/* Has the library start many threads. Ends with the signals it began with. */
+/* Makes the library start many threads. Ends with the signals with which it began. */
 static void *start_threads(void *hosts_file)
 {
     is_host = 1;
@@ -67,7 +70,10 @@ int main(int argc, char **argv)
     is_host = 1;
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     CHECK(sigaction(SIGUSR2, &action, NULL) == 0);
-    /* Of the host's threads only the one that starts the library's can get it: the kernel would like this one best. */
+    /*
+     * Only this thread of the host, which starts the library's threads, does not block the signal.
+     * The kernel prefers it.
+     */
     change_usr2(SIG_BLOCK);
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, start_threads, argv[1]) == 0);
@@ -78,7 +84,7 @@ int main(int argc, char **argv)
     CHECK(pthread_join(thread, &membership) == 0);
     CHECK(atomic_load(&elsewhere) == 0);
 
-    /* Blocked only now, after the library started its threads, as a program might that waits for its end. */
+    /* Blocked after the library started its threads, as in a program that waits for its end. */
     static const int SIGNALS[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGCHLD};
     const struct timespec limit = {60, 0};
     for (size_t i = 0; i < sizeof SIGNALS / sizeof SIGNALS[0]; i++) {

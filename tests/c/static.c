@@ -1,5 +1,7 @@
-/* A STATIC cluster of the hosts "host1" and "host-ü", listed in every way.
- * Usage: static HOSTS_FILE SITE_PROPERTIES */
+/*
+ * Lists a STATIC cluster of the hosts "host1" and "host-ü" in every way.
+ * Usage: static HOSTS_FILE SITE_PROPERTIES
+ */
 #include "check.h"
 
 static const char STRANGER[] = "worker-6f8e7f2c-8f0e-4a53-a8ff-f37d8e2d4f0d";
@@ -49,7 +51,10 @@ static void waiting(const axm_membership_t *membership, uint64_t version)
     CHECK(snapshot == NULL);
 }
 
-/* Workers come and go with the lines of the file: what changes a cluster in etcd succeeds here, and does nothing. */
+/*
+ * The lines of the file define the workers, so functions that change a cluster succeed and have no
+ * effect.
+ */
 static void changing(axm_membership_t *membership)
 {
     axm_snapshot_t *before = NULL;
@@ -61,7 +66,8 @@ static void changing(axm_membership_t *membership)
     OK(axm_membership_list(membership, AXM_FILTER_ALL, &before));
     OK(axm_membership_join(membership, &worker, NULL));
     OK(axm_membership_remove(membership, STRANGER));
-    OK(axm_membership_remove(membership, axm_member_worker(axm_snapshot_member(before, 0))->identity));
+    OK(axm_membership_remove(membership,
+                             axm_member_worker(axm_snapshot_member(before, 0))->identity));
     OK(axm_membership_leave_worker(membership, STRANGER));
     OK(axm_membership_leave(membership));
     OK(axm_membership_list(membership, AXM_FILTER_ALL, &after));
@@ -103,7 +109,10 @@ int main(int argc, char **argv)
     CHECK(strstr(table, "\thost1:12345\tN/A\n") != NULL);
     axm_string_free(table);
 
-    /* Two lists of one snapshot are two holds; a third one stays while everything else goes. */
+    /*
+     * Two lists of one snapshot are two owners. A third owner keeps the snapshot after everything
+     * else is freed.
+     */
     CHECK(axm_snapshot_retain(all) == all);
     axm_snapshot_release(again);
     axm_snapshot_release(live);

@@ -1,5 +1,7 @@
-/* Many threads with small stacks use one membership, and then main returns while some of them wait.
- * Usage: threads HOSTS_FILE */
+/*
+ * Many threads with small stacks use one membership, and main returns while some of them wait.
+ * Usage: threads HOSTS_FILE
+ */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -17,7 +19,7 @@ enum { THREADS = 8, LISTINGS = 200 };
 #endif
 
 static const char *hosts_file;
-/* Nobody frees it. */
+/* The program does not free the membership. */
 static axm_membership_t *membership;
 
 static void *open_list_close(void *unused)

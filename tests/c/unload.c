@@ -1,5 +1,7 @@
-/* A program that loads the library at run time, and thinks that it unloads it.
- * Usage: unload LIBRARY HOSTS_FILE */
+/*
+ * Loads the library at run time, and calls dlclose, which has no effect.
+ * Usage: unload LIBRARY HOSTS_FILE
+ */
 #define _POSIX_C_SOURCE 200809L
 #include <alluxio_membership.h>
 
@@ -15,7 +17,7 @@
         } \
     } while (0)
 
-/* A function of the library. POSIX says that this works. */
+/* Returns a function of the library. POSIX allows this conversion. */
 #define LOAD(library, name) \
     do { \
         *(void **)&name = dlsym(library, "axm_" #name); \
@@ -53,7 +55,8 @@ int main(int argc, char **argv)
         if (i == 0) {
             axm_config_t *config = config_new();
             CHECK(config_set(config, "alluxio.worker.membership.manager.type", "STATIC") == NULL);
-            CHECK(config_set(config, "alluxio.worker.static.membership.manager.config.file", argv[2]) ==
+            CHECK(config_set(config, "alluxio.worker.static.membership.manager.config.file",
+                             argv[2]) ==
                   NULL);
             CHECK(membership_open(config, &membership) == NULL);
             config_free(config);

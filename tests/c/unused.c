@@ -1,11 +1,14 @@
-/* The library without a use: its thread ends after a while, and with axm_shutdown so do the connections at once.
- * Usage: unused HOSTS_FILE ENDPOINT */
+/*
+ * The thread of an unused library ends after a while. After axm_shutdown, thread and connections
+ * end at once.
+ * Usage: unused HOSTS_FILE ENDPOINT
+ */
 #define _GNU_SOURCE
 #include "check.h"
 
 #include <dirent.h>
 
-/* How many entries a folder has. */
+/* Returns the number of entries in a folder. */
 static int entries(const char *folder)
 {
     int count = 0;
@@ -48,7 +51,7 @@ int main(int argc, char **argv)
         AWAIT(threads() == threads_before && descriptors() == descriptors_before);
     }
 
-    /* One that is open is a use, whatever else is closed. */
+    /* An open membership keeps the thread, whatever else is closed. */
     axm_membership_t *open = open_and_free(etcd_config(argv[2]));
     axm_worker_t worker = AXM_WORKER_INIT;
     worker.identity = "worker-00000000-0000-4000-8000-000000000001";
@@ -57,16 +60,16 @@ int main(int argc, char **argv)
     list_and_free(static_config(argv[1]));
     CHECK(threads() > threads_before);
     axm_membership_free(open);
-    /* The cluster lingers, with its connections, and then ends. */
+    /* The cluster lingers with its connections, and then ends. */
     CHECK(threads() > threads_before && descriptors() > descriptors_before);
     AWAIT(threads() == threads_before && descriptors() == descriptors_before);
 
-    /* Another cluster lingers, until the library is shut down. */
+    /* Another cluster lingers until the library is shut down. */
     list_and_free(etcd_config(argv[2]));
     CHECK(threads() > threads_before && descriptors() > descriptors_before);
     OK(axm_shutdown(10000));
     CHECK(descriptors() == descriptors_before);
-    /* The kernel shows a thread for a moment after it has been joined. */
+    /* The kernel shows a thread for a moment after it was joined. */
     AWAIT(threads() == threads_before);
     return 0;
 }

@@ -1,4 +1,4 @@
-//! Names whose addresses the test chooses, for processes of the tool.
+//! Names whose addresses a test chooses, for processes of the tool.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
-/// Runs a program with a hosts file of its own, for [`with_own_names`].
+/// Runs a program with a separate hosts file, for [`with_own_names`].
 const OWN_HOSTS: &str = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
 
-/// Runs a shell command, and then a program, with a name service of its own.
+/// Runs a shell command and then a program, with a separate name service.
 pub fn with_own_names(script: &str, network: bool, file: &Path, program: &[&str]) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount"]);
@@ -25,7 +25,7 @@ pub fn with_own_names(script: &str, network: bool, file: &Path, program: &[&str]
     command
 }
 
-/// The name `etcd.test`, which only the processes of the tool know that are started here.
+/// The name `etcd.test`, which only processes of the tool from here know.
 pub struct Name {
     hosts: PathBuf,
     endpoint: String,
@@ -33,7 +33,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// The name of etcd at this port of these addresses.
+    /// Returns the name of etcd at this port of these addresses.
     pub fn new(port: u16, addresses: &[&str]) -> Name {
         let folder = tempfile::tempdir().expect("a folder");
         let name = Name {
@@ -45,10 +45,10 @@ impl Name {
         name
     }
 
-    /// Gives the name these addresses, for processes that run, too.
+    /// Gives the name these addresses, also for running processes.
     pub fn lead_to(&self, addresses: &[&str]) {
         let lines = addresses.iter().map(|it| format!("{it} etcd.test\n"));
-        // In place: the file is mounted.
+        // Written in place, because the file is mounted.
         fs::write(&self.hosts, lines.collect::<String>()).expect("write hosts");
     }
 
@@ -66,12 +66,12 @@ impl Name {
         with_own_names(OWN_HOSTS, false, &self.hosts, &program)
     }
 
-    /// The tool, which joins a worker and keeps it registered.
+    /// The tool that joins a worker and keeps it registered.
     pub fn joins(&self, identity: &str) -> Command {
         self.tool(&["join", "--id", identity, "--host", "h", "--rpc-port", "1"])
     }
 
-    /// Lists the workers in a process of its own, which must succeed.
+    /// Lists the workers in a separate process, which must succeed.
     pub fn lists(&self) {
         let status = self.tool(&["--timeout", "30s", "nodes"]).status();
         let status = status.expect("unshare runs");

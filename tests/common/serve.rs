@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 pub const TOOL: &str = env!("CARGO_BIN_EXE_alluxio-membership");
-/// Long enough for everything that will ever happen.
+/// The longest wait for something that happens.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Serve {
@@ -15,7 +15,7 @@ pub struct Serve {
     address: String,
 }
 
-/// `serve` on the cluster "c" in this etcd, on a free port.
+/// Returns the command `serve` for the cluster "c" in this etcd, on a free port.
 pub fn command(endpoint: &str, properties: &[&str], options: &[&str]) -> Command {
     let mut command = Command::new(TOOL);
     command
@@ -50,7 +50,7 @@ impl Serve {
         Serve::spawn(&mut command(endpoint, properties, options))
     }
 
-    /// `serve` on the workers of a hosts file, which it does not probe.
+    /// Starts `serve` for a hosts file without probes.
     pub fn start_static(hosts: &Path) -> Serve {
         let hosts = format!(
             "alluxio.worker.static.membership.manager.config.file={}",
@@ -60,7 +60,7 @@ impl Serve {
         Serve::start_with("http://127.0.0.1:1", &["-D", kind, "-D", &hosts], &[])
     }
 
-    /// Starts it, and returns when it listens.
+    /// Starts the command, and returns when it listens.
     pub fn spawn(command: &mut Command) -> Serve {
         let child = command.args(["--listen", "127.0.0.1:0"]);
         let mut child = child.stdout(Stdio::piped()).spawn().expect("the tool runs");
@@ -88,7 +88,7 @@ impl Serve {
         request.send().expect("an answer")
     }
 
-    /// Waits until it has listed the cluster.
+    /// Waits until `serve` has listed the cluster.
     pub fn ready(&self) {
         let deadline = std::time::Instant::now() + LIMIT;
         while self.get("/readyz").status_code != 200 {
@@ -97,7 +97,7 @@ impl Serve {
         }
     }
 
-    /// How many TCP connections its port has with clients.
+    /// Returns the number of TCP connections between the port and clients.
     pub fn connections(&self) -> usize {
         let port = self.address.rsplit(':').next().expect("a port");
         let port: u16 = port.parse().expect("a port");

@@ -1,5 +1,8 @@
-/* Put before a program by LD_PRELOAD: its wall clock is wrong by the seconds that stand in the file $AXM_TEST_CLOCK, a
-   long of eight bytes, at any time. The clocks that cannot be set are left alone. */
+/*
+ * Changes the wall clock of a program that loads it with LD_PRELOAD. The file $AXM_TEST_CLOCK has
+ * the error in seconds, a long of eight bytes, which may change at any time. Clocks that cannot be
+ * set are not changed.
+ */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

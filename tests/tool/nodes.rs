@@ -1,8 +1,8 @@
-//! `nodes`: what it selects, how it prints on terminals and in pipes, and what it follows.
+//! `nodes`: selections, formats on terminals and in pipes, and `--watch`.
 
 use super::*;
 
-/// Stores what a worker's registration would, for ever.
+/// Stores what a worker's registration stores, without a lease.
 pub async fn register(etcd: &Etcd, id: i64, host: &str, is_live: bool) {
     let worker = Worker {
         identity: WorkerIdentity::V0(id),
@@ -156,9 +156,9 @@ async fn terminals_get_aligned_columns_and_a_footer(version: EtcdVersion) {
     );
 }
 
-/// Starts the tool on a terminal of its own.
+/// Starts the tool on a separate terminal.
 fn start_on_terminal(command: &Command) -> Running {
-    // Without a shell in between, whose status would be that of the signal.
+    // Without a shell in between, because a shell replaces the status of a signal.
     let line = format!("NO_COLOR=1 exec {}", line_of(command));
     let mut script = Command::new("script");
     script
@@ -218,7 +218,7 @@ async fn watch_in_a_pipe_prints_the_selected(version: EtcdVersion) {
     register(&etcd, 2, "rack2-a", true).await;
     let arguments = ["nodes", "--watch", "--host", "rack1-*", "--state", "lost"];
     let watch = Running::start(on_etcd(&etcd.endpoint()).args(arguments));
-    // One that is listed at the beginning, so that the changes come after it.
+    // Listed at the start, so the changes come after this line.
     let mut all = Running::start(on_etcd(&etcd.endpoint()).args(["nodes", "--watch"]));
     assert!(all.line().contains("present\tworker-1"));
     let (_, _, error) = run(on_etcd(&etcd.endpoint()).args(["nodes", "--watch", "-o", "csv"]));

@@ -66,7 +66,7 @@ async fn workers_that_come_back_meanwhile_are_not_removed(version: EtcdVersion) 
     let mut note = String::new();
     notes.read_line(&mut note).expect("UTF-8");
     assert_eq!(note, "2 workers are lost. Watching for 3s.\n");
-    // Back for a moment only.
+    // The worker is live only for a moment.
     register(&etcd, 1, "h", true).await;
     std::thread::sleep(Duration::from_secs(1));
     etcd.delete("/ServiceDiscovery/c/worker-1").await;

@@ -1,14 +1,15 @@
-// Go's own etcd client doing what the benchmarks compare the library with.
+// The operations of Go's etcd client that the benchmarks compare the library with.
 //
-// Reads one command a line from standard input and answers with one line of durations in nanoseconds:
+// Reads one command per line from standard input. Answers with one line of durations in nanoseconds:
 //
 //	get N KEY             N linearizable reads of one key
 //	event N KEY           N puts, each until its event reaches a watch of another client
-//	join N KEY            N times grant a lease and put the key with it, each until the watch of another client has it;
-//	                      a second line for revoking the leases, each until that watch has seen the key go
-//	range N PREFIX...     N times read all keys of the prefixes, one request for each
+//	join N KEY            N grants of a lease with a put of the key, each until the watch of
+//	                      another client has the key; a second line for the revocations of the
+//	                      leases, each until the watch has the deletion
+//	range N PREFIX...     N reads of all keys of the prefixes, one request for each prefix
 //
-// Two clients, so that what one writes reaches the other over connections of its own, as between two processes.
+// There are two clients with separate connections, as in two processes.
 package main
 
 import (
@@ -45,13 +46,17 @@ func main() {
 }
 
 func connect(endpoint string) *clientv3.Client {
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 10 * time.Second})
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:   []string{endpoint},
+		DialTimeout: 10 * time.Second,
+	})
 	check(err)
 	return client
 }
 
 // The lines of the answer.
-func run(ctx context.Context, writer, reader *clientv3.Client, command string, count int, keys []string) [][]int64 {
+func run(ctx context.Context, writer, reader *clientv3.Client, command string, count int,
+	keys []string) [][]int64 {
 	key := keys[0]
 	switch command {
 	case "get":

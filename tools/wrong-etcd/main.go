@@ -1,18 +1,19 @@
 // Command wrong-etcd is an etcd that answers wrongly on request, for the tests.
 //
-// It keeps everything in memory: keys with their history, revisions, leases, watches, users. It is right until a mode
-// distorts the answers of one kind at one endpoint or at all of them.
+// It keeps everything in memory: keys with their history, revisions, leases, watches, users. All
+// answers are correct until a mode falsifies the answers of one kind, at one endpoint or at all.
 //
 //	wrong-etcd --modes                           prints the modes, one JSON object a line
 //	wrong-etcd --version 3.6.16 --endpoints 2    serves
 //
-// A server prints one line of JSON with the addresses of its endpoints, and of one more endpoint that is always right.
-// It then reads commands from standard input and answers each with one line of JSON:
+// A server prints one line of JSON with the addresses of its endpoints, and of one more endpoint
+// that always answers correctly. It then reads commands from standard input and answers each with one line
+// of JSON:
 //
-//	set MODE N...    distorts the answers of these endpoints, given by number, as the mode says
-//	clear            makes all endpoints right again
+//	set MODE N...    falsifies the answers of these endpoints, given by number, by a mode
+//	clear            makes the answers of all endpoints correct again
 //	drop N...        ends all connections of these endpoints
-//	counts N         requests per RPC of this endpoint
+//	counts N         prints the requests per RPC of this endpoint
 //
 // It ends with its standard input.
 package main
@@ -33,7 +34,8 @@ func main() {
 	list := flag.Bool("modes", false, "print the modes and exit")
 	version := flag.String("version", "3.6.16", "the version of etcd to report")
 	count := flag.Int("endpoints", 1, "how many endpoints share the store")
-	withAuth := flag.Bool("auth", false, "demand tokens of the user `user` with the password `password`")
+	withAuth := flag.Bool("auth", false,
+		"demand tokens of the user `user` with the password `password`")
 	flag.Parse()
 	if *list {
 		for _, m := range modes() {
@@ -53,7 +55,7 @@ func main() {
 		tokens:  map[string]int{},
 	}
 	fillOther(w.other)
-	// The last one is always right, and asks for no token.
+	// The last endpoint always answers correctly, and demands no token.
 	right := &world{version: w.version, store: w.store, tokens: map[string]int{}}
 	var endpoints []*endpoint
 	var addresses []string
@@ -94,7 +96,7 @@ func run(words []string, endpoints []*endpoint) (any, error) {
 			return nil, err
 		}
 		for _, e := range chosen {
-			// Each endpoint has a mode of its own, since modes keep what they have done.
+			// Each endpoint has a mode of its own, because modes have state.
 			m := find(words[1])
 			if m == nil {
 				return nil, fmt.Errorf("no such mode: %s", words[1])

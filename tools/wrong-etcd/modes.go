@@ -17,38 +17,38 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A mode distorts the answers of one kind. What it leaves out is right.
+// A mode falsifies the answers of one kind. All other answers are correct.
 type mode struct {
 	name string
-	// What a client meets.
+	// What happens to a client.
 	what string
-	// With which endpoints the tests try it: as the only one, or as one of two.
+	// Whether the tests try the mode with one endpoint, and with two endpoints.
 	alone, beside bool
-	// The client has a user.
+	// Whether the server demands a user.
 	auth bool
-	// The connections and the watches from before go on.
+	// Whether earlier connections and watches continue.
 	keepsConnections bool
 
-	// Refuses a request, or a stream when it opens.
+	// Refuses a request, or a stream when it is opened.
 	refuse func(*call) error
 	// Changes the answer to a request.
 	distort func(*call, any) (any, error)
-	// What a watch stream sends instead of a message.
+	// Returns the messages that a watch stream sends instead of a message.
 	watch func(*watchStream, *etcdserverpb.WatchResponse) ([]*etcdserverpb.WatchResponse, error)
-	// Called ten times a second for each watch stream.
+	// Runs ten times a second for each watch stream.
 	tick func(*watchStream) error
-	// What is sent instead of the answer to a keep-alive request.
-	keepAlive func(*etcdserverpb.LeaseKeepAliveResponse) ([]*etcdserverpb.LeaseKeepAliveResponse, error)
-	// The store that a request from this address meets.
+	// Returns the answers that are sent instead of the answer to a keep-alive request.
+	keepAlive func(*keepAliveResponse) ([]*keepAliveResponse, error)
+	// Returns the store for a request from this address.
 	store func(e *endpoint, from string) *store
 	// Serves a connection instead of etcd.
 	conn func(net.Conn)
 	web  http.HandlerFunc
-	// A token is good for one request less than this; for all if it is 0.
+	// A token is good for fewer requests than this number, or for all requests if it is 0.
 	tokenUses int
 }
 
-// Returns a new mode of this name, or nil.
+// Returns a new mode with this name, or nil.
 func find(name string) *mode {
 	for _, m := range modes() {
 		if m.name == name {
@@ -58,7 +58,7 @@ func find(name string) *mode {
 	return nil
 }
 
-// The modes, new ones each time: some keep what they have done.
+// Returns new modes, because some have state.
 func modes() []*mode {
 	var all []*mode
 	for _, group := range [][]*mode{
@@ -70,7 +70,7 @@ func modes() []*mode {
 	return all
 }
 
-// --- statuses --------------------------------------------------------------------------------------------------------
+// --- statuses ------------------------------------------------------------------------------------
 
 func isRequest(c *call) bool { return c.method != "Watch" && c.method != "LeaseKeepAlive" }
 func isWatch(c *call) bool   { return c.method == "Watch" }
@@ -96,7 +96,7 @@ func refuses(which func(*call) bool, err error) func(*call) error {
 	}
 }
 
-// Each code of gRPC with a text that is not etcd's, from each kind of call.
+// Each code of gRPC with a text that etcd does not use, from each kind of call.
 func foreignStatuses() []*mode {
 	texts := map[codes.Code]string{
 		codes.Canceled:           "context canceled",
@@ -135,7 +135,7 @@ func foreignStatuses() []*mode {
 	return all
 }
 
-// etcd's own errors, where they are not true.
+// etcd's own errors in wrong places.
 func etcdStatuses() []*mode {
 	newMode := func(name string, which func(*call) bool, err error) *mode {
 		return &mode{
@@ -172,9 +172,10 @@ func etcdStatuses() []*mode {
 		newMode("too-many-operations/txns", isOf("Txn"), rpctypes.ErrGRPCTooManyOps),
 		newMode("duplicate-key/txns", isOf("Txn"), rpctypes.ErrGRPCDuplicateKey),
 	}
-	// What every member would say of the request is no fault of the one that says it.
+	// An error that every member would return is no fault of the member that returns it.
 	final := []string{
-		"no-space", "request-too-large", "permission-denied", "future-revision", "compacted", "lease-", "too-many-op",
+		"no-space", "request-too-large", "permission-denied", "future-revision", "compacted",
+		"lease-", "too-many-op",
 		"duplicate-key", "auth-not-enabled",
 	}
 	for _, m := range all {
@@ -187,10 +188,10 @@ func etcdStatuses() []*mode {
 	return all
 }
 
-// --- answers to reads ------------------------------------------------------------------------------------------------
+// --- answers to reads ----------------------------------------------------------------------------
 
-// Calls back for the range answers in an answer, those in a transaction too.
-func eachRange(request, answer any, change func(*etcdserverpb.RangeRequest, *etcdserverpb.RangeResponse)) {
+// Calls change for each range in an answer, including the ranges of a transaction.
+func eachRange(request, answer any, change func(*rangeRequest, *rangeResponse)) {
 	switch answer := answer.(type) {
 	case *etcdserverpb.RangeResponse:
 		change(request.(*etcdserverpb.RangeRequest), answer)
@@ -208,15 +209,15 @@ func eachRange(request, answer any, change func(*etcdserverpb.RangeRequest, *etc
 	}
 }
 
-// A mode that changes every answer about a range of keys, and not those about one key.
-func onRanges(name, what string, change func(*etcdserverpb.RangeRequest, *etcdserverpb.RangeResponse)) *mode {
+// Returns a mode that changes each answer about a range of keys, but not answers about one key.
+func onRanges(name, what string, change func(*rangeRequest, *rangeResponse)) *mode {
 	return &mode{
 		name:   "range/" + name,
 		what:   what,
 		alone:  true,
 		beside: true,
 		distort: func(c *call, answer any) (any, error) {
-			eachRange(c.request, answer, func(r *etcdserverpb.RangeRequest, found *etcdserverpb.RangeResponse) {
+			eachRange(c.request, answer, func(r *rangeRequest, found *rangeResponse) {
 				if len(r.RangeEnd) != 0 {
 					change(r, found)
 				}
@@ -240,19 +241,23 @@ func ranges() []*mode {
 	var pages int64
 	var mu sync.Mutex
 	all := []*mode{
-		onRanges("count-too-small", "the count is one less than the keys", func(_ *rangeRequest, a *rangeResponse) {
-			a.Count--
-		}),
-		onRanges("count-too-large", "the count is one more than the keys", func(_ *rangeRequest, a *rangeResponse) {
-			a.Count++
-		}),
-		onRanges("count-zero", "the count is 0 beside keys", func(_ *rangeRequest, a *rangeResponse) { a.Count = 0 }),
+		onRanges("count-too-small", "the count is one less than the keys",
+			func(_ *rangeRequest, a *rangeResponse) {
+				a.Count--
+			}),
+		onRanges("count-too-large", "the count is one more than the keys",
+			func(_ *rangeRequest, a *rangeResponse) {
+				a.Count++
+			}),
+		onRanges("count-zero", "the count is 0 beside keys",
+			func(_ *rangeRequest, a *rangeResponse) { a.Count = 0 }),
 		onRanges("count-negative", "the count is negative", func(_ *rangeRequest, a *rangeResponse) {
 			a.Count = -1
 		}),
-		onRanges("count-huge", "the count is the largest number", func(_ *rangeRequest, a *rangeResponse) {
-			a.Count = math.MaxInt64
-		}),
+		onRanges("count-huge", "the count is the largest number",
+			func(_ *rangeRequest, a *rangeResponse) {
+				a.Count = math.MaxInt64
+			}),
 		onRanges("more-without-keys", "more keys are announced and none is sent",
 			func(_ *rangeRequest, a *rangeResponse) { a.Kvs, a.More = nil, true }),
 		onRanges("fewer-than-count", "half of the keys are missing beside the right count",
@@ -284,23 +289,25 @@ func ranges() []*mode {
 				a.Kvs[i], a.Kvs[j] = a.Kvs[j], a.Kvs[i]
 			}
 		}),
-		onRanges("limit-ignored", "more keys are sent than were asked for", func(r *rangeRequest, a *rangeResponse) {
-			for int64(len(a.Kvs)) <= r.Limit && r.Limit <= 20_000 && r.Limit > 0 {
-				a.Kvs = append(a.Kvs, kvOf(fmt.Sprintf("%sworker-%d", r.Key, 1_000_000+len(a.Kvs)), a.Kvs))
-			}
-			a.Count = int64(len(a.Kvs))
-		}),
+		onRanges("limit-ignored", "more keys are sent than were asked for",
+			func(r *rangeRequest, a *rangeResponse) {
+				for int64(len(a.Kvs)) <= r.Limit && r.Limit <= 20_000 && r.Limit > 0 {
+					a.Kvs = append(a.Kvs, kvOf(fmt.Sprintf("%sworker-%d", r.Key, 1_000_000+len(a.Kvs)), a.Kvs))
+				}
+				a.Count = int64(len(a.Kvs))
+			}),
 		onRanges("revisions-of-the-future", "keys were written after the answer",
 			func(_ *rangeRequest, a *rangeResponse) {
 				for _, kv := range a.Kvs {
 					kv.ModRevision += 1_000_000
 				}
 			}),
-		onRanges("revisions-zero", "keys were written at revision 0", func(_ *rangeRequest, a *rangeResponse) {
-			for _, kv := range a.Kvs {
-				kv.ModRevision, kv.CreateRevision, kv.Version = 0, 0, 0
-			}
-		}),
+		onRanges("revisions-zero", "keys were written at revision 0",
+			func(_ *rangeRequest, a *rangeResponse) {
+				for _, kv := range a.Kvs {
+					kv.ModRevision, kv.CreateRevision, kv.Version = 0, 0, 0
+				}
+			}),
 		onRanges("revisions-negative", "keys were written at negative revisions",
 			func(_ *rangeRequest, a *rangeResponse) {
 				for _, kv := range a.Kvs {
@@ -329,11 +336,12 @@ func ranges() []*mode {
 				kv.Value = []byte("\xff\x00{[\u202e")
 			}
 		}),
-		onRanges("other-leases", "the keys have leases that were never granted", func(_ *rangeRequest, a *rangeResponse) {
-			for _, kv := range a.Kvs {
-				kv.Lease = math.MinInt64
-			}
-		}),
+		onRanges("other-leases", "the keys have leases that were never granted",
+			func(_ *rangeRequest, a *rangeResponse) {
+				for _, kv := range a.Kvs {
+					kv.Lease = math.MinInt64
+				}
+			}),
 		onRanges("nothing", "there is no key at all", func(_ *rangeRequest, a *rangeResponse) {
 			a.Kvs, a.Count, a.More = nil, 0, false
 		}),
@@ -362,7 +370,7 @@ func ranges() []*mode {
 	return all
 }
 
-// --- headers ---------------------------------------------------------------------------------------------------------
+// --- headers -------------------------------------------------------------------------------------
 
 type withHeader interface {
 	GetHeader() *etcdserverpb.ResponseHeader
@@ -380,7 +388,7 @@ func onHeaders(name, what string, change func(c *call, h *etcdserverpb.ResponseH
 			}
 			return answer, nil
 		},
-		watch: func(w *watchStream, answer *etcdserverpb.WatchResponse) ([]*etcdserverpb.WatchResponse, error) {
+		watch: func(w *watchStream, answer *watchResponse) ([]*watchResponse, error) {
 			change(&call{e: w.e, method: "Watch"}, answer.Header)
 			return []*etcdserverpb.WatchResponse{answer}, nil
 		},
@@ -411,14 +419,15 @@ func headers() []*mode {
 			}
 			return answer, nil
 		},
-		watch: func(_ *watchStream, answer *etcdserverpb.WatchResponse) ([]*etcdserverpb.WatchResponse, error) {
+		watch: func(_ *watchStream, answer *watchResponse) ([]*watchResponse, error) {
 			answer.Header = nil
 			return []*etcdserverpb.WatchResponse{answer}, nil
 		},
 	}
 	return []*mode{
 		none,
-		onHeaders("revision-zero", "every answer is of revision 0", func(_ *call, h *header) { h.Revision = 0 }),
+		onHeaders("revision-zero", "every answer is of revision 0",
+			func(_ *call, h *header) { h.Revision = 0 }),
 		onHeaders("revision-negative", "every answer is of a negative revision",
 			func(_ *call, h *header) { h.Revision = -h.Revision }),
 		onHeaders("revision-huge", "every answer is of the largest revision",
@@ -434,20 +443,23 @@ func headers() []*mode {
 			h.Revision = max(1, h.Revision+turn%3*10-10)
 		}),
 		onHeaders("cluster-zero", "the cluster id is 0", func(_ *call, h *header) { h.ClusterId = 0 }),
-		onHeaders("cluster-other", "the cluster id is another one", func(_ *call, h *header) { h.ClusterId = 77 }),
-		onHeaders("cluster-to-and-fro", "the cluster id changes with each answer", func(_ *call, h *header) {
-			mu.Lock()
-			defer mu.Unlock()
-			turn++
-			h.ClusterId += uint64(turn % 2)
-		}),
+		onHeaders("cluster-other", "the cluster id is another one",
+			func(_ *call, h *header) { h.ClusterId = 77 }),
+		onHeaders("cluster-to-and-fro", "the cluster id changes with each answer",
+			func(_ *call, h *header) {
+				mu.Lock()
+				defer mu.Unlock()
+				turn++
+				h.ClusterId += uint64(turn % 2)
+			}),
 		onHeaders("member-zero", "the member id is 0", func(_ *call, h *header) { h.MemberId = 0 }),
-		onHeaders("member-to-and-fro", "the member id changes with each answer", func(_ *call, h *header) {
-			mu.Lock()
-			defer mu.Unlock()
-			turn++
-			h.MemberId += uint64(turn)
-		}),
+		onHeaders("member-to-and-fro", "the member id changes with each answer",
+			func(_ *call, h *header) {
+				mu.Lock()
+				defer mu.Unlock()
+				turn++
+				h.MemberId += uint64(turn)
+			}),
 		onHeaders("term-back", "the terms of raft go back", func(_ *call, h *header) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -459,7 +471,7 @@ func headers() []*mode {
 	}
 }
 
-// --- transactions ----------------------------------------------------------------------------------------------------
+// --- transactions --------------------------------------------------------------------------------
 
 func txns() []*mode {
 	type txnResponse = etcdserverpb.TxnResponse
@@ -494,23 +506,26 @@ func txns() []*mode {
 				a.Responses = append(a.Responses, a.Responses[0])
 			}
 		}),
-		newMode("empty-responses", "the answers of the operations are empty", op(&etcdserverpb.ResponseOp{})),
+		newMode("empty-responses", "the answers of the operations are empty",
+			op(&etcdserverpb.ResponseOp{})),
 		newMode("other-responses", "every operation is answered like a put", op(&etcdserverpb.ResponseOp{
 			Response: &etcdserverpb.ResponseOp_ResponsePut{ResponsePut: &etcdserverpb.PutResponse{}},
 		})),
-		newMode("responses-swapped", "the answers of the operations are in another order", func(a *txnResponse) {
-			for i, j := 0, len(a.Responses)-1; i < j; i, j = i+1, j-1 {
-				a.Responses[i], a.Responses[j] = a.Responses[j], a.Responses[i]
-			}
-		}),
-		newMode("never-succeeded", "no comparison holds, it says", func(a *txnResponse) { a.Succeeded = false }),
+		newMode("responses-swapped", "the answers of the operations are in another order",
+			func(a *txnResponse) {
+				for i, j := 0, len(a.Responses)-1; i < j; i, j = i+1, j-1 {
+					a.Responses[i], a.Responses[j] = a.Responses[j], a.Responses[i]
+				}
+			}),
+		newMode("never-succeeded", "no comparison holds, it says",
+			func(a *txnResponse) { a.Succeeded = false }),
 		newMode("nested", "every operation is answered like a transaction", op(&etcdserverpb.ResponseOp{
 			Response: &etcdserverpb.ResponseOp_ResponseTxn{ResponseTxn: &etcdserverpb.TxnResponse{}},
 		})),
 	}
 }
 
-// --- watches ---------------------------------------------------------------------------------------------------------
+// --- watches -------------------------------------------------------------------------------------
 
 type watchResponse = etcdserverpb.WatchResponse
 type watchHook = func(*watchStream, *watchResponse) ([]*watchResponse, error)
@@ -519,7 +534,7 @@ func onWatches(name, what string, watch watchHook) *mode {
 	return &mode{name: "watch/" + name, what: what, alone: true, beside: true, watch: watch}
 }
 
-// A mode that changes the events of watches that go on.
+// Returns a mode that changes the events of continuing watches.
 func onEvents(name, what string, watch watchHook) *mode {
 	return &mode{
 		name:             "event/" + name,
@@ -538,7 +553,7 @@ func onEvents(name, what string, watch watchHook) *mode {
 
 func as(answers ...*watchResponse) ([]*watchResponse, error) { return answers, nil }
 
-// Lets the first message through that has events of one type, and changes it.
+// Passes the first message with events of one type, and changes it.
 func once(kind mvccpb.Event_EventType, change watchHook) watchHook {
 	var mu sync.Mutex
 	done := map[*watchStream]bool{}
@@ -605,7 +620,7 @@ func watches() []*mode {
 			return nil
 		}
 	}
-	// Sends this ten times a second for each watch.
+	// Sends a message ten times a second for each watch.
 	sends := func(message func(w *watchStream, id int64) *watchResponse) func(*watchStream) error {
 		return func(w *watchStream) error {
 			for _, watcher := range w.watchers {
@@ -622,7 +637,8 @@ func watches() []*mode {
 	}
 	event := func(key string, revision int64) *mvccpb.Event {
 		return &mvccpb.Event{Kv: &mvccpb.KeyValue{
-			Key: []byte(key), Value: []byte("x"), CreateRevision: revision, ModRevision: revision, Version: 1,
+			Key: []byte(key), Value: []byte("x"),
+			CreateRevision: revision, ModRevision: revision, Version: 1,
 		}}
 	}
 
@@ -642,7 +658,8 @@ func watches() []*mode {
 	endless.tick = sends(func(w *watchStream, id int64) *watchResponse {
 		w.mark++
 		key := fmt.Sprintf("%sworker-%d", w.watchers[0].request.Key, 5_000_000+w.mark)
-		return &watchResponse{WatchId: id, Fragment: true, Events: []*mvccpb.Event{event(key, w.s.revision+1)}}
+		return &watchResponse{WatchId: id, Fragment: true,
+			Events: []*mvccpb.Event{event(key, w.s.revision+1)}}
 	})
 	foreign := onWatches("foreign-keys", "events of keys from outside the range come all the time",
 		func(_ *watchStream, a *watchResponse) ([]*watchResponse, error) { return as(a) })
@@ -652,7 +669,9 @@ func watches() []*mode {
 	})
 	noise := onWatches("empty-messages", "messages without events come all the time",
 		func(_ *watchStream, a *watchResponse) ([]*watchResponse, error) { return as(a) })
-	noise.tick = sends(func(_ *watchStream, id int64) *watchResponse { return &watchResponse{WatchId: id} })
+	noise.tick = sends(func(_ *watchStream, id int64) *watchResponse {
+		return &watchResponse{WatchId: id}
+	})
 	withoutKv := onWatches("events-without-keys", "events have no key and no value",
 		func(_ *watchStream, a *watchResponse) ([]*watchResponse, error) { return as(a) })
 	withoutKv.tick = sends(func(_ *watchStream, id int64) *watchResponse {
@@ -665,7 +684,8 @@ func watches() []*mode {
 		gone.Type = mvccpb.DELETE
 		return &watchResponse{WatchId: id, Events: []*mvccpb.Event{gone}}
 	})
-	lying := onEvents("progress-lies", "events are held back, and the progress says that all were sent", holds)
+	lying := onEvents("progress-lies",
+		"events are held back, and the progress says that all were sent", holds)
 	lying.tick = releases(6*time.Second, false)
 
 	all := []*mode{
@@ -699,7 +719,8 @@ func watches() []*mode {
 			})),
 		onWatches("compacted-at-one", "each watch is said to begin before the first revision",
 			created(func(_ *watchStream, a *watchResponse) ([]*watchResponse, error) {
-				return as(a, &watchResponse{Header: a.Header, WatchId: a.WatchId, Canceled: true, CompactRevision: 1})
+				return as(a, &watchResponse{Header: a.Header, WatchId: a.WatchId, Canceled: true,
+					CompactRevision: 1})
 			})),
 		onWatches("compact-revision-negative", "messages have a negative compact revision",
 			func(_ *watchStream, a *watchResponse) ([]*watchResponse, error) {
@@ -763,7 +784,7 @@ func watches() []*mode {
 	return all
 }
 
-// --- leases ----------------------------------------------------------------------------------------------------------
+// --- leases --------------------------------------------------------------------------------------
 
 type keepAliveResponse = etcdserverpb.LeaseKeepAliveResponse
 
@@ -797,7 +818,9 @@ func leases() []*mode {
 	silent := renewals("silent", "no renewal is answered", nil)
 	silent.keepAlive = func(*keepAliveResponse) ([]*keepAliveResponse, error) { return nil, nil }
 	closed := renewals("closed", "the stream ends at the first renewal", nil)
-	closed.keepAlive = func(*keepAliveResponse) ([]*keepAliveResponse, error) { return nil, errCloseStream }
+	closed.keepAlive = func(*keepAliveResponse) ([]*keepAliveResponse, error) {
+		return nil, errCloseStream
+	}
 	answeredAndClosed := renewals("answered-and-closed", "the stream ends after each renewal", nil)
 	answeredAndClosed.keepAlive = func(a *keepAliveResponse) ([]*keepAliveResponse, error) {
 		return []*keepAliveResponse{a}, errCloseStream
@@ -811,8 +834,10 @@ func leases() []*mode {
 		return answers, nil
 	}
 	return []*mode{
-		grants("ttl-zero", "a lease is granted for 0 s", func(a *etcdserverpb.LeaseGrantResponse) { a.TTL = 0 }),
-		grants("ttl-one", "a lease is granted for 1 s", func(a *etcdserverpb.LeaseGrantResponse) { a.TTL = 1 }),
+		grants("ttl-zero", "a lease is granted for 0 s",
+			func(a *etcdserverpb.LeaseGrantResponse) { a.TTL = 0 }),
+		grants("ttl-one", "a lease is granted for 1 s",
+			func(a *etcdserverpb.LeaseGrantResponse) { a.TTL = 1 }),
 		grants("ttl-negative", "a lease is granted for a negative time",
 			func(a *etcdserverpb.LeaseGrantResponse) { a.TTL = -5 }),
 		grants("ttl-huge", "a lease is granted for the longest time",
@@ -821,11 +846,13 @@ func leases() []*mode {
 			func(a *etcdserverpb.LeaseGrantResponse) { a.TTL = 9_400_000_000 }),
 		grants("other-id", "another lease is granted than was asked for",
 			func(a *etcdserverpb.LeaseGrantResponse) { a.ID++ }),
-		grants("no-id", "a lease without an id is granted", func(a *etcdserverpb.LeaseGrantResponse) { a.ID = 0 }),
+		grants("no-id", "a lease without an id is granted",
+			func(a *etcdserverpb.LeaseGrantResponse) { a.ID = 0 }),
 		grants("error", "a lease is granted with the text of an error",
 			func(a *etcdserverpb.LeaseGrantResponse) { a.Error = "etcdserver: lease storage is full" }),
 		renewals("ttl-zero", "each lease is said to be gone", func(a *keepAliveResponse) { a.TTL = 0 }),
-		renewals("ttl-negative", "leases are renewed for a negative time", func(a *keepAliveResponse) { a.TTL = -1 }),
+		renewals("ttl-negative", "leases are renewed for a negative time",
+			func(a *keepAliveResponse) { a.TTL = -1 }),
 		renewals("ttl-huge", "leases are renewed for the longest time",
 			func(a *keepAliveResponse) { a.TTL = math.MaxInt64 }),
 		renewals("other-lease", "another lease is renewed", func(a *keepAliveResponse) { a.ID++ }),
@@ -833,7 +860,7 @@ func leases() []*mode {
 	}
 }
 
-// --- users -----------------------------------------------------------------------------------------------------------
+// --- users ---------------------------------------------------------------------------------------
 
 func auths() []*mode {
 	newMode := func(name, what string, beside bool) *mode {
@@ -871,12 +898,14 @@ func auths() []*mode {
 		refusing("store-is-old", isOther, rpctypes.ErrGRPCAuthOldRevision, false),
 		refusing("user-is-empty", isOther, rpctypes.ErrGRPCUserEmpty, false),
 		refusing("not-enabled", isAuthenticate, rpctypes.ErrGRPCAuthNotEnabled, false),
-		refusing("unavailable", isAuthenticate, status.Error(codes.Unavailable, "no healthy upstream"), true),
-		refusing("unauthenticated", isAuthenticate, status.Error(codes.Unauthenticated, "Jwt is missing"), true),
+		refusing("unavailable", isAuthenticate,
+			status.Error(codes.Unavailable, "no healthy upstream"), true),
+		refusing("unauthenticated", isAuthenticate,
+			status.Error(codes.Unauthenticated, "Jwt is missing"), true),
 	}
 }
 
-// --- what is no etcd -------------------------------------------------------------------------------------------------
+// --- what is no etcd -----------------------------------------------------------------------------
 
 func transports() []*mode {
 	overTCP := func(name, what string, conn func(net.Conn)) *mode {
@@ -887,7 +916,7 @@ func transports() []*mode {
 	}
 	limited := &mode{
 		name:   "transport/four-megabytes",
-		what:   "a proxy lets no message through of more than 4 kB, which stand for the 4 MB that are usual",
+		what:   "a proxy drops messages of more than 4 kB, which stand for the usual 4 MB",
 		alone:  true,
 		beside: true,
 		distort: func(_ *call, answer any) (any, error) {
@@ -910,22 +939,30 @@ func transports() []*mode {
 		overTCP("garbage", "random bytes are sent", says(strings.Repeat("\x00\xff\x13garbage", 1000))),
 		overTCP("banner", "another protocol is spoken", says("SSH-2.0-OpenSSH_9.2p1\r\n")),
 		overTCP("tls", "TLS refuses the plain text", says("\x15\x03\x01\x00\x02\x02\x0a")),
-		overTCP("goaway-at-once", "each connection ends before its first request", frames(goesAwayAtOnce)),
-		overTCP("goaway-at-requests", "each connection ends with its first request", frames(goesAwayAtRequests)),
+		overTCP("goaway-at-once", "each connection ends before its first request",
+			frames(goesAwayAtOnce)),
+		overTCP("goaway-at-requests", "each connection ends with its first request",
+			frames(goesAwayAtRequests)),
 		overTCP("too-many-pings", "each connection ends for too many pings", frames(wantsCalm)),
-		overTCP("refused-streams", "each stream is refused", frames(refusesStreams(http2.ErrCodeRefusedStream))),
-		overTCP("internal-errors", "each stream ends with an internal error", frames(refusesStreams(http2.ErrCodeInternal))),
+		overTCP("refused-streams", "each stream is refused",
+			frames(refusesStreams(http2.ErrCodeRefusedStream))),
+		overTCP("internal-errors", "each stream ends with an internal error",
+			frames(refusesStreams(http2.ErrCodeInternal))),
 		overTCP("no-streams", "no stream may be opened", frames(allowsNoStreams)),
 		overTCP("too-large-frames", "frames are larger than agreed", frames(sendsTooLargeFrames)),
-		overTCP("closes-at-requests", "each connection is closed at its first request", frames(closesAtRequests)),
+		overTCP("closes-at-requests", "each connection is closed at its first request",
+			frames(closesAtRequests)),
 		overHTTP("huge-headers", "answers have 10 MB of headers", hugeHeaders),
 		overHTTP("http-404", "there is no such page", page(404, "text/html", "<h1>Not Found</h1>")),
-		overHTTP("http-503", "a balancer has no server", page(503, "text/plain", "upstream connect error")),
+		overHTTP("http-503", "a balancer has no server",
+			page(503, "text/plain", "upstream connect error")),
 		overHTTP("http-301", "the page has moved", page(301, "text/html", "moved")),
-		overHTTP("wrong-content-type", "a page is sent with status 200", page(200, "text/html", "<html></html>")),
+		overHTTP("wrong-content-type", "a page is sent with status 200",
+			page(200, "text/html", "<html></html>")),
 		overHTTP("no-status", "answers end without a status", body("", false)),
 		overHTTP("no-message", "answers have a status and no message", body("", true)),
-		overHTTP("garbage-message", "messages are no protobuf", body("\x00\x00\x00\x00\x04\xff\xff\xff\xff", true)),
+		overHTTP("garbage-message", "messages are no protobuf",
+			body("\x00\x00\x00\x00\x04\xff\xff\xff\xff", true)),
 		overHTTP("empty-message", "messages are empty", body("\x00\x00\x00\x00\x00", true)),
 		overHTTP("compressed", "messages are said to be compressed", body("\x01\x00\x00\x00\x01x", true)),
 		overHTTP("huge-message", "a message is said to have 4 GB", body("\x00\xff\xff\xff\xff", true)),
@@ -933,7 +970,8 @@ func transports() []*mode {
 		overHTTP("drips", "a message comes byte by byte", drips),
 		overHTTP("trailers-only", "answers are trailers without a status", trailersOnly()),
 		overHTTP("unknown-status", "the status is none of gRPC's", trailersOnly("Grpc-Status", "99")),
-		overHTTP("ok-without-answer", "the status is 0 and nothing else is sent", trailersOnly("Grpc-Status", "0")),
+		overHTTP("ok-without-answer", "the status is 0 and nothing else is sent",
+			trailersOnly("Grpc-Status", "0")),
 		overHTTP("long-text", "the text of the status is of 8 kB",
 			trailersOnly("Grpc-Status", "14", "Grpc-Message", strings.Repeat("long ", 1600))),
 		overHTTP("control-characters", "the text of the status has control characters",
@@ -942,7 +980,7 @@ func transports() []*mode {
 	}
 }
 
-// --- versions --------------------------------------------------------------------------------------------------------
+// --- versions ------------------------------------------------------------------------------------
 
 func versions() []*mode {
 	says := func(name, version string) *mode {
@@ -974,9 +1012,9 @@ func versions() []*mode {
 	}
 }
 
-// --- clusters --------------------------------------------------------------------------------------------------------
+// --- clusters ------------------------------------------------------------------------------------
 
-// The other cluster has workers of its own, and more revisions.
+// The other cluster has other workers, and more revisions.
 func fillOther(s *store) {
 	for number := 900; number < 930; number++ {
 		for _, prefix := range []string{
@@ -986,7 +1024,8 @@ func fillOther(s *store) {
 			_, err := w.put(&etcdserverpb.PutRequest{
 				Key: []byte(fmt.Sprintf("%sworker-%d", prefix, number)),
 				Value: []byte(fmt.Sprintf(`{"Identity":{"version":0,"identifier":"%016x"},`+
-					`"WorkerNetAddress":{"Host":"other%d","RpcPort":29999},"State":"AUTHORIZED","GenerationNumber":-1,"ServiceEntityName":"worker-%d"}`, number, number, number)),
+					`"WorkerNetAddress":{"Host":"other%d","RpcPort":29999},"State":"AUTHORIZED",`+
+					`"GenerationNumber":-1,"ServiceEntityName":"worker-%d"}`, number, number, number)),
 			})
 			check(err)
 			w.commit()
@@ -1018,15 +1057,16 @@ func clusters() []*mode {
 				}
 				return e.world.store
 			}),
-		newMode("by-request", "every other request leads to another cluster", func(e *endpoint, _ string) *store {
-			mu.Lock()
-			defer mu.Unlock()
-			turn++
-			if turn%2 == 0 {
-				return e.other
-			}
-			return e.world.store
-		}),
+		newMode("by-request", "every other request leads to another cluster",
+			func(e *endpoint, _ string) *store {
+				mu.Lock()
+				defer mu.Unlock()
+				turn++
+				if turn%2 == 0 {
+					return e.other
+				}
+				return e.world.store
+			}),
 		newMode("empty", "the address leads to an empty cluster", func(e *endpoint, _ string) *store {
 			return e.empty
 		}),

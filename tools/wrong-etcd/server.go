@@ -26,19 +26,19 @@ const (
 	fragmentSize = 512 << 10
 )
 
-// A world is an etcd cluster with some endpoints, which share its store.
+// A world is an etcd cluster whose endpoints share one store.
 type world struct {
 	version string
 	auth    bool
 	store   *store
-	// Other clusters, for the modes that confuse them with this one.
+	// Other clusters, for modes that confuse them with this cluster.
 	other, empty *store
 
 	mu     sync.Mutex
 	tokens map[string]int
 }
 
-// An endpoint is one member of the cluster, at an address of its own.
+// An endpoint is one member of the cluster, with its own address.
 type endpoint struct {
 	*world
 	memberID uint64
@@ -50,11 +50,11 @@ type endpoint struct {
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
 	counts map[string]int64
-	// The connections that a mode has told apart.
+	// The connections that a mode distinguishes.
 	sides map[string]bool
 }
 
-// A listener hands out connections that another one has accepted.
+// A listener returns connections that another listener has accepted.
 type listener struct {
 	addr  net.Addr
 	conns chan net.Conn
@@ -64,7 +64,7 @@ func (l *listener) Accept() (net.Conn, error) { return <-l.conns, nil }
 func (l *listener) Addr() net.Addr            { return l.addr }
 func (l *listener) Close() error              { return nil }
 
-// A tracked connection is forgotten when it is closed.
+// A tracked connection is removed when it is closed.
 type tracked struct {
 	net.Conn
 	e *endpoint
@@ -163,7 +163,7 @@ func (e *endpoint) count(what string) {
 	e.mu.Unlock()
 }
 
-// A call is one request, or one stream of them.
+// A call is one request, or one stream of requests.
 type call struct {
 	e       *endpoint
 	method  string
@@ -227,7 +227,7 @@ func (e *endpoint) authorized(ctx context.Context, method string) error {
 	return nil
 }
 
-// The store that this request meets.
+// Returns the store for this request.
 func (e *endpoint) storeOf(ctx context.Context) *store {
 	if choose := e.mode.Load().store; choose != nil {
 		from := ""
@@ -262,7 +262,9 @@ func (e *endpoint) Range(
 	return answer, nil
 }
 
-func (e *endpoint) Put(ctx context.Context, r *etcdserverpb.PutRequest) (*etcdserverpb.PutResponse, error) {
+func (e *endpoint) Put(
+	ctx context.Context, r *etcdserverpb.PutRequest,
+) (*etcdserverpb.PutResponse, error) {
 	s := e.storeOf(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -289,7 +291,9 @@ func (e *endpoint) DeleteRange(
 	return answer, nil
 }
 
-func (e *endpoint) Txn(ctx context.Context, r *etcdserverpb.TxnRequest) (*etcdserverpb.TxnResponse, error) {
+func (e *endpoint) Txn(
+	ctx context.Context, r *etcdserverpb.TxnRequest,
+) (*etcdserverpb.TxnResponse, error) {
 	s := e.storeOf(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -387,7 +391,8 @@ func (e *endpoint) LeaseKeepAlive(stream etcdserverpb.Lease_LeaseKeepAliveServer
 		}
 		e.count("KeepAliveRequest")
 		s.mu.Lock()
-		answer := &etcdserverpb.LeaseKeepAliveResponse{Header: e.header(s), ID: request.ID, TTL: s.renew(request.ID)}
+		answer := &etcdserverpb.LeaseKeepAliveResponse{Header: e.header(s), ID: request.ID,
+			TTL: s.renew(request.ID)}
 		s.mu.Unlock()
 		answers, err := []*etcdserverpb.LeaseKeepAliveResponse{answer}, error(nil)
 		if m := e.mode.Load(); m.keepAlive != nil {
@@ -407,7 +412,7 @@ func (e *endpoint) LeaseKeepAlive(stream etcdserverpb.Lease_LeaseKeepAliveServer
 	}
 }
 
-// What a mode returns to end a stream without an error.
+// A mode returns this to end a stream without an error.
 var errCloseStream = fmt.Errorf("the stream is closed")
 
 type watcher struct {
@@ -417,14 +422,14 @@ type watcher struct {
 	canceled bool
 }
 
-// A watch stream, and what a mode keeps of it.
+// A watch stream, and the state that a mode has for it.
 type watchStream struct {
 	e        *endpoint
 	s        *store
 	stream   etcdserverpb.Watch_WatchServer
 	watchers []*watcher
 	nextID   int64
-	// What a mode holds back, and since when.
+	// The messages that a mode holds back, and since when.
 	held   []*etcdserverpb.WatchResponse
 	heldAt time.Time
 	mark   int64
@@ -477,7 +482,7 @@ func (w *watchStream) run(requests <-chan *etcdserverpb.WatchRequest) error {
 					return err
 				}
 			} else if len(w.held) != 0 {
-				// The mode that held them back is over.
+				// The mode that held them back has ended.
 				held := w.held
 				w.held = nil
 				for _, answer := range held {
@@ -536,7 +541,7 @@ func (w *watchStream) create(request *etcdserverpb.WatchCreateRequest) error {
 	return nil
 }
 
-// Sends what the watchers have not received. Returns what tells of the next change.
+// Sends what the watchers have not received. Returns a channel that the next change closes.
 func (w *watchStream) catchUp() (<-chan struct{}, error) {
 	w.s.mu.Lock()
 	changed, revision, log := w.s.changed, w.s.revision, w.s.log
@@ -578,7 +583,7 @@ func (w *watchStream) send(answer *etcdserverpb.WatchResponse) error {
 	w.s.mu.Lock()
 	revision := w.s.revision
 	w.s.mu.Unlock()
-	// Nothing newer may be told than what the watchers have received.
+	// An answer must not be newer than the messages that the watchers have received.
 	for _, watcher := range w.watchers {
 		if !watcher.canceled && watcher.next <= revision {
 			revision = watcher.next - 1
@@ -647,7 +652,8 @@ func (c cluster) MemberList(
 	defer s.mu.Unlock()
 	url := "http://" + c.e.Addr().String()
 	member := &etcdserverpb.Member{ID: c.e.memberID, Name: "wrong", ClientURLs: []string{url}}
-	return &etcdserverpb.MemberListResponse{Header: c.e.header(s), Members: []*etcdserverpb.Member{member}}, nil
+	return &etcdserverpb.MemberListResponse{Header: c.e.header(s),
+		Members: []*etcdserverpb.Member{member}}, nil
 }
 
 type auth struct {

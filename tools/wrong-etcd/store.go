@@ -11,7 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
-// A store is what one etcd cluster holds: every version of every key, and the leases.
+// A store is the content of one etcd cluster: every version of every key, and the leases.
 type store struct {
 	clusterID uint64
 
@@ -159,7 +159,7 @@ func (w *write) commit() {
 	w.s.changed = make(chan struct{})
 }
 
-// The known keys of a range, those that are deleted too.
+// Returns the known keys of a range, including deleted keys.
 func (s *store) between(key, end []byte) []string {
 	first := sort.SearchStrings(s.sorted, string(key))
 	switch {
@@ -179,7 +179,8 @@ func within(key, start, end []byte) bool {
 	if len(end) == 0 {
 		return bytes.Equal(key, start)
 	}
-	return bytes.Compare(key, start) >= 0 && (len(end) == 1 && end[0] == 0 || bytes.Compare(key, end) < 0)
+	return bytes.Compare(key, start) >= 0 &&
+		(len(end) == 1 && end[0] == 0 || bytes.Compare(key, end) < 0)
 }
 
 func (s *store) get(r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
@@ -219,7 +220,8 @@ func (s *store) get(r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, 
 	return answer, nil
 }
 
-func order(kvs []*mvccpb.KeyValue, by etcdserverpb.RangeRequest_SortTarget, order etcdserverpb.RangeRequest_SortOrder) {
+func order(kvs []*mvccpb.KeyValue, by etcdserverpb.RangeRequest_SortTarget,
+	order etcdserverpb.RangeRequest_SortOrder) {
 	if order == etcdserverpb.RangeRequest_NONE {
 		return
 	}
@@ -319,10 +321,14 @@ func (w *write) op(op *etcdserverpb.RequestOp) (*etcdserverpb.ResponseOp, error)
 	switch request := op.Request.(type) {
 	case *etcdserverpb.RequestOp_RequestRange:
 		answer, err := w.s.get(request.RequestRange)
-		return &etcdserverpb.ResponseOp{Response: &etcdserverpb.ResponseOp_ResponseRange{ResponseRange: answer}}, err
+		return &etcdserverpb.ResponseOp{
+			Response: &etcdserverpb.ResponseOp_ResponseRange{ResponseRange: answer},
+		}, err
 	case *etcdserverpb.RequestOp_RequestPut:
 		answer, err := w.put(request.RequestPut)
-		return &etcdserverpb.ResponseOp{Response: &etcdserverpb.ResponseOp_ResponsePut{ResponsePut: answer}}, err
+		return &etcdserverpb.ResponseOp{
+			Response: &etcdserverpb.ResponseOp_ResponsePut{ResponsePut: answer},
+		}, err
 	case *etcdserverpb.RequestOp_RequestDeleteRange:
 		answer := w.deleteRange(request.RequestDeleteRange)
 		return &etcdserverpb.ResponseOp{
@@ -330,12 +336,15 @@ func (w *write) op(op *etcdserverpb.RequestOp) (*etcdserverpb.ResponseOp, error)
 		}, nil
 	case *etcdserverpb.RequestOp_RequestTxn:
 		answer, err := w.txn(request.RequestTxn)
-		return &etcdserverpb.ResponseOp{Response: &etcdserverpb.ResponseOp_ResponseTxn{ResponseTxn: answer}}, err
+		return &etcdserverpb.ResponseOp{
+			Response: &etcdserverpb.ResponseOp_ResponseTxn{ResponseTxn: answer},
+		}, err
 	}
 	return nil, rpctypes.ErrGRPCKeyNotFound
 }
 
-// Whether every put of a transaction names a lease that exists: etcd refuses before it carries out anything.
+// Returns whether every put of a transaction names an existing lease. etcd refuses before it
+// carries out anything.
 func (s *store) leasesExist(r *etcdserverpb.TxnRequest) bool {
 	for _, op := range append(append([]*etcdserverpb.RequestOp(nil), r.Success...), r.Failure...) {
 		if put := op.GetRequestPut(); put != nil && put.Lease != 0 && s.leases[put.Lease] == nil {
@@ -390,7 +399,7 @@ func (s *store) revoke(id int64) error {
 	return nil
 }
 
-// Returns the TTL; 0 when there is no such lease.
+// Returns the TTL, or 0 if there is no such lease.
 func (s *store) renew(id int64) int64 {
 	lease := s.leases[id]
 	if lease == nil {

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// The modes of what is no etcd, or lies between it and the client.
+// Returns the modes of servers that are not etcd, and of proxies before etcd.
 
-// Answers whatever is sent with these bytes, and closes the connection.
+// Answers everything with these bytes, and closes the connection.
 func says(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		defer conn.Close()
@@ -37,7 +37,7 @@ func swallows(conn net.Conn) {
 	conn.Close()
 }
 
-// Speaks HTTP/2 by hand.
+// Speaks HTTP/2 without a library.
 func frames(serve func(*http2.Framer)) func(net.Conn) {
 	return func(conn net.Conn) {
 		defer conn.Close()
@@ -53,7 +53,7 @@ func frames(serve func(*http2.Framer)) func(net.Conn) {
 	}
 }
 
-// Waits for a request, and returns its stream; 0 when the client has gone.
+// Waits for a request and returns its stream, or 0 if the client has gone.
 func request(framer *http2.Framer) uint32 {
 	for {
 		frame, err := framer.ReadFrame()
@@ -128,7 +128,7 @@ func page(status int, contentType, body string) http.HandlerFunc {
 	}
 }
 
-// Answers with gRPC's headers alone.
+// Answers only with gRPC headers.
 func trailersOnly(headers ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/grpc")
@@ -139,7 +139,7 @@ func trailersOnly(headers ...string) http.HandlerFunc {
 	}
 }
 
-// Answers with a message of these bytes, and a status of gRPC where there is to be one.
+// Answers with a message of these bytes, and optionally with a status of gRPC.
 func body(bytes string, withStatus bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/grpc")
@@ -161,7 +161,7 @@ func hugeHeaders(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// Sends a body that does not end, slowly.
+// Slowly sends a body without an end.
 func drips(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/grpc")
 	_, _ = io.WriteString(w, "\x00\x00\xff\xff\xff")

@@ -12,7 +12,7 @@ pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     thread::Builder::new()
         .name("aside".to_owned())
         .spawn(move || {
-            // No receiver: the work was given up.
+            // Without a receiver, the caller has stopped waiting.
             let _ = sender.send(work());
         })?;
     done.await.map_err(io::Error::other)

@@ -25,20 +25,20 @@ const CERTIFICATE_ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Replacing an authority takes longer, because every client that trusts it must be updated first.
 const AUTHORITY_ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Clocks that differ by more are not kept in step by anybody.
+/// A greater difference means that a clock is not synchronized.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 /// A member that is further behind than etcd's leader keeps its log needs a snapshot to catch up.
 /// The members are not asked at exactly the same time, so a few changes mean nothing.
 const FAR_BEHIND: u64 = 5_000;
 
-/// How many subjects of the same finding are named.
+/// The number of named subjects of a repeated finding.
 const NAMED: usize = 3;
 
-/// How bad a finding is.
+/// The weight of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Ok,
-    /// It works, but should be looked at.
+    /// It works, but deserves attention.
     Look,
     /// It does not work.
     Bad(Outcome),
@@ -46,7 +46,7 @@ enum Verdict {
 
 struct Finding {
     verdict: Verdict,
-    /// What was looked at.
+    /// The subject of the finding.
     subject: String,
     text: String,
 }
@@ -68,7 +68,7 @@ impl Findings {
         self.add(verdict, subject, reason(error));
     }
 
-    /// What does not work counts more than what does; of several, the first.
+    /// The worst verdict comes first. Findings with one verdict keep their order.
     fn outcome(&self) -> Outcome {
         let bad = self.0.iter().find_map(|finding| match finding.verdict {
             Verdict::Bad(outcome) => Some(outcome),
@@ -92,7 +92,7 @@ impl Findings {
 pub async fn run(context: &Context, options: &CheckOptions) -> std::result::Result<Outcome, Stop> {
     let mut findings = Findings::default();
     let mut facts = json!({});
-    // Both at the same time, so that they end within one operation timeout.
+    // In parallel, so that both end within one operation timeout.
     let mut viewing = pin!(context.membership.view());
     let inspecting = pin!(context.membership.inspect());
     let (inspection, viewed) = match select(inspecting, viewing.as_mut()).await {
@@ -125,7 +125,7 @@ pub async fn run(context: &Context, options: &CheckOptions) -> std::result::Resu
         output::print(grouped(&findings.0).iter().map(line).collect::<String>())
     };
     match printed {
-        // Scripts go by the exit status, whatever became of the text.
+        // Scripts use the exit status, even if the text was not read.
         Ok(()) | Err(Stop::NobodyReads) => Ok(outcome),
         Err(stop) => Err(stop),
     }
@@ -195,7 +195,7 @@ fn row(finding: &Finding) -> Value {
     })
 }
 
-/// What was found in numbers, for programs; `null` is what is not known.
+/// Returns the numbers for programs; unknown numbers are `null`.
 fn facts_of(config: &EtcdConfig, inspection: &Inspection) -> Value {
     let clusters = inspection.clusters.as_ref().ok();
     let cluster = |found: &FoundCluster| json!({"name": found.name, "registered": found.registered, "live": found.live});
@@ -230,7 +230,7 @@ fn facts_of_member(member: &MemberReport) -> Value {
         "url": member.url,
         "version": status.map(|status| &status.version),
         "role": status.map(role),
-        // As etcdctl prints them; JSON's numbers are too short for them.
+        // In the format of etcdctl, because numbers in JSON are too short for these ids.
         "memberId": status.map(|status| format!("{:x}", status.member_id)),
         "leader": status.filter(|s| s.leader != 0).map(|s| format!("{:x}", s.leader)),
         "clusterId": status.map(|status| format!("{:x}", status.cluster_id)),
@@ -247,7 +247,7 @@ fn facts_of_member(member: &MemberReport) -> Value {
     })
 }
 
-/// Why, where the endpoint is named already.
+/// Returns the reason without the endpoint, which is already named.
 fn reason_at(url: &str, error: &Error) -> String {
     let reason = reason(error);
     let short = reason.strip_prefix(&format!("etcd endpoint {url}: "));
@@ -264,7 +264,7 @@ fn role(status: &MemberStatus) -> &'static str {
     }
 }
 
-/// How the endpoint was reached, and as whom.
+/// Returns the protocol and the user of the connection.
 fn way(member: &MemberReport) -> String {
     let line = match &member.tls {
         Some(session) => session.version,
@@ -330,7 +330,8 @@ fn endpoints(findings: &mut Findings, members: &[MemberReport]) {
             && skew.unsigned_abs() > CLOCKS_DIFFER.as_millis() as u64
         {
             let text = format!(
-                "its clock is {} s {} this machine's: leases do not depend on it, but certificates do",
+                "its clock is {} s {} this machine's: leases do not depend on it, but certificates \
+                 do",
                 skew.unsigned_abs() / 1000,
                 if skew > 0 { "ahead of" } else { "behind" },
             );
@@ -353,14 +354,14 @@ fn endpoints(findings: &mut Findings, members: &[MemberReport]) {
         .collect();
     for version in old {
         let text = format!(
-            "etcd {version} may lose changes of a watch (etcd issues 18089 and 19179), which the library finds \
-             within half a minute; update to 3.4.36, 3.5.18, 3.6.0 or later"
+            "etcd {version} may lose changes of a watch (etcd issues 18089 and 19179), which the \
+             library finds within half a minute; update to 3.4.36, 3.5.18, 3.6.0 or later"
         );
         findings.add(Verdict::Ok, "endpoints", text);
     }
 }
 
-/// A number of bytes, in the unit that shows it with one to three digits.
+/// Returns a number of bytes in the unit that needs one to three digits.
 fn size(bytes: i64) -> String {
     match bytes {
         ..1_000 => format!("{bytes} B"),
@@ -370,7 +371,7 @@ fn size(bytes: i64) -> String {
     }
 }
 
-/// What the members say of themselves must fit together.
+/// Compares the statuses of the members.
 fn side_by_side(findings: &mut Findings, members: &[MemberReport]) {
     let statuses: Vec<(&str, &MemberStatus)> = members
         .iter()
@@ -415,7 +416,8 @@ fn side_by_side(findings: &mut Findings, members: &[MemberReport]) {
         let behind = newest.saturating_sub(status.raft_applied_index);
         if behind > FAR_BEHIND {
             let text = format!(
-                "it is {behind} changes behind the others (raft index {} of {newest}): what it serves is old",
+                "it is {behind} changes behind the others (raft index {} of {newest}): what it \
+                 serves is old",
                 status.raft_applied_index
             );
             findings.add(Verdict::Look, format!("endpoint {url}"), text);
@@ -534,7 +536,8 @@ fn leases(findings: &mut Findings, config: &EtcdConfig, inspection: &Inspection)
     }
     if config.operation_timeout >= wanted {
         let text = format!(
-            "the operation timeout ({} ms) is not shorter than the lease ({} s): one slow call may cost a worker its lease",
+            "the operation timeout ({} ms) is not shorter than the lease ({} s): one slow call may \
+             cost a worker its lease",
             config.operation_timeout.as_millis(),
             wanted.as_secs()
         );
@@ -547,7 +550,7 @@ fn leases(findings: &mut Findings, config: &EtcdConfig, inspection: &Inspection)
     for (identity, lease) in leases {
         match lease {
             None => {
-                let text = "its live key is on no lease: it is listed as live for ever";
+                let text = "its live key is on no lease: it never becomes lost";
                 findings.add(Verdict::Look, identity.to_string(), text);
             }
             Some(lease)
@@ -557,7 +560,8 @@ fn leases(findings: &mut Findings, config: &EtcdConfig, inspection: &Inspection)
                     .is_ok_and(|granted| lease.granted != *granted) =>
             {
                 let text = format!(
-                    "its lease is of {} s: another alluxio.worker.failure.detection.timeout than here",
+                    "its lease is of {} s: another alluxio.worker.failure.detection.timeout than \
+                     here",
                     lease.granted.as_secs()
                 );
                 findings.add(Verdict::Look, identity.to_string(), text);
@@ -569,7 +573,7 @@ fn leases(findings: &mut Findings, config: &EtcdConfig, inspection: &Inspection)
 
 fn clusters(findings: &mut Findings, config: &EtcdConfig, inspection: &Inspection) {
     match &inspection.clusters {
-        // A user who may read its own cluster only is a good thing.
+        // A user who may read only its own cluster is correctly configured.
         Err(error) => findings.add(
             Verdict::Ok,
             "clusters",
@@ -583,7 +587,8 @@ fn clusters(findings: &mut Findings, config: &EtcdConfig, inspection: &Inspectio
             }
             let own = &config.cluster_name;
             if !clusters.is_empty() && !clusters.iter().any(|found| found.name == *own) {
-                let text = "nothing is stored under this alluxio.cluster.name, but there are other clusters";
+                let text = "nothing is stored under this alluxio.cluster.name, but there are other \
+                            clusters";
                 findings.add(Verdict::Look, format!("cluster {own}"), text);
             }
         }
@@ -621,7 +626,7 @@ mod tests {
         }
     }
 
-    /// What is wrong with three members after this change of the last one.
+    /// Returns the findings about three members after this change of the last member.
     fn complaints(change: impl FnOnce(&mut MemberStatus)) -> Vec<String> {
         let mut members: Vec<MemberReport> = (0..3).map(member).collect();
         change(members[2].status.as_mut().unwrap());
@@ -640,8 +645,8 @@ mod tests {
         assert_eq!(
             complaints(|status| status.leader = 12),
             [
-                "LOOK endpoints: they name different leaders: a at http://etcd-0:2379, a at http://etcd-1:2379, \
-                 c at http://etcd-2:2379"
+                "LOOK endpoints: they name different leaders: a at http://etcd-0:2379, \
+                 a at http://etcd-1:2379, c at http://etcd-2:2379"
             ]
         );
         assert_eq!(
@@ -698,8 +703,8 @@ mod tests {
         assert_eq!(
             behind(6_000),
             [
-                "LOOK endpoint http://etcd-2:2379: it is 6000 changes behind the others (raft index 994000 of \
-                 1000000): what it serves is old"
+                "LOOK endpoint http://etcd-2:2379: it is 6000 changes behind the others (raft index \
+                 994000 of 1000000): what it serves is old"
             ]
         );
     }

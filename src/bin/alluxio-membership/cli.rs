@@ -16,15 +16,15 @@ pub const NAME: &str = "alluxio-membership";
 
 pub const CONFIGURATION: &str = "\
 The properties are Alluxio's. They come from the file of --conf, else from the
-alluxio-site.properties in $ALLUXIO_CONF_DIR, $ALLUXIO_HOME/conf or /opt/alluxio/conf, if it is
-there. -D wins over the file, and --timeout over both.";
+alluxio-site.properties in $ALLUXIO_CONF_DIR, $ALLUXIO_HOME/conf or /opt/alluxio/conf, if that file
+exists. -D takes precedence over the file, and --timeout over both.";
 
 pub const OUTPUT: &str = "\
-Data goes to standard output, everything else to standard error. A reader that goes away ends the
-program quietly, with 0, and check with what it found. Terminals get colours, unless NO_COLOR is
+Data goes to standard output, everything else to standard error. If the reader of the output goes
+away, the program ends with 0, and check with its result. Terminals get colours, unless NO_COLOR is
 set.";
 
-/// What stands below the options.
+/// Returns the text below the options.
 fn after_help() -> String {
     let configuration = CONFIGURATION.replace('\n', "\n  ");
     let mut text = format!("Configuration:\n  {configuration}\n\nExit status:\n");
@@ -72,7 +72,13 @@ pub fn command() -> clap::Command {
 
 /// Lists, watches, registers and removes the workers of an Alluxio cluster.
 #[derive(Debug, Parser)]
-#[command(name = NAME, version, long_version = crate::version::long(), after_help = after_help(), max_term_width = 100)]
+#[command(
+    name = NAME,
+    version,
+    long_version = crate::version::long(),
+    after_help = after_help(),
+    max_term_width = 100
+)]
 pub struct Cli {
     #[command(flatten)]
     pub config: ConfigOptions,
@@ -81,7 +87,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line of this process; ends it for help and for wrong usage.
+    /// Reads the command line of this process. Ends the process for help and for wrong usage.
     pub fn of_process() -> Cli {
         let matches = command().get_matches();
         Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
@@ -96,17 +102,17 @@ pub struct ConfigOptions {
     pub conf: Option<PathBuf>,
     /// Set a property; may be repeated
     ///
-    /// Space around the key and the value belongs to neither, as in a file.
+    /// Spaces around the key and the value are ignored, as in a file.
     #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = property, global = true)]
     pub properties: Vec<(String, String)>,
-    /// How long one operation may take, such as 500ms or 5s
+    /// The time limit of one operation, such as 500ms or 5s
     ///
-    /// Without this option "nodes", "describe", "history" and "remove" end as soon as every endpoint
-    /// of etcd has failed at once for 2 s.
+    /// Without this option "nodes", "describe", "history" and "remove" end when every endpoint of
+    /// etcd has been failing at once for 2 s.
     #[arg(long, value_name = "TIME", value_parser = timeout, global = true)]
     pub timeout: Option<String>,
-    /// Say more on standard error: which endpoint was asked what, and how long it took; twice: much
-    /// more
+    /// Log more on standard error, such as each request with its endpoint and duration; repeat for
+    /// much more
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
 }
@@ -115,32 +121,31 @@ pub struct ConfigOptions {
 pub enum Command {
     /// List the workers, as "alluxio info nodes" does
     Nodes(NodesOptions),
-    /// Show both records of a worker, its lease, and who else claims its identity or address
+    /// Show both records of a worker, its lease, and other claims to its identity or address
     Describe(DescribeOptions),
     /// Show the changes that etcd remembers: joins, losses, removals, new addresses
     ///
-    /// etcd remembers the changes since it was last compacted. It stores no times: the revisions
-    /// say what came after what. "rejoined": the worker's live key went over to another lease, by a
-    /// new registration.
+    /// etcd remembers the changes since it was last compacted. It stores no times, so only the
+    /// revisions show the order. "rejoined" means that a new registration moved the worker's live
+    /// key to another lease.
     History(HistoryOptions),
     /// Remove a lost worker, or all lost workers, from the cluster
     ///
-    /// Asks on the terminal if standard input is one, wherever the output goes.
+    /// Asks on the terminal if standard input is a terminal, wherever the output goes.
     Remove(RemoveOptions),
     /// Register a worker and keep it registered until SIGTERM, SIGINT or SIGHUP
     ///
-    /// The signal ends the registration. A second signal ends the program although etcd has not
-    /// answered yet. A signal that is ignored when the program starts stays ignored, such as SIGHUP
-    /// under nohup.
+    /// The signal ends the registration. A second signal ends the program without waiting for etcd.
+    /// A signal that is ignored when the program starts stays ignored, such as SIGHUP under nohup.
     Join(JoinOptions),
-    /// Look at etcd and at the records of the cluster
+    /// Inspect etcd and the records of the cluster
     ///
-    /// Asks all endpoints at the same time, for at most half of --timeout. Writes no key, but
-    /// grants a lease for a moment.
+    /// Inspects all endpoints in parallel, for at most half of --timeout. Writes no key, but grants
+    /// a lease for a moment.
     Check(CheckOptions),
     /// Show the cluster over HTTP: a page, JSON, server-sent events and metrics
     ///
-    /// Read-only, and without users: everyone who reaches the address sees the cluster. Ends with
+    /// Read-only, and without users: everyone who can reach the address sees the cluster. Ends with
     /// SIGTERM, SIGINT or SIGHUP.
     Serve(ServeOptions),
     /// Print the completions for a shell
@@ -151,7 +156,7 @@ pub enum Command {
     /// Write the manual pages
     #[command(hide = true)]
     Man {
-        /// Where to
+        /// The folder
         #[arg(value_hint = clap::ValueHint::DirPath)]
         folder: PathBuf,
     },
@@ -177,15 +182,14 @@ pub struct NodesOptions {
     /// The same as -o json; with --watch one object in each line
     #[arg(long)]
     json: bool,
-    /// All ports, the time left of each lease, and how old the list is; the same as -o wide
+    /// Show all ports, the time left of each lease, and the age of the list; like -o wide
     ///
     /// Adds the leases and the revisions to json, yaml and csv.
     #[arg(long, conflicts_with = "watch")]
     pub wide: bool,
     /// Follow the changes until SIGINT, SIGTERM or SIGHUP
     ///
-    /// Draws a table on a terminal. Prints the workers that are there in a pipe, then every change
-    /// as it comes.
+    /// Draws a table on a terminal. In a pipe, prints the present workers and then each change.
     #[arg(long)]
     pub watch: bool,
     /// The workers as they were at this revision of etcd
@@ -208,7 +212,7 @@ impl NodesOptions {
 pub enum Format {
     /// Ids, addresses and states
     Table,
-    /// All there is of each worker
+    /// All fields of each worker
     Wide,
     /// One JSON object
     Json,
@@ -216,11 +220,11 @@ pub enum Format {
     Yaml,
     /// A header and a row for each worker
     Csv,
-    /// Ids alone
+    /// Only ids
     Name,
 }
 
-/// Which workers to show, and in which order.
+/// The selected workers and their order.
 #[derive(Debug, Args)]
 pub struct SelectionOptions {
     /// Only workers that are live
@@ -305,9 +309,9 @@ pub struct RemoveOptions {
     /// Only lost workers whose host matches, such as 'rack1-*'
     #[arg(long, value_name = "GLOB", value_parser = Pattern::new, requires = "lost")]
     pub host: Option<Pattern>,
-    /// Watch for this long first, such as 10m, and keep the workers that came back meanwhile
+    /// Watch for this long first, such as 10m, and keep the workers that return in this time
     ///
-    /// etcd does not say since when a worker is lost, so the time begins with the command.
+    /// etcd does not store since when a worker is lost, so the time starts with the command.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, requires = "lost")]
     pub lost_for: Option<Duration>,
     /// Do not ask, even on a terminal
@@ -354,7 +358,7 @@ pub struct IdentityOptions {
     /// The worker's id, worker-<uuid>: the same whenever this worker starts, and no other worker's
     #[arg(long, value_name = "WORKER_ID", value_parser = identity)]
     pub id: Option<WorkerIdentity>,
-    /// A worker_identity file as Alluxio's workers have it; written if it does not exist
+    /// A worker_identity file of an Alluxio worker; written if it does not exist
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub identity_file: Option<PathBuf>,
 }
@@ -364,7 +368,7 @@ pub struct ServeOptions {
     /// The address and port to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9180")]
     pub listen: std::net::SocketAddr,
-    /// How many workers get a worker_up metric of their own
+    /// The number of workers with a worker_up metric of their own
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     pub worker_series: usize,
 }
@@ -378,7 +382,7 @@ pub struct CheckOptions {
 
 fn property(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        // As in a file: space around a name and a value belongs to neither.
+        // As in a file: spaces around a key and a value are ignored.
         Some((key, value)) if !key.trim().is_empty() => {
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         }
@@ -386,8 +390,8 @@ fn property(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads a duration as the property that it sets. A number without a unit would be milliseconds
-/// there, which a person who types it hardly means.
+/// Reads a duration for the property. A number without a unit would be milliseconds, which is
+/// hardly what a person means.
 fn timeout(text: &str) -> Result<String, String> {
     let mut properties = Properties::new();
     properties.set(names::OPERATION_TIMEOUT, text);

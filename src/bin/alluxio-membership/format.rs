@@ -20,14 +20,14 @@ const COLUMNS: [&str; 11] = [
     "containerHost",
     "domainSocketPath",
 ];
-/// Those that --wide adds, and where they are.
+/// The fields that --wide adds, with their paths in JSON.
 const WIDE_COLUMNS: [(&str, &str); 3] = [
     ("leaseLeftSeconds", "/lease/leftSeconds"),
     ("leaseGrantedSeconds", "/lease/grantedSeconds"),
     ("sinceRevision", "/sinceRevision"),
 ];
 
-/// Prints what would be a JSON object as YAML.
+/// Prints a JSON object as YAML.
 pub fn print_yaml(value: &impl Serialize) -> Result<(), Stop> {
     let value = serde_json::to_value(value).map_err(|error| failed(&error))?;
     let text = serde_saphyr::to_string(&safe(value)).map_err(|error| failed(&error))?;
@@ -57,7 +57,7 @@ fn cell(value: Option<&Value>) -> String {
     }
 }
 
-/// Neither format's own escapes cover all that acts on a terminal.
+/// The escapes of both formats leave some characters that act on terminals.
 fn safe(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(Safe(text).to_string()),

@@ -42,7 +42,7 @@ fn create(path: &Path) -> io::Result<WorkerIdentity> {
     };
     let mut file = tempfile::Builder::new()
         .prefix(".worker_identity.")
-        // What the process's mask leaves of it, and not for the owner alone as temporary files are.
+        // With the permissions of the process's mask. Temporary files are private.
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)?;
     let text = format!(
@@ -59,7 +59,7 @@ fn create(path: &Path) -> io::Result<WorkerIdentity> {
             File::open(folder)?.sync_all()?;
             Ok(WorkerIdentity::V1(uuid))
         }
-        // Somebody was faster.
+        // Another process was faster.
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
             parse(&std::fs::read_to_string(path)?)
         }

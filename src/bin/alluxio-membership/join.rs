@@ -16,14 +16,14 @@ use crate::output::{self, Failure, Outcome, Stop};
 use crate::signals::Signals;
 use crate::systemd;
 
-/// How long the last line waits for a reader that stalls.
+/// How long the last line waits for a stalled reader.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The least time for leaving, whatever further signals arrive. A closed terminal and a supervisor
 /// may both send a signal for the same stop.
 const AT_LEAST: Duration = Duration::from_secs(1);
 
 pub async fn run(context: &Context, options: &JoinOptions) -> Result<Outcome, Stop> {
-    // From here on a signal means: leave.
+    // From here on, a signal ends the registration.
     let mut signals = Signals::new()?;
     let Backend::Etcd(etcd) = &context.config.backend else {
         let text = "The workers of a STATIC cluster are those of its hosts file; none can join.";
@@ -39,7 +39,8 @@ pub async fn run(context: &Context, options: &JoinOptions) -> Result<Outcome, St
         joined = membership.join(&worker, &join_options) => joined?,
         name = signals.next() => {
             leave(membership, &mut signals).await?;
-            return Err(Failure::new(Outcome::Failed, format!("{name} before the worker had joined")).into());
+            let text = format!("{name} before the worker had joined");
+            return Err(Failure::new(Outcome::Failed, text).into());
         }
     }
     let place = format!(
@@ -74,13 +75,13 @@ pub async fn run(context: &Context, options: &JoinOptions) -> Result<Outcome, St
     };
     let _ = tokio::time::timeout(PATIENCE, printing).await;
     if !leaves {
-        // Dropping the last one would leave.
+        // Dropping the last manager would leave.
         std::mem::forget(membership.clone());
     }
     Ok(Outcome::Done)
 }
 
-/// Leaves, which takes as long as etcd does; a second signal does not wait for that.
+/// Leaves, for as long as etcd takes. A second signal ends the wait.
 async fn leave(membership: &Membership, signals: &mut Signals) -> Result<(), Stop> {
     let start = Instant::now();
     let second = async {
@@ -91,7 +92,9 @@ async fn leave(membership: &Membership, signals: &mut Signals) -> Result<(), Sto
     tokio::select! {
         left = membership.close() => Ok(left?),
         name = second => {
-            let text = format!("{name} while leaving: the worker may be listed as live until its lease ends");
+            let text = format!(
+                "{name} while leaving: the worker may be listed as live until its lease ends"
+            );
             Err(Failure::new(Outcome::Failed, text).into())
         }
     }

@@ -17,14 +17,14 @@ use crate::output::{self, Stop};
 use crate::selection;
 use crate::table::{Table, cut, member_cells};
 
-/// How often the ages and the width of the terminal are looked at.
+/// The interval of updates of the ages and of the terminal's width.
 const TICK: Duration = Duration::from_secs(1);
-/// A list of this age is no longer followed.
+/// A list of this age is not up to date.
 const OLD: Duration = Duration::from_secs(5);
 /// The changes that stand below the table.
 const LAST_CHANGES: usize = 5;
 
-/// Escape sequences of every terminal.
+/// Escape sequences that all terminals know.
 const CLEAR: &str = "\x1b[2J";
 const HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K";
@@ -34,12 +34,12 @@ struct LiveTable<'a> {
     context: &'a Context,
     options: &'a SelectionOptions,
     began: Instant,
-    /// When workers changed that did so before these eyes.
+    /// When each worker changed that has changed since the tool started.
     changed: HashMap<WorkerIdentity, Instant>,
     last: VecDeque<String>,
 }
 
-/// Draws until the caller drops it, or the terminal is gone.
+/// Draws until the caller drops it, or the terminal is closed.
 pub async fn run(context: &Context, options: &SelectionOptions) -> Result<(), Stop> {
     let mut view = context.membership.view().await?;
     let mut table = LiveTable {
@@ -79,7 +79,7 @@ impl LiveTable<'_> {
         }
     }
 
-    /// All that is to be seen, for a terminal whose cursor may be anywhere.
+    /// Returns the whole picture, for a terminal with the cursor at any place.
     fn frame(&self, view: &ClusterView) -> String {
         let (width, height) = match terminal_size() {
             Some((Width(width), Height(height))) => (usize::from(width), usize::from(height)),
@@ -106,7 +106,7 @@ impl LiveTable<'_> {
         format!("{HOME}{lines}{CLEAR_BELOW}")
     }
 
-    /// What the list is of, and how far it can be trusted.
+    /// Returns the cluster, the numbers and the age of the list.
     fn title(&self, view: &ClusterView, width: usize) -> String {
         let mut title = output::live_and_lost(view);
         if let Backend::Etcd(config) = &self.context.config.backend {
@@ -149,8 +149,8 @@ impl LiveTable<'_> {
         lines
     }
 
-    /// How long a worker has been as it is. etcd stores no times, so that a change before the first
-    /// list is older than that, and nothing is known beyond.
+    /// Returns the time since a worker changed. etcd stores no times, so a change before the first
+    /// list is only known to be older than that.
     fn age(&self, member: &Member) -> String {
         match self.changed.get(&member.worker.identity) {
             Some(at) => age(at.elapsed()),
@@ -164,7 +164,7 @@ fn clock() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// A time in its two largest units at most.
+/// Returns a duration in its two largest units.
 fn age(time: Duration) -> String {
     match time.as_secs() {
         seconds @ ..120 => format!("{seconds}s"),

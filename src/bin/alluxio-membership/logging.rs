@@ -12,9 +12,9 @@ use log::LevelFilter::{self, Warn};
 use crate::cli::{self, Cli, Command};
 use crate::output;
 
-/// How many messages may wait to be written. What comes after them is dropped.
+/// The maximum number of waiting messages. Further messages are dropped.
 const WAITING: usize = 1000;
-/// How long the end waits for them.
+/// The time limit for writing the waiting messages at the end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub struct Logging {
@@ -28,7 +28,7 @@ enum Message {
     End,
 }
 
-/// Commands that last say everything with the time.
+/// Long-running commands log everything, with the time.
 pub fn start(cli: &Cli) -> io::Result<Logging> {
     let lasts = match &cli.command {
         Command::Nodes(options) => options.watch,
@@ -81,14 +81,14 @@ impl Logging {
             .spawn(move || {
                 let _running: SyncSender<()> = running;
                 while let Ok(Message::Text(text)) = waiting.recv() {
-                    // Nobody may be listening.
+                    // The receiver may be gone.
                     let _ = io::stderr().write_all(&text);
                 }
             })?;
         Ok(Logging { messages, ended })
     }
 
-    /// Writes what waits, unless its reader stalls. Nothing is said from here on.
+    /// Writes the waiting messages, unless the reader stalls. Logs nothing after that.
     pub fn end(self) {
         log::set_max_level(LevelFilter::Off);
         if self.messages.try_send(Message::End).is_ok() {
@@ -97,7 +97,7 @@ impl Logging {
     }
 }
 
-/// Takes whole messages.
+/// Receives whole messages.
 struct Queue(SyncSender<Message>);
 
 impl Write for Queue {

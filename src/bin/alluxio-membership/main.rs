@@ -50,13 +50,13 @@ fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(run(cli));
-    // What breaks from here on breaks because the program ends.
+    // Later failures are only effects of the program's end.
     logging.end();
-    // Not even a name server that does not answer keeps it from ending.
+    // Ends the program even if a name server does not answer.
     runtime.shutdown_background();
     match result {
         Ok(outcome) => ExitCode::from(outcome as u8),
-        // Whoever reads the output has seen enough.
+        // The reader of the output has closed the pipe.
         Err(Stop::NobodyReads) => ExitCode::SUCCESS,
         Err(Stop::Failed(failure)) => {
             failure.report();
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 
 fn start(cli: &Cli) -> std::io::Result<(Logging, Runtime)> {
     let logging = logging::start(cli)?;
-    // On this thread: Tokio panics where it cannot start others.
+    // On this thread, because Tokio panics if it cannot start threads.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -124,7 +124,8 @@ async fn run(cli: Cli) -> std::result::Result<Outcome, Stop> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut cli::command(), cli::NAME, &mut script);
-            // For bash it mistakes the hyphen in the name for a subcommand (clap-rs/clap#6421).
+            // Bash's completion mistakes the hyphen in the name for a subcommand
+            // (clap-rs/clap#6421).
             let script = String::from_utf8_lossy(&script)
                 .replace("alluxio__subcmd__membership", "alluxio__membership");
             output::print(script)?;
@@ -149,13 +150,13 @@ async fn on_cluster(
     result.map_err(|stop| context.explained(stop))
 }
 
-/// When a command may find that every endpoint fails at once. Later on, endpoints that stay silent
-/// have failed twice too.
+/// When a command may notice that every endpoint fails at once. Later, silent endpoints have failed
+/// twice too.
 const REFUSED: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_millis(3500);
 
-/// Runs a command, and ends it early if every endpoint keeps failing at once: a person waits for
-/// the answer. An endpoint that stays silent has its time. Someone who names a timeout (`patient`)
-/// means it.
+/// Runs a command, and ends it early if every endpoint keeps failing at once, because a person
+/// waits for the answer. Silent endpoints have their full time. With `patient` the user has named a
+/// timeout, which is kept.
 async fn unless_refused<T>(
     context: &Context,
     patient: bool,
@@ -187,7 +188,7 @@ async fn unless_refused<T>(
     }
 }
 
-/// What every command but a few works on.
+/// The manager and the configuration of most commands.
 struct Context {
     config: Config,
     membership: Membership,
@@ -223,7 +224,8 @@ impl Context {
                 && let Some(missing) = missing
             {
                 failure.add(format_args!(
-                    "There is no {}. Name the configuration with --conf FILE, or its properties with -D key=value.",
+                    "There is no {}. Name the configuration with --conf FILE, or its properties \
+                     with -D key=value.",
                     missing.display()
                 ));
             }
@@ -233,8 +235,8 @@ impl Context {
 }
 
 impl Context {
-    /// Whether the state of a worker is known. Nothing tells the workers of a hosts file apart that
-    /// are not probed.
+    /// Returns whether the state of a worker is known. It is unknown for the workers of a hosts file
+    /// without probes.
     fn knows_states(&self) -> bool {
         match &self.config.backend {
             Backend::Static(config) => config.probe_interval.is_some(),
@@ -242,7 +244,7 @@ impl Context {
         }
     }
 
-    /// Where etcd does not answer: what is wrong with each endpoint, and what to do.
+    /// Adds the problem of each endpoint, and the remedy.
     fn explained(&self, stop: Stop) -> Stop {
         let Stop::Failed(mut failure) = stop else {
             return stop;

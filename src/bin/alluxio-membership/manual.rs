@@ -10,8 +10,8 @@ use clap_mangen::Man;
 use crate::cli;
 use crate::output::EXIT_STATUS;
 
-/// Of the program ("") and of each command: what one types, and what happens then. The options that
-/// reach the cluster come from the configuration file.
+/// Examples of the program ("") and of each command, and their effects. The options for the cluster
+/// come from the configuration file.
 const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "",
@@ -60,7 +60,8 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "join",
-        "alluxio-membership join --identity-file /etc/worker_identity --host host1 --rpc-port 29999",
+        "alluxio-membership join --identity-file /etc/worker_identity --host host1 \
+         --rpc-port 29999",
         "Keeps a worker registered until a signal comes.",
     ),
     (

@@ -17,7 +17,7 @@ use crate::output::{self, Failure, Outcome, Stop};
 use crate::table::{self, Cell, EMPTY, Table};
 use crate::{format, selection};
 
-/// Of live workers; `None` for a live key on no lease, which nothing will ever take away.
+/// The leases of live workers; `None` for a live key without a lease, which never ends.
 type Leases = HashMap<WorkerIdentity, Option<LeaseTime>>;
 
 pub async fn run(context: &Context, options: &NodesOptions) -> Result<Outcome, Stop> {
@@ -97,7 +97,7 @@ impl Listing {
             }
             None => (membership.view().await?, None),
         };
-        // They are of now.
+        // Leases exist only for the present.
         let leases = match is_wide && options.revision.is_none() {
             true => Some(membership.leases().await?.into_iter().collect()),
             false => None,
@@ -114,7 +114,7 @@ impl Listing {
         })
     }
 
-    /// One worker in JSON.
+    /// Returns one worker as JSON.
     fn json(&self, member: &Member) -> Value {
         let mut worker = output::member_json(member, self.known);
         if let Some(leases) = &self.leases {
@@ -240,7 +240,7 @@ impl Serialize for LeftOut<'_> {
     }
 }
 
-/// A lost worker may have come back since it was listed.
+/// A lost worker may have returned since the listing.
 fn lease_of(member: &Member, leases: &Leases) -> Option<Option<LeaseTime>> {
     match member.state {
         WorkerState::Live => leases.get(&member.worker.identity).copied(),

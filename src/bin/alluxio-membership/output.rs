@@ -1,4 +1,4 @@
-//! What is printed where, and what the program ends with.
+//! The output and the exit status of the program.
 
 use std::fmt::{self, Display};
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -46,7 +46,7 @@ pub enum Outcome {
     Findings = 6,
 }
 
-/// Why a command ends early.
+/// The reason for which a command ends early.
 #[derive(Debug)]
 pub enum Stop {
     /// Standard output was closed by its reader.
@@ -58,12 +58,12 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Failure {
     pub outcome: Outcome,
-    /// Each safe to show.
+    /// Each line is safe to show.
     lines: Vec<String>,
 }
 
 impl Failure {
-    /// A failure with its first line.
+    /// Returns a failure with its first line.
     pub fn new(outcome: Outcome, text: impl Display) -> Self {
         Failure {
             outcome,
@@ -71,7 +71,7 @@ impl Failure {
         }
     }
 
-    /// Adds a line, unless the failure says as much already.
+    /// Adds a line, unless the failure contains it.
     pub fn add(&mut self, text: impl Display) {
         let line = Safe(text).to_string();
         if !self.lines.iter().any(|said| said.contains(&line)) {
@@ -92,7 +92,7 @@ impl Display for Failure {
     }
 }
 
-/// What an error means for the exit status.
+/// Returns the exit status for an error.
 pub fn outcome_of(kind: ErrorKind) -> Outcome {
     match kind {
         ErrorKind::InvalidConfig | ErrorKind::MissingConfig => Outcome::ConfigUnusable,
@@ -146,7 +146,7 @@ pub fn print(bytes: impl AsRef<[u8]>) -> Result<(), Stop> {
     )
 }
 
-/// What a write to standard output means for the command.
+/// Converts the result of a write to standard output.
 fn written(written: io::Result<()>) -> Result<(), Stop> {
     written.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Stop::NobodyReads,
@@ -171,14 +171,14 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Stop> {
     written(write_json(stdout, value))
 }
 
-/// Writes a JSON value while it is made: a list need not be in memory as JSON.
+/// Writes a JSON value while it is created, so that a long list is not in memory as JSON.
 fn write_json(mut out: impl Write, value: &impl Serialize) -> io::Result<()> {
     value.serialize(&mut Serializer::with_formatter(&mut out, SafeJson))?;
     out.write_all(b"\n")?;
     out.flush()
 }
 
-/// Writes texts whole, but escapes what could act on a terminal as JSON escapes it.
+/// Writes texts completely, with JSON escapes for characters that act on a terminal.
 struct SafeJson;
 
 impl Formatter for SafeJson {
@@ -201,7 +201,7 @@ impl Formatter for SafeJson {
 /// Returns a JSON value as one line.
 pub fn json_line(value: &Value) -> String {
     let mut line = Vec::new();
-    // Memory takes everything.
+    // Writing to memory cannot fail.
     let _ = write_json(&mut line, value);
     String::from_utf8_lossy(&line).into_owned()
 }
@@ -223,7 +223,7 @@ pub fn live_and_lost(view: &ClusterView) -> String {
     format!("{live} live, {lost} lost")
 }
 
-/// A worker's status. `known`: the list says which workers are live.
+/// Returns a worker's status. `known`: the list distinguishes live workers.
 pub fn status_word(member: &Member, known: bool) -> &'static str {
     match known {
         true => member.state.status(),
@@ -231,7 +231,7 @@ pub fn status_word(member: &Member, known: bool) -> &'static str {
     }
 }
 
-/// A worker's status, in its colour.
+/// Returns a worker's status in its colour.
 pub fn status(member: &Member, known: bool) -> String {
     let word = status_word(member, known);
     match status_colour(member, known) {
@@ -263,7 +263,7 @@ pub fn complain(text: impl Display) {
     let _ = writeln!(io::stderr(), "{NAME}: {}", Safe(text));
 }
 
-/// Writes a line about the data to standard error, where it disturbs no reader of the data.
+/// Writes a line about the data to standard error, so that the data stays clean.
 pub fn note(text: impl Display) {
     let _ = writeln!(io::stderr(), "{}", Safe(text));
 }
@@ -279,8 +279,8 @@ pub fn terminal_moves_cursor() -> bool {
     on_terminal() && !is_dumb
 }
 
-/// Resolves when the reader of standard output is gone. A program that writes nothing would not
-/// notice it otherwise.
+/// Resolves when the reader of standard output is gone, which a program that writes nothing would
+/// not notice.
 pub async fn reader_gone() {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(500));
@@ -305,7 +305,7 @@ pub fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
-/// A change in one word.
+/// Returns a change as one word.
 pub fn change_name(kind: ChangeKind) -> &'static str {
     match kind {
         ChangeKind::Added => "added",
@@ -316,14 +316,14 @@ pub fn change_name(kind: ChangeKind) -> &'static str {
     }
 }
 
-/// A worker in JSON, with its status.
+/// Returns a worker as JSON, with its status.
 pub fn member_json(member: &Member, known: bool) -> Value {
     let mut worker = worker_json(&member.worker);
     worker["status"] = json!(status_word(member, known));
     worker
 }
 
-/// A worker in JSON.
+/// Returns a worker as JSON.
 pub fn worker_json(worker: &Worker) -> Value {
     let address = &worker.address;
     json!({
@@ -340,12 +340,12 @@ pub fn worker_json(worker: &Worker) -> Value {
     })
 }
 
-/// `host:port` as the table of workers shows it, in one line.
+/// Returns `host:port` in one line, as in the table of workers.
 pub fn address(member: &Member) -> String {
     address_of(&member.worker)
 }
 
-/// `host:port` of a worker, in one line.
+/// Returns `host:port` of a worker in one line.
 pub fn address_of(worker: &Worker) -> String {
     format!("{}:{}", host_of(worker), worker.address.rpc_port)
 }

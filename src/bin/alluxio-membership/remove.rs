@@ -1,5 +1,5 @@
-//! `remove`: takes lost workers out of the cluster, by the rules and with the words of `alluxio
-//! process remove-worker`.
+//! `remove`: removes lost workers from the cluster, with the rules and texts of `alluxio process
+//! remove-worker`.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
@@ -41,10 +41,10 @@ async fn remove_one(
     cluster_name: &str,
     identity: WorkerIdentity,
 ) -> Result<Outcome, Stop> {
-    // Somebody types here, wherever the output goes.
+    // A person uses this terminal, wherever the output goes.
     if io::stdin().is_terminal() && !options.yes {
         let view = context.membership.view().await?;
-        // For any other, remove() has the right words.
+        // For any other worker, remove() returns the right error.
         if let Some(member) = view.find(&identity)
             && member.state == WorkerState::Lost
         {
@@ -103,7 +103,7 @@ async fn remove_lost(
         let identity = &member.worker.identity;
         match context.membership.remove(identity).await {
             Ok(()) => removed(identity)?,
-            // It came back, or another process has removed it.
+            // The worker returned, or another process has removed it.
             Err(error) if error.kind() == ErrorKind::InvalidArgument => {
                 output::complain(error);
                 outcome = Outcome::Failed;
@@ -151,7 +151,7 @@ async fn lost_all_the_time(
         still_lost.retain(|member| is_lost(&newer, member));
         view = newer;
     }
-    // Not one that was in memory while etcd did not answer.
+    // Not the list in memory, which is old if etcd did not answer.
     let view = membership.view().await?;
     still_lost.retain(|member| is_lost(&view, member));
     Ok(still_lost)

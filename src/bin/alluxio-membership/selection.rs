@@ -56,7 +56,7 @@ pub fn has_host(member: &Member, pattern: Option<&Pattern>) -> bool {
         case_sensitive: false,
         ..MatchOptions::new()
     };
-    // As the table shows it, so that what a person sees can be typed.
+    // As in the table, so that a user can type the shown text.
     pattern.matches_with(&output::host_of(&member.worker), ignoring_case)
 }
 

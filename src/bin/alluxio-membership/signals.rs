@@ -27,7 +27,7 @@ impl Signals {
             .map_err(|error| Failure::new(Outcome::Failed, format!("signals: {error}")).into())
     }
 
-    /// Waits for one, and returns its name.
+    /// Waits for a signal, and returns its name.
     pub async fn next(&mut self) -> &'static str {
         poll_fn(|cx| {
             let mut signals = self.0.iter();

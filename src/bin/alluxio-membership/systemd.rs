@@ -2,7 +2,7 @@
 
 use sd_notify::NotifyState;
 
-/// Does nothing where systemd did not start the program.
+/// Has no effect if systemd did not start the program.
 pub fn notify(state: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(state) {
         log::warn!("Failed to notify systemd: {error}");

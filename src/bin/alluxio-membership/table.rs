@@ -6,7 +6,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::output;
 
-/// What a cell shows that has nothing.
+/// The text of an empty cell.
 pub const EMPTY: &str = "-";
 
 /// A cell, whose text is safe to show.
@@ -68,7 +68,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Leaves out the columns that have nothing in any row, if there are rows.
+    /// Removes the columns that are empty in all rows, if there are rows.
     pub fn hide_empty_columns(&mut self) {
         let has_something = |column: &usize| self.rows.iter().any(|row| row[*column].text != EMPTY);
         let columns = 0..self.header.len();
@@ -121,7 +121,7 @@ fn line(row: &[Cell], widths: &[usize], mut left: usize) -> String {
     line
 }
 
-/// The beginning of a text that takes so many columns of a terminal at most.
+/// Returns the beginning of a text, which takes at most this number of columns of a terminal.
 pub fn cut(text: &str, columns: usize) -> &str {
     let mut taken = 0;
     let end = text.char_indices().find(|(_, c)| {

@@ -1,4 +1,6 @@
-//! What `--version` shows.
+//! The text of `--version`.
+//!
+//! The commit comes from the variable `AXM_COMMIT` of the build. A crate from a registry has none.
 
 use std::env::consts::{ARCH, OS};
 use std::sync::LazyLock;

@@ -40,7 +40,7 @@ async fn print_changes(context: &Context, options: &NodesOptions) -> Result<(), 
     loop {
         let newer = membership.wait_for_change(view.version(), Duration::MAX);
         if let Some(newer) = newer.await? {
-            // A reader that is slow gets the changes of the meantime at once.
+            // A slow reader receives several changes at once.
             let changes = newer.changes_since(&view);
             output::print_aside(lines(context, &changes, &newer, None, options)).await?;
             view = newer;

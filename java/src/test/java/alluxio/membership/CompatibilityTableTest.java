@@ -25,14 +25,18 @@ import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
-/** The tests that docs/compatibility.md names are there, and {@code make test} runs them, or the row says what does. */
+/**
+ * Each test that docs/compatibility.md names exists. {@code make test} runs it, or its row names
+ * the target that does.
+ */
 class CompatibilityTableTest {
   private static final Pattern JAVA = Pattern.compile("(\\w+Test)\\.(\\w+)(?:/(.+))?");
   private static final Pattern RUST = Pattern.compile("(.+\\.rs)/(\\w+)");
-  /** What a row says whose Rust test is too slow for {@code make test}. */
+  /** The words of a row whose Rust test is too slow for {@code make test}. */
   private static final String SLOW = "make test-faults";
 
-  private final Path mRoot = Paths.get(System.getProperty("basedir", ""), "..").toAbsolutePath().normalize();
+  private final Path mRoot = Paths.get(System.getProperty("basedir", ""), "..").toAbsolutePath()
+      .normalize();
 
   private static String read(Path file) throws IOException {
     return new String(Files.readAllBytes(file), StandardCharsets.UTF_8);
@@ -44,7 +48,8 @@ class CompatibilityTableTest {
     int rows = 0;
     for (String line : read(mRoot.resolve("docs/compatibility.md")).split("\n")) {
       String[] cells = line.split("\\|");
-      if (cells.length < 3 || cells[1].trim().equals("behaviour") || cells[1].trim().equals("weakness")
+      if (cells.length < 3 || cells[1].trim().equals("behaviour")
+          || cells[1].trim().equals("weakness")
           || cells[1].startsWith("---")) {
         continue;
       }
@@ -81,31 +86,38 @@ class CompatibilityTableTest {
     assertEquals("", problem("tests/faults/network.rs/the_only_endpoint_stalls", false));
     assertEquals("no such test", problem("tests/faults/network.rs/no_such_test", true));
     assertEquals("ignored, and the row does not say make test-faults",
-        problem("tests/faults/connections.rs/" + ignoredAlone("tests/faults/connections.rs"), false));
+        problem("tests/faults/connections.rs/" + ignoredAlone("tests/faults/connections.rs"),
+        false));
   }
 
-  /** A test that is ignored by an attribute of its own. */
+  /** A test with the attribute that makes cargo ignore it. */
   private String ignoredAlone(String file) throws IOException {
     Matcher ignored =
-        Pattern.compile("#\\[ignore[^\\]]*\\]\\s*(?:async )?fn (\\w+)").matcher(read(mRoot.resolve(file)));
+        Pattern.compile("#\\[ignore[^\\]]*\\]\\s*(?:async )?fn (\\w+)")
+        .matcher(read(mRoot.resolve(file)));
     assertTrue(ignored.find(), file);
     return ignored.group(1);
   }
 
-  /** What is wrong with a test; nothing if nothing is. */
+  /** Returns the problem of a test, or nothing. */
   private String problem(String test, boolean mayBeSlow) throws Exception {
     Matcher rust = RUST.matcher(test);
     if (rust.matches()) {
-      Path file = mRoot.resolve(rust.group(1).contains("/") ? rust.group(1) : "tests/" + rust.group(1));
+      Path file = mRoot.resolve(rust.group(1).contains("/") ? rust.group(1)
+          : "tests/" + rust.group(1));
       String name = rust.group(2);
-      // A test says so right before it, or is in a list of tests.
-      Matcher found = Pattern.compile("(?:#\\[(?:tokio::)?test\\b[^\\]]*\\]\\s*((?:#\\[[^\\]]*\\]\\s*)*)(?:async )?fn "
-          + name + "\\()|on_every_etcd!\\(([^;]*\\b)" + name + "\\b").matcher(Files.exists(file) ? read(file) : "");
+      // The mark is right before a test, or before a list of tests.
+      Matcher found =
+          Pattern.compile(
+          "(?:#\\[(?:tokio::)?test\\b[^\\]]*\\]\\s*((?:#\\[[^\\]]*\\]\\s*)*)(?:async )?fn "
+          + name + "\\()|on_every_etcd!\\(([^;]*\\b)" + name + "\\b")
+          .matcher(Files.exists(file) ? read(file) : "");
       if (!found.find()) {
         return "no such test";
       }
       String attributes = found.group(1) == null ? found.group(2) : found.group(1);
-      return attributes.contains("#[ignore") && !mayBeSlow ? "ignored, and the row does not say " + SLOW : "";
+      return attributes.contains("#[ignore")
+          && !mayBeSlow ? "ignored, and the row does not say " + SLOW : "";
     }
     Matcher java = JAVA.matcher(test);
     if (!java.matches()) {
@@ -118,18 +130,21 @@ class CompatibilityTableTest {
           .collect(Collectors.toList());
     }
     for (Path file : files) {
-      String name = sources.relativize(file).toString().replace(".java", "").replace(File.separatorChar, '.');
+      String name = sources.relativize(file).toString().replace(".java", "")
+          .replace(File.separatorChar, '.');
       for (Method each : Class.forName(name).getDeclaredMethods()) {
-        if (each.getName().equals(java.group(2)) && AnnotationSupport.isAnnotated(each, Testable.class)
+        if (each.getName().equals(java.group(2))
+            && AnnotationSupport.isAnnotated(each, Testable.class)
             && !AnnotationSupport.isAnnotated(each, Disabled.class)) {
-          return java.group(3) == null || scenarios(each).contains(java.group(3)) ? "" : "no such scenario";
+          return java.group(3) == null || scenarios(each).contains(java.group(3)) ? ""
+              : "no such scenario";
         }
       }
     }
     return "no such test";
   }
 
-  /** The names that a factory gives its tests, without the version of Alluxio. */
+  /** Returns the names that a factory gives its tests, without the version of Alluxio. */
   private static Set<String> scenarios(Method factory) throws Exception {
     Constructor<?> constructor = factory.getDeclaringClass().getDeclaredConstructor();
     constructor.setAccessible(true);

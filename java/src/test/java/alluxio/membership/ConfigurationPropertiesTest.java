@@ -32,7 +32,8 @@ class ConfigurationPropertiesTest {
     Map<String, String> properties = ConfigurationProperties.of(conf, "ETCD");
 
     assertEquals("ETCD", properties.get("alluxio.worker.membership.manager.type"));
-    assertEquals("/somewhere/workers", properties.get("alluxio.worker.static.membership.manager.config.file"));
+    assertEquals("/somewhere/workers",
+        properties.get("alluxio.worker.static.membership.manager.config.file"));
     assertEquals("in clear", properties.get("alluxio.etcd.password"));
     assertEquals("h-cluster", properties.get("alluxio.cluster.name"));
     assertEquals("own", properties.get("alluxio.membership.native.test"));
@@ -51,7 +52,7 @@ class ConfigurationPropertiesTest {
     properties.put(empty, null, Source.RUNTIME);
     properties.put(PropertyKey.fromString("alluxio.etcd.endpoints"), "http://h:1", Source.RUNTIME);
     InstancedConfiguration conf = new InstancedConfiguration(properties);
-    // Alluxio itself says so where the value is asked for.
+    // Alluxio itself reports this when the value is read.
     assertTrue(conf.userKeySet().contains(empty));
     assertThrows(RuntimeException.class, () -> conf.get(empty));
     Map<String, String> passed = ConfigurationProperties.of(conf, "ETCD");

@@ -7,12 +7,13 @@ import alluxio.wire.WorkerInfo;
 import alluxio.wire.WorkerState;
 
 /**
- * What Alluxio's clients and its shell do: without arguments, lists the workers that a {@code FileSystemContext} knows,
- * in the format of {@code alluxio info nodes}; with {@code remove} and an identity, removes a worker as
- * {@code alluxio process remove-worker} does.
+ * A client of Alluxio and its shell. Without arguments, lists the workers that a {@code
+ * FileSystemContext} knows, in the format of {@code alluxio info nodes}. With {@code remove} and an
+ * identity, removes a worker like {@code alluxio process remove-worker}.
  *
- * <p>Without any master, listing needs {@code alluxio.master.hostname} set,
- * {@code alluxio.user.conf.cluster.default.enabled=false} and {@code alluxio.user.metrics.collection.enabled=false}.
+ * <p>Without a master, listing needs {@code alluxio.master.hostname}, and the value false for
+ * {@code alluxio.user.conf.cluster.default.enabled} and {@code
+ * alluxio.user.metrics.collection.enabled}.
  */
 public final class DemoClient {
   private DemoClient() {}
@@ -28,7 +29,7 @@ public final class DemoClient {
     } else {
       throw new IllegalArgumentException("Expected no argument, or: remove <worker identity>");
     }
-    // A FileSystemContext leaves threads behind that are not daemons.
+    // A FileSystemContext leaves threads that are not daemons.
     System.exit(0);
   }
 

@@ -19,9 +19,9 @@ import java.util.UUID;
 import java.util.concurrent.CountDownLatch;
 
 /**
- * The part of an Alluxio worker that has to do with membership: it takes everything from {@code alluxio-site.properties},
- * its identity from there or from the identity file, joins through {@code MembershipManager.Factory}, and stays until it
- * is terminated.
+ * The membership of an Alluxio worker. It is configured by {@code alluxio-site.properties}, which
+ * also has its identity or names the identity file. It joins through {@code
+ * MembershipManager.Factory}, and stays until it is terminated.
  */
 public final class DemoWorker {
   private DemoWorker() {}
@@ -48,10 +48,12 @@ public final class DemoWorker {
     } else {
       Path file = Paths.get(conf.getString(PropertyKey.WORKER_IDENTITY_UUID_FILE_PATH));
       if (!Files.exists(file)) {
-        Files.write(file, Collections.singletonList(UUID.randomUUID().toString()), StandardCharsets.UTF_8);
+        Files.write(file, Collections.singletonList(UUID.randomUUID().toString()),
+            StandardCharsets.UTF_8);
       }
       uuid = Files.readAllLines(file, StandardCharsets.UTF_8).stream().map(String::trim)
-          .filter(line -> !line.isEmpty() && !line.startsWith("#")).findFirst().map(UUID::fromString)
+          .filter(line -> !line.isEmpty() && !line.startsWith("#")).findFirst()
+          .map(UUID::fromString)
           .orElseThrow(() -> new IOException("No identity in " + file));
     }
     return WorkerIdentity.ParserV1.INSTANCE.fromUUID(uuid);

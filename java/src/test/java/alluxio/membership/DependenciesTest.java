@@ -17,10 +17,11 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 class DependenciesTest {
-  /** Alluxio's shaded client has all other packages elsewhere. */
+  /** Alluxio's shaded client has all other packages under other names. */
   private static final Pattern DROP_IN = Pattern.compile("(java|alluxio|org\\.slf4j)\\..*");
-  /** The bridge works without Alluxio. The management interface is part of every JDK. */
-  private static final Pattern BRIDGE = Pattern.compile("(java|javax\\.management|alluxio\\.membership\\.bridge|org\\.slf4j)\\..*");
+  /** The bridge needs no class of Alluxio. Every JDK has the management interface. */
+  private static final Pattern BRIDGE =
+      Pattern.compile("(java|javax\\.management|alluxio\\.membership\\.bridge|org\\.slf4j)\\..*");
 
   @Test
   void onlyNamesThatAreTheSameEverywhere() throws Exception {
@@ -48,7 +49,7 @@ class DependenciesTest {
   }
 
   private static String jdk(String tool) {
-    // On Java 8 java.home is the runtime inside the JDK.
+    // On Java 8, java.home is the runtime inside the JDK.
     String home = System.getProperty("java.home");
     return (Paths.get(home, "bin", tool).toFile().exists() ? Paths.get(home, "bin", tool)
         : Paths.get(home, "..", "bin", tool)).toString();

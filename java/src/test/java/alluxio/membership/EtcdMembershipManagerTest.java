@@ -55,13 +55,16 @@ class EtcdMembershipManagerTest {
   private final TestCluster mCluster = new TestCluster(ETCD.server(), "ETCD");
 
   private static WorkerInfo worker(String host) {
-    return new WorkerInfo().setIdentity(WorkerIdentity.ParserV1.INSTANCE.fromUUID(UUID.randomUUID()))
-        .setAddress(new WorkerNetAddress().setHost(host).setContainerHost("c").setRpcPort(1).setDataPort(2)
+    return new WorkerInfo().setIdentity(
+        WorkerIdentity.ParserV1.INSTANCE.fromUUID(UUID.randomUUID()))
+        .setAddress(new WorkerNetAddress().setHost(host).setContainerHost("c").setRpcPort(1)
+        .setDataPort(2)
             .setNettyDataPort(3).setWebPort(4).setHttpServerPort(5).setDomainSocketPath("/s"));
   }
 
   private static WorkerInfo listed(WorkerInfo worker, WorkerState state) {
-    return new WorkerInfo().setIdentity(worker.getIdentity()).setAddress(worker.getAddress()).setState(state);
+    return new WorkerInfo().setIdentity(worker.getIdentity()).setAddress(worker.getAddress())
+        .setState(state);
   }
 
   private static List<WorkerInfo> list(WorkerClusterView view) {
@@ -92,16 +95,20 @@ class EtcdMembershipManagerTest {
       manager.join(stays);
       manager.join(goes);
       manager.stopHeartBeat(goes);
-      List<WorkerInfo> all = Arrays.asList(listed(stays, WorkerState.LIVE), listed(goes, WorkerState.LOST));
+      List<WorkerInfo> all = Arrays.asList(listed(stays, WorkerState.LIVE),
+          listed(goes, WorkerState.LOST));
       all.sort((a, b) -> a.getIdentity().toString().compareTo(b.getIdentity().toString()));
       assertEquals(all, list(manager.getAllMembers()));
-      assertEquals(Collections.singletonList(listed(stays, WorkerState.LIVE)), list(manager.getLiveMembers()));
-      assertEquals(Collections.singletonList(listed(goes, WorkerState.LOST)), list(manager.getFailedMembers()));
-      // WorkerNetAddress.equals leaves this one out.
+      assertEquals(Collections.singletonList(listed(stays, WorkerState.LIVE)),
+          list(manager.getLiveMembers()));
+      assertEquals(Collections.singletonList(listed(goes, WorkerState.LOST)),
+          list(manager.getFailedMembers()));
+      // WorkerNetAddress.equals ignores this field.
       assertEquals(3, list(manager.getLiveMembers()).get(0).getAddress().getNettyDataPort());
       StringBuilder table = new StringBuilder("WorkerId\tAddress\tStatus\n");
       for (WorkerInfo info : all) {
-        table.append(info.getIdentity()).append('\t').append(info.getAddress().getHost()).append(":1\t")
+        table.append(info.getIdentity()).append('\t').append(info.getAddress().getHost())
+            .append(":1\t")
             .append(info.getState() == WorkerState.LIVE ? "ONLINE" : "OFFLINE").append('\n');
       }
       assertEquals(table.toString(), manager.showAllMembers());
@@ -110,7 +117,8 @@ class EtcdMembershipManagerTest {
 
   @Test
   void recordsAreTheStockClassesBytes() throws Exception {
-    String[] names = {"plain", "", "\"'<&>=\\/", "a\tb\nc\u0000\u001f\u007f", "\u00e4\u00df\u4e2d\u6587",
+    String[] names = {"plain", "", "\"'<&>=\\/", "a\tb\nc\u0000\u001f\u007f",
+        "\u00e4\u00df\u4e2d\u6587",
         "\ud83d\ude00", "\u2028\u2029\ufeff", "fe80::1%eth0"};
     try (MembershipManager manager = open()) {
       for (int i = 0; i < names.length; i++) {
@@ -118,13 +126,17 @@ class EtcdMembershipManagerTest {
             WorkerIdentity.ParserV1.INSTANCE.fromUUID(UUID.randomUUID()),
             WorkerIdentity.ParserV0.INSTANCE.fromLong(i % 2 == 0 ? i : Long.MIN_VALUE + i))) {
           WorkerNetAddress address = new WorkerNetAddress().setHost(names[i])
-              .setContainerHost(names[(i + 1) % names.length]).setDomainSocketPath(names[(i + 2) % names.length])
-              .setRpcPort(i).setDataPort(-1).setWebPort(65535).setNettyDataPort(7).setHttpServerPort(8)
+              .setContainerHost(names[(i + 1) % names.length])
+              .setDomainSocketPath(names[(i + 2) % names.length])
+              .setRpcPort(i).setDataPort(-1).setWebPort(65535).setNettyDataPort(7)
+              .setHttpServerPort(8)
               .setSecureRpcPort(9);
           byte[] expected = new WorkerServiceEntity(identity, address).serialize();
           manager.join(new WorkerInfo().setIdentity(identity).setAddress(address));
-          KeyValue ring = ETCD.server().get(mCluster.ringKey(identity.toString())).get(mCluster.ringKey(identity.toString()));
-          KeyValue live = ETCD.server().get(mCluster.liveKey(identity.toString())).get(mCluster.liveKey(identity.toString()));
+          KeyValue ring = ETCD.server().get(mCluster.ringKey(identity.toString()))
+              .get(mCluster.ringKey(identity.toString()));
+          KeyValue live = ETCD.server().get(mCluster.liveKey(identity.toString()))
+              .get(mCluster.liveKey(identity.toString()));
           assertNotNull(ring);
           assertNotNull(live);
           assertArrayEquals(expected, ring.getValue().getBytes(), identity + " " + names[i]);
@@ -144,7 +156,8 @@ class EtcdMembershipManagerTest {
       manager.join(worker);
       worker.getAddress().setHttpServerPort(6).setNettyDataPort(7);
       manager.join(worker);
-      byte[] expected = new WorkerServiceEntity(worker.getIdentity(), worker.getAddress()).serialize();
+      byte[] expected = new WorkerServiceEntity(worker.getIdentity(), worker.getAddress())
+          .serialize();
       for (String key : Arrays.asList(mCluster.ringKey(worker.getIdentity().toString()),
           mCluster.liveKey(worker.getIdentity().toString()))) {
         assertArrayEquals(expected, ETCD.server().get(key).get(key).getValue().getBytes());
@@ -156,14 +169,18 @@ class EtcdMembershipManagerTest {
   void anotherWorkerWithTheIdentityIsAConflict() throws Exception {
     WorkerInfo worker = worker("h1");
     WorkerInfo other = worker("h2").setIdentity(worker.getIdentity());
-    String expected = "Some other member with same id registered on the ring, bail.Conflicting worker addr:"
-        + worker.getAddress() + ", worker identity:" + worker.getIdentity() + ".Different workers can't assume same "
+    String expected =
+        "Some other member with same id registered on the ring, bail.Conflicting worker addr:"
+        + worker.getAddress() + ", worker identity:" + worker.getIdentity()
+        + ".Different workers can't assume same "
         + "worker identity in non-k8s env,clean local worker identity settings to continue.";
     try (MembershipManager first = open(); MembershipManager second = open()) {
       first.join(worker);
-      AlreadyExistsException error = assertThrows(AlreadyExistsException.class, () -> second.join(other));
+      AlreadyExistsException error = assertThrows(AlreadyExistsException.class,
+          () -> second.join(other));
       assertEquals(expected, error.getMessage());
-      assertEquals(Collections.singletonList(listed(worker, WorkerState.LIVE)), list(first.getAllMembers()));
+      assertEquals(Collections.singletonList(listed(worker, WorkerState.LIVE)),
+          list(first.getAllMembers()));
     }
   }
 
@@ -172,13 +189,15 @@ class EtcdMembershipManagerTest {
     WorkerInfo worker = worker("h1");
     WorkerInfo other = worker("h2").setIdentity(worker.getIdentity());
     InstancedConfiguration conf = mCluster.conf();
-    try (MembershipManager first = open(); MembershipManager second = new EtcdMembershipManager(conf)) {
+    try (MembershipManager first = open(); MembershipManager second =
+        new EtcdMembershipManager(conf)) {
       first.join(worker);
       first.close();
       assertThrows(AlreadyExistsException.class, () -> second.join(other));
       conf.set(PropertyKey.K8S_ENV_DEPLOYMENT, true);
       second.join(other);
-      assertEquals(Collections.singletonList(listed(other, WorkerState.LIVE)), list(second.getAllMembers()));
+      assertEquals(Collections.singletonList(listed(other, WorkerState.LIVE)),
+          list(second.getAllMembers()));
     }
   }
 
@@ -190,7 +209,8 @@ class EtcdMembershipManagerTest {
     try (MembershipManager manager = open()) {
       IOException error = assertThrows(IOException.class, () -> manager.join(worker));
       assertSame(IOException.class, error.getClass());
-      assertEquals("Existing WorkerServiceEntity for path:" + key + " corrupted", error.getMessage());
+      assertEquals("Existing WorkerServiceEntity for path:" + key + " corrupted",
+          error.getMessage());
     }
   }
 
@@ -200,10 +220,13 @@ class EtcdMembershipManagerTest {
     WorkerInfo onlyIdentity = new WorkerInfo().setIdentity(worker.getIdentity());
     try (MembershipManager manager = open()) {
       assertEquals("Unrecognized or non-existing worker: " + worker.getIdentity(),
-          assertThrows(InvalidArgumentException.class, () -> manager.decommission(onlyIdentity)).getMessage());
+          assertThrows(InvalidArgumentException.class, () -> manager.decommission(onlyIdentity))
+          .getMessage());
       manager.join(worker);
-      assertEquals("Can't remove running worker: " + worker.getIdentity() + ", stop the worker before removing",
-          assertThrows(InvalidArgumentException.class, () -> manager.decommission(onlyIdentity)).getMessage());
+      assertEquals("Can't remove running worker: " + worker.getIdentity()
+          + ", stop the worker before removing",
+          assertThrows(InvalidArgumentException.class, () -> manager.decommission(onlyIdentity))
+          .getMessage());
       manager.stopHeartBeat(onlyIdentity);
       manager.decommission(onlyIdentity);
       assertTrue(manager.getAllMembers().isEmpty());
@@ -215,18 +238,22 @@ class EtcdMembershipManagerTest {
   void configurationErrorsAreTheStockOnes() {
     InstancedConfiguration none = mCluster.conf();
     none.unset(PropertyKey.ETCD_ENDPOINTS);
-    RuntimeException missing = assertThrows(RuntimeException.class, () -> EtcdMembershipManager.create(none));
+    RuntimeException missing = assertThrows(RuntimeException.class,
+        () -> EtcdMembershipManager.create(none));
     assertSame(RuntimeException.class, missing.getClass());
     assertEquals("No value set for configuration key alluxio.etcd.endpoints", missing.getMessage());
 
     InstancedConfiguration half = mCluster.with("alluxio.etcd.username", "root").conf();
     assertEquals("Need to set both username/password for etcd connection, only one is set.",
-        assertThrows(IllegalArgumentException.class, () -> EtcdMembershipManager.create(half)).getMessage());
+        assertThrows(IllegalArgumentException.class, () -> EtcdMembershipManager.create(half))
+        .getMessage());
 
     mCluster.properties().remove("alluxio.etcd.username");
-    InstancedConfiguration schemeless = mCluster.with("alluxio.etcd.endpoints", "localhost:2379").conf();
+    InstancedConfiguration schemeless =
+        mCluster.with("alluxio.etcd.endpoints", "localhost:2379").conf();
     assertEquals("Unable to compute target from endpoint: 'localhost:2379'",
-        assertThrows(IllegalArgumentException.class, () -> EtcdMembershipManager.create(schemeless)).getMessage());
+        assertThrows(IllegalArgumentException.class, () -> EtcdMembershipManager.create(schemeless))
+        .getMessage());
   }
 
   @Test
@@ -236,14 +263,18 @@ class EtcdMembershipManagerTest {
           new TestCluster(etcd, "ETCD").with("alluxio.membership.native.operation.timeout", "1s");
       etcd.stopProcess();
       MembershipManager manager = MembershipManager.Factory.create(cluster.conf());
-      for (Executable call : Arrays.<Executable>asList(manager::getAllMembers, manager::getLiveMembers,
+      for (Executable call : Arrays.<Executable>asList(manager::getAllMembers,
+          manager::getLiveMembers,
           manager::getFailedMembers, manager::showAllMembers)) {
         UnavailableRuntimeException error = assertThrows(UnavailableRuntimeException.class, call);
-        assertTrue(error.getCause() instanceof TimeoutException || error.getCause() instanceof IOException,
+        assertTrue(error.getCause() instanceof TimeoutException
+            || error.getCause() instanceof IOException,
             String.valueOf(error.getCause()));
-        assertTrue(error.getCause().getMessage().contains(etcd.endpoint()), error.getCause().getMessage());
+        assertTrue(error.getCause().getMessage().contains(etcd.endpoint()),
+            error.getCause().getMessage());
         // Alluxio's commands print no cause.
-        assertTrue(error.getMessage().endsWith(", last exception: " + error.getCause().getMessage()), error.getMessage());
+        assertTrue(error.getMessage().endsWith(", last exception: " + error.getCause()
+            .getMessage()), error.getMessage());
         assertTrue(error.isRetryable());
       }
       Thread.currentThread().interrupt();
@@ -259,7 +290,8 @@ class EtcdMembershipManagerTest {
       TestCluster cluster = new TestCluster(etcd, "ETCD");
       AtomicReference<Throwable> thrown = new AtomicReference<>();
       MembershipManager patient =
-          new EtcdMembershipManager(cluster.with("alluxio.membership.native.operation.timeout", "1h").conf());
+          new EtcdMembershipManager(cluster.with("alluxio.membership.native.operation.timeout",
+          "1h").conf());
       Thread waiting = new Thread(() -> {
         try {
           patient.join(worker("h"));
@@ -268,10 +300,11 @@ class EtcdMembershipManagerTest {
         }
       });
       waiting.start();
-      // Begun later, and over before, although the second has the 10 s that nothing configures.
+      // The second join starts later and ends earlier, although it has the default limit of 10 s.
       for (String timeout : new String[] {"1s", "10s"}) {
         MembershipManager hasty =
-            new EtcdMembershipManager(cluster.with("alluxio.membership.native.operation.timeout", timeout).conf());
+            new EtcdMembershipManager(cluster.with("alluxio.membership.native.operation.timeout",
+            timeout).conf());
         assertThrows(UnavailableRuntimeException.class, () -> hasty.join(worker("h")));
         hasty.close();
       }
@@ -279,7 +312,7 @@ class EtcdMembershipManagerTest {
       waiting.interrupt();
       waiting.join(60_000);
       assertInstanceOf(InterruptedIOException.class, thrown.get());
-      // It would be as patient now.
+      // A new manager would have the new limit.
       etcd.startProcess();
       patient.close();
     }
@@ -287,7 +320,8 @@ class EtcdMembershipManagerTest {
 
   @Test
   void usesUserAndPassword() throws Exception {
-    try (EtcdServer etcd = EtcdServer.start(); Client client = Client.builder().endpoints(etcd.endpoint()).build()) {
+    try (EtcdServer etcd = EtcdServer.start(); Client client =
+        Client.builder().endpoints(etcd.endpoint()).build()) {
       ByteSequence root = ByteSequence.from("root", StandardCharsets.UTF_8);
       ByteSequence password = ByteSequence.from("s=cret '\u00e4\\ $", StandardCharsets.UTF_8);
       client.getAuthClient().userAdd(root, password).get(10, TimeUnit.SECONDS);
@@ -297,9 +331,11 @@ class EtcdMembershipManagerTest {
       TestCluster cluster = new TestCluster(etcd, "ETCD").with("alluxio.etcd.username", "root");
       WorkerInfo worker = worker("h");
       try (MembershipManager manager =
-          MembershipManager.Factory.create(cluster.with("alluxio.etcd.password", "s=cret '\u00e4\\ $").conf())) {
+          MembershipManager.Factory.create(
+          cluster.with("alluxio.etcd.password", "s=cret '\u00e4\\ $").conf())) {
         manager.join(worker);
-        assertEquals(Collections.singletonList(listed(worker, WorkerState.LIVE)), list(manager.getAllMembers()));
+        assertEquals(Collections.singletonList(listed(worker, WorkerState.LIVE)),
+            list(manager.getAllMembers()));
       }
       try (MembershipManager manager =
           MembershipManager.Factory.create(cluster.with("alluxio.etcd.password", "wrong").conf())) {
@@ -308,7 +344,7 @@ class EtcdMembershipManagerTest {
     }
   }
 
-  /** Lists are made again each second, so that most but not all calls allocate nothing. */
+  /** Lists are created again each second, so most calls allocate nothing, but not all. */
   @Test
   void unchangedListIsTheSameObjectAndAllocatesNothing() throws Exception {
     com.sun.management.ThreadMXBean threads =
@@ -389,7 +425,8 @@ class EtcdMembershipManagerTest {
   @Test
   void anInterruptedWaitKeepsTheFlag() throws Exception {
     try (EtcdServer etcd = EtcdServer.start()) {
-      MembershipManager manager = MembershipManager.Factory.create(new TestCluster(etcd, "ETCD").conf());
+      MembershipManager manager = MembershipManager.Factory.create(new TestCluster(etcd, "ETCD")
+          .conf());
       etcd.stopProcess();
       AtomicReference<Throwable> thrown = new AtomicReference<>();
       AtomicReference<Boolean> flag = new AtomicReference<>();

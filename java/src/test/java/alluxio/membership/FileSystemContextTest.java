@@ -18,7 +18,7 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.stream.Collectors;
 
-/** The demo's programs, configured as an Alluxio user does it: by a file. */
+/** The demo's programs with the configuration file of an Alluxio user. */
 class FileSystemContextTest {
   private static final String UUID_TEXT = "44444444-4444-4444-8444-444444444444";
 
@@ -26,14 +26,15 @@ class FileSystemContextTest {
   private Path mConf;
 
   private ChildJvm start(Class<?> main, String... arguments) throws Exception {
-    return ChildJvm.start(ChildJvm.ourClassPath(), Collections.singletonMap("alluxio.conf.dir", mConf.toString()),
+    return ChildJvm.start(ChildJvm.ourClassPath(),
+        Collections.singletonMap("alluxio.conf.dir", mConf.toString()),
         Collections.emptyList(), main, arguments);
   }
 
   private String run(String begin, String... arguments) throws Exception {
     try (ChildJvm jvm = start(DemoClient.class, arguments)) {
       assertEquals(0, jvm.awaitExit(), jvm.output());
-      // Before it come the process id and, on newer JVMs, a warning about native code.
+      // The process id and, on newer JVMs, a warning about native code come first.
       return jvm.output().substring(jvm.output().indexOf(begin));
     }
   }
@@ -51,19 +52,23 @@ class FileSystemContextTest {
       Files.write(mConf.resolve("alluxio-site.properties"), site.entrySet().stream()
           .map(entry -> entry.getKey() + "=" + entry.getValue()).collect(Collectors.toList()),
           StandardCharsets.UTF_8);
-      Files.write(mConf.resolve("worker_identity"), ("# written by a test\n" + UUID_TEXT + "\n").getBytes(
+      Files.write(mConf.resolve("worker_identity"),
+          ("# written by a test\n" + UUID_TEXT + "\n").getBytes(
           StandardCharsets.UTF_8));
       String header = "WorkerId\tAddress\tStatus";
       String row = "\nworker-" + UUID_TEXT + "\tdemo:4711\t";
       try (ChildJvm worker = start(DemoWorker.class)) {
-        worker.awaitLine("the worker's join", line -> line.equals("JOINED worker-" + UUID_TEXT + " demo:4711"));
-        assertTrue(worker.output().contains("alluxio.membership.EtcdMembershipManager from "), worker.output());
+        worker.awaitLine("the worker's join",
+            line -> line.equals("JOINED worker-" + UUID_TEXT + " demo:4711"));
+        assertTrue(worker.output().contains("alluxio.membership.EtcdMembershipManager from "),
+            worker.output());
         assertEquals(header + row + "ONLINE", run(header));
         worker.terminate();
         assertEquals(143, worker.awaitExit());
         assertEquals(header + row + "OFFLINE", run(header));
       }
-      assertEquals("Successfully removed worker: worker-" + UUID_TEXT, run("Success", "remove", "worker-" + UUID_TEXT));
+      assertEquals("Successfully removed worker: worker-" + UUID_TEXT,
+          run("Success", "remove", "worker-" + UUID_TEXT));
       assertEquals(header, run(header));
       assertTrue(etcd.get("/DHT/demo-cluster/").isEmpty());
     }

@@ -37,7 +37,7 @@ import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
-/** How JVMs with our jar end, and what the cluster sees of it. */
+/** The ends of JVMs with our jar, and what the cluster sees. */
 @Execution(ExecutionMode.CONCURRENT)
 class JvmLifeTest {
   private static final String ID = "worker-33333333-3333-3333-3333-333333333333";
@@ -52,7 +52,8 @@ class JvmLifeTest {
   private final TestCluster mCluster = new TestCluster(ETCD.server(), "ETCD");
 
   private ChildJvm start(String... options) throws Exception {
-    return ChildJvm.start(ChildJvm.ourClassPath(), mCluster.properties(), Arrays.asList(options), Peer.class);
+    return ChildJvm.start(ChildJvm.ourClassPath(), mCluster.properties(), Arrays.asList(options),
+        Peer.class);
   }
 
   private ChildJvm startJoined(String... options) throws Exception {
@@ -65,13 +66,14 @@ class JvmLifeTest {
     return jvm;
   }
 
-  /** The configuration is Alluxio's global one, from the system properties. */
+  /** The configuration is Alluxio's global one, which comes from the system properties. */
   private String ask(String operation) {
     Map<String, String> worker = new HashMap<>();
     worker.put(Peer.IDENTITY, ID);
     worker.put("Host", "h");
     worker.put("RpcPort", "1000");
-    return mPeer.apply(new Object[] {operation, "m", operation.equals("open") ? Collections.emptyMap() : worker});
+    return mPeer.apply(new Object[] {operation, "m",
+        operation.equals("open") ? Collections.emptyMap() : worker});
   }
 
   private boolean isLive() throws Exception {
@@ -124,9 +126,11 @@ class JvmLifeTest {
   @Test
   void aKilledWorkerIsLostAfterItsTtl() throws Exception {
     mCluster.with("alluxio.worker.failure.detection.timeout", "6s");
-    try (ChildJvm jvm = startJoined(); MembershipManager reader = MembershipManager.Factory.create(mCluster.conf())) {
-      // A stalled machine may cost the lease, which comes back.
-      Await.until("the worker is live", 30, () -> Workers.text(reader.getAllMembers()).equals(ID + "=h:1000/LIVE"));
+    try (ChildJvm jvm = startJoined(); MembershipManager reader =
+        MembershipManager.Factory.create(mCluster.conf())) {
+      // A stalled machine may end the lease, but the library replaces it.
+      Await.until("the worker is live", 30,
+          () -> Workers.text(reader.getAllMembers()).equals(ID + "=h:1000/LIVE"));
       jvm.kill();
       jvm.awaitExit();
       Await.until("the worker is lost", 30,
@@ -136,13 +140,14 @@ class JvmLifeTest {
   }
 
   /**
-   * Alluxio takes every system property of its names into its configuration, also those that are
-   * for the JVM alone.
+   * Alluxio reads every system property with its prefix, also properties that only the JVM uses.
    */
   @Test
   void theLibraryMayBeNamedByASystemProperty() throws Exception {
-    URL built = JvmLifeTest.class.getResource("/META-INF/native/linux-x86_64/liballuxio_membership.so");
-    for (String option : Arrays.asList("-Dalluxio.membership.native.library.path=" + new File(built.toURI()),
+    URL built = JvmLifeTest.class.getResource(
+        "/META-INF/native/linux-x86_64/liballuxio_membership.so");
+    for (String option : Arrays.asList("-Dalluxio.membership.native.library.path="
+        + new File(built.toURI()),
         "-Dalluxio.membership.native.library.tmpdir=" + mDirectory)) {
       try (ChildJvm jvm = startJoined(option)) {
         assertEquals("", ask("close"));
@@ -155,7 +160,8 @@ class JvmLifeTest {
   @Test
   void isCleanUnderCheckJni() throws Exception {
     try (ChildJvm jvm = startJoined("-Xcheck:jni")) {
-      for (String operation : Arrays.asList("live", "failed", "show", "decommission", "stop", "all", "close", "all")) {
+      for (String operation : Arrays.asList("live", "failed", "show", "decommission", "stop",
+          "all", "close", "all")) {
         ask(operation);
       }
       jvm.send(Peer.RETURN);
@@ -180,15 +186,17 @@ class JvmLifeTest {
   }
 
   /**
-   * Alluxio's log pattern has no logger, but file and line, which are the same for all records of
-   * the library.
+   * Alluxio's log pattern has no logger, only file and line, which are equal for all records of the
+   * library.
    */
   @Test
   void openingIsLoggedInOneLine() throws Exception {
     mCluster.with("alluxio.cluster.name", "logged");
     try (ChildJvm jvm = startJoined("-Dtest.log.level=info")) {
       Await.until("the line", 60, () -> jvm.output().contains("Opened "));
-      assertTrue(jvm.output().matches("(?s).* INFO alluxio\\.membership\\.native\\.jni - alluxio\\.membership\\.native\\.jni: "
+      assertTrue(jvm.output()
+          .matches(
+          "(?s).* INFO alluxio\\.membership\\.native\\.jni - alluxio\\.membership\\.native\\.jni: "
           + "Opened cluster logged at " + ETCD.server().endpoint() + " \\(no user, no TLS\\); "
           + "alluxio-membership \\d\\S* from /\\S*/classes/, copied to /.*"), jvm.output());
       jvm.send(Peer.RETURN);
@@ -209,51 +217,58 @@ class JvmLifeTest {
       jvm.send(Peer.RETURN);
       assertEquals(0, jvm.awaitExit());
       assertEquals(1, Arrays.stream(jvm.output().split("\n"))
-          .filter(line -> line.contains(" INFO ") && line.endsWith(registered)).count(), jvm.output());
+          .filter(line -> line.contains(" INFO ") && line.endsWith(registered)).count(),
+          jvm.output());
     }
   }
 
-  /** Alluxio's worker logs what it is thrown at each of its tries. */
+  /** Alluxio's worker logs the exception of each try. */
   @Test
   void aFailedJoinHasItsFramesInTheDebugLogOnly() throws Exception {
-    try (EtcdServer etcd = EtcdServer.start(); Log log = Log.of(NativeMembershipManager.class.getName())) {
-      TestCluster cluster = new TestCluster(etcd, "ETCD").with("alluxio.membership.native.operation.timeout", "1s");
+    try (EtcdServer etcd = EtcdServer.start(); Log log =
+        Log.of(NativeMembershipManager.class.getName())) {
+      TestCluster cluster = new TestCluster(etcd, "ETCD")
+          .with("alluxio.membership.native.operation.timeout", "1s");
       MembershipManager manager = MembershipManager.Factory.create(cluster.conf());
       etcd.stopProcess();
-      WorkerInfo worker = new WorkerInfo().setIdentity(WorkerIdentity.ParserV0.INSTANCE.fromLong(1L))
+      WorkerInfo worker = new WorkerInfo()
+          .setIdentity(WorkerIdentity.ParserV0.INSTANCE.fromLong(1L))
           .setAddress(new WorkerNetAddress().setHost("h"));
       UnavailableRuntimeException error =
           assertThrows(UnavailableRuntimeException.class, () -> manager.join(worker));
       for (Throwable thrown = error; thrown != null; thrown = thrown.getCause()) {
         assertEquals(0, thrown.getStackTrace().length, thrown.toString());
       }
-      assertTrue(error.getMessage().contains(etcd.endpoint()) || error.getCause().getMessage().contains(etcd.endpoint()),
+      assertTrue(error.getMessage().contains(etcd.endpoint())
+          || error.getCause().getMessage().contains(etcd.endpoint()),
           error.toString());
       assertFalse(log.text().contains("Failed to join"), log.text());
       manager.close();
     }
   }
 
-  /** As frameworks do with the threads of a group. */
+  /** Like frameworks with the threads of a group. */
   @Test
   void interruptsOfTheLibrarysThreadsCostNoLease() throws Exception {
     mCluster.with("alluxio.worker.failure.detection.timeout", "4s");
     try (MembershipManager manager = MembershipManager.Factory.create(mCluster.conf())) {
       WorkerIdentity identity = WorkerIdentity.ParserV0.INSTANCE.fromLong(1L);
-      manager.join(new WorkerInfo().setIdentity(identity).setAddress(new WorkerNetAddress().setHost("h")));
+      manager.join(new WorkerInfo().setIdentity(identity)
+          .setAddress(new WorkerNetAddress().setHost("h")));
       String key = mCluster.liveKey(identity.toString());
       long lease = ETCD.server().get(key).get(key).getLease();
       long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(7);
       while (System.nanoTime() < end) {
         Thread.getAllStackTraces().keySet().stream()
-            .filter(thread -> thread.getName().startsWith("alluxio-membership-")).forEach(Thread::interrupt);
+            .filter(thread -> thread.getName().startsWith("alluxio-membership-"))
+            .forEach(Thread::interrupt);
         Thread.sleep(20);
       }
       assertEquals(lease, ETCD.server().get(key).get(key).getLease());
     }
   }
 
-  /** Joins in a thread, and exits when it is told so. */
+  /** Joins in one thread, and exits on a command. */
   public static final class ExitDuringJoin {
     private ExitDuringJoin() {}
 
@@ -265,7 +280,8 @@ class JvmLifeTest {
       Membership member = Membership.open(properties);
       Thread joining = new Thread(() -> {
         try {
-          member.join(Worker.newBuilder(alluxio.membership.bridge.WorkerIdentity.parse(ID)).setHost("h").build());
+          member.join(Worker.newBuilder(alluxio.membership.bridge.WorkerIdentity.parse(ID))
+              .setHost("h").build());
           System.out.println("joined");
         } catch (Exception e) {
           System.out.println("join failed " + e);
@@ -285,10 +301,11 @@ class JvmLifeTest {
           .with("alluxio.membership.native.operation.timeout", "3s")
           .with("alluxio.worker.failure.detection.timeout", "5min");
       Gate.Hold write = gate.hold(mCluster.liveKey(ID));
-      try (ChildJvm jvm = ChildJvm.start(ChildJvm.ourClassPath(), mCluster.properties(), Collections.emptyList(),
+      try (ChildJvm jvm = ChildJvm.start(ChildJvm.ourClassPath(), mCluster.properties(),
+          Collections.emptyList(),
           ExitDuringJoin.class)) {
         write.awaitRequest();
-        // etcd writes the keys, and the JVM does not learn of it.
+        // etcd writes the keys, but the JVM does not receive the answer.
         gate.mute(true);
         write.release();
         Await.until("the worker is live", 60, this::isLive);
@@ -303,7 +320,7 @@ class JvmLifeTest {
   @Test
   void aWorkerThatCannotLeaveAtExitIsLogged() throws Exception {
     try (EtcdServer etcd = EtcdServer.start()) {
-      // Longer than the 5 s that would seem enough.
+      // Longer than the 5 s that a JVM might wait.
       mCluster.with("alluxio.etcd.endpoints", etcd.endpoint())
           .with("alluxio.membership.native.operation.timeout", "6s");
       try (ChildJvm jvm = start()) {

@@ -40,9 +40,10 @@ import java.util.function.Function;
 import java.util.stream.Collectors;
 
 /**
- * Processes with and without our jar join, stop, restart, die, take over from and remove one another in one cluster, at
- * random. What they list is compared with what is in etcd, and what is in etcd with what they did: no worker that runs
- * is ever lost. {@code -Dchurn.seconds=...} says for how long, {@code -Dseed=...} what happens.
+ * Processes with and without our jar join, stop, restart, die, take over from each other and remove
+ * each other in one cluster, in a random order. The test compares their listings with etcd, and
+ * etcd with their actions: a running worker is never lost. {@code -Dchurn.seconds=...} sets the
+ * time, {@code -Dseed=...} repeats the choices.
  */
 class MixedChurnTest {
   private static final long SECONDS = Long.getLong("churn.seconds", 15);
@@ -54,7 +55,7 @@ class MixedChurnTest {
   private final Random mRandom = new Random(mSeed);
   private final List<Process> mProcesses = new ArrayList<>();
   private final Map<String, Worker> mWorkers = new LinkedHashMap<>();
-  /** By live key, the revision since which it must be there. */
+  /** The revision from which on each live key must exist. */
   private final Map<String, Long> mMustLive = new ConcurrentHashMap<>();
   private final Set<String> mFalselyLost = ConcurrentHashMap.newKeySet();
   private final ConcurrentLinkedQueue<String> mLog = new ConcurrentLinkedQueue<>();
@@ -67,10 +68,12 @@ class MixedChurnTest {
     System.out.println("Mixed churn for " + SECONDS + " s, -Dseed=" + mSeed);
     try (EtcdServer etcd = EtcdServer.start()) {
       mEtcd = etcd;
-      mCluster = new TestCluster(etcd, "ETCD").with("alluxio.worker.failure.detection.timeout", "10s");
+      mCluster = new TestCluster(etcd, "ETCD")
+          .with("alluxio.worker.failure.detection.timeout", "10s");
       for (int i = 0; i < 6; i++) {
-        // With a process that can be killed for each kind.
-        mProcesses.add(new Process((i % 2 == 0 ? "stock" : "ours") + i / 2, i % 2 == 1, i / 2 == 2));
+        // A process that can be killed, for each kind.
+        mProcesses.add(new Process((i % 2 == 0 ? "stock" : "ours") + i / 2, i % 2 == 1,
+            i / 2 == 2));
       }
       for (int i = 1; i <= 8; i++) {
         String identity = "worker-0000000" + i + "-0000-4000-8000-000000000000";
@@ -87,9 +90,11 @@ class MixedChurnTest {
           }
           check(1);
         }
-        // Those that stopped are lost in the end, and only those.
-        Await.until("only those that run are live", 60, () -> live().equals(mWorkers.values().stream()
-            .filter(worker -> worker.mAt != null).map(worker -> worker.mIdentity).collect(Collectors.toSet())));
+        // The workers that stopped are lost in the end, and no others.
+        Await.until("only those that run are live", 60,
+            () -> live().equals(mWorkers.values().stream()
+            .filter(worker -> worker.mAt != null).map(worker -> worker.mIdentity)
+            .collect(Collectors.toSet())));
         check(LISTINGS.length);
       } finally {
         for (Process process : mProcesses) {
@@ -97,17 +102,22 @@ class MixedChurnTest {
         }
       }
     } catch (Throwable t) {
-      throw new AssertionError("-Dseed=" + mSeed + ": " + t.getMessage() + "\n" + String.join("\n", mLog), t);
+      throw new AssertionError("-Dseed=" + mSeed + ": " + t.getMessage() + "\n"
+          + String.join("\n", mLog), t);
     }
     System.out.println("Mixed churn did " + new TreeMap<>(mDone));
   }
 
-  /** What chance might leave out: every take-over, removal and return between the two kinds, and a death of each. */
+  /**
+   * Events that the random choices may have missed: each take-over, removal and return between the
+   * two kinds, and a death of each kind.
+   */
   private void inEachDirection() throws Exception {
     Process[] stock = {mProcesses.get(0), mProcesses.get(2), mProcesses.get(4)};
     Process[] ours = {mProcesses.get(1), mProcesses.get(3), mProcesses.get(5)};
     List<Worker> workers = new ArrayList<>(mWorkers.values());
-    Process[][] takeOvers = {{stock[0], stock[1]}, {ours[0], ours[1]}, {ours[0], stock[0]}, {stock[0], ours[0]}};
+    Process[][] takeOvers = {{stock[0], stock[1]}, {ours[0], ours[1]}, {ours[0], stock[0]},
+        {stock[0], ours[0]}};
     for (int i = 0; i < takeOvers.length; i++) {
       join(workers.get(i), takeOvers[i][0]);
       takeOver(workers.get(i), takeOvers[i][1]);
@@ -125,7 +135,7 @@ class MixedChurnTest {
     }
     Await.until("all are lost", 60, () -> live().isEmpty());
     check(LISTINGS.length);
-    // The first and the third were the stock class's last, the others ours.
+    // The stock class had the first and the third worker last, and our class had the others.
     Process[] removers = {stock[0], stock[0], ours[0], ours[0]};
     for (int i = 0; i < removers.length; i++) {
       decommission(workers.get(i), removers[i]);
@@ -194,12 +204,15 @@ class MixedChurnTest {
     worker.mRegistered = true;
     String key = mCluster.liveKey(worker.mIdentity);
     KeyValue live = mEtcd.get(key).get(key);
-    // The record that the worker of before left may have just gone; then the new one was not written.
+    // The record of the earlier worker may have ended just then, so the new record was not written.
     assertTrue(live != null, worker.mIdentity + " joined but is not live");
     mMustLive.put(key, live.getModRevision());
   }
 
-  /** A second process joins with the identity while the first runs, which stops a little later. */
+  /**
+   * A second process joins with the identity while the first process runs. The first one stops a
+   * little later.
+   */
   private void takeOver(Worker worker, Process process) throws Exception {
     Process before = worker.mAt;
     if (before == process) {
@@ -220,18 +233,20 @@ class MixedChurnTest {
   }
 
   private void decommission(Worker worker, Process process) throws Exception {
-    // Ours knows what etcd says; whether a lease ends during the call is nobody's to say.
+    // Our class returns etcd's state. A lease may or may not end during the call.
     boolean before = live().contains(worker.mIdentity);
     String done = process.does("decommission", worker.onlyIdentity());
     boolean after = live().contains(worker.mIdentity);
     if (before != after) {
-      // Listed or not, or removed or not: the ring says which.
+      // Either listing, or either removal, is correct. The ring shows which happened.
       worker.mRegistered = mEtcd.get(mCluster.ringKey(worker.mIdentity)).size() == 1;
     } else if (!worker.mRegistered) {
-      assertEquals("alluxio.exception.status.InvalidArgumentException: Unrecognized or non-existing worker: "
+      assertEquals(
+          "alluxio.exception.status.InvalidArgumentException: Unrecognized or non-existing worker: "
           + worker.mIdentity + " [INVALID_ARGUMENT]", done);
     } else if (before) {
-      assertEquals("alluxio.exception.status.InvalidArgumentException: Can't remove running worker: "
+      assertEquals(
+          "alluxio.exception.status.InvalidArgumentException: Can't remove running worker: "
           + worker.mIdentity + ", stop the worker before removing [INVALID_ARGUMENT]", done);
     } else {
       assertEquals("", done);
@@ -245,11 +260,13 @@ class MixedChurnTest {
       Map<String, String> other = new HashMap<>(worker.mFields);
       other.put("Host", "elsewhere");
       String done = process.does("join", other);
-      assertTrue(done.startsWith("alluxio.exception.status.AlreadyExistsException: Some other member"), done);
+      assertTrue(
+          done.startsWith("alluxio.exception.status.AlreadyExistsException: Some other member"),
+          done);
     }
   }
 
-  /** Whether a process lists what is in etcd, now or in a moment. */
+  /** Returns whether a process lists the content of etcd, now or in a moment. */
   private void agree(Process process, String listing) throws Exception {
     String[] last = new String[2];
     try {
@@ -260,11 +277,12 @@ class MixedChurnTest {
         return last[0].equals(before) || last[0].equals(last[1]);
       });
     } catch (AssertionError e) {
-      throw new AssertionError(process.mName + " lists as " + listing + ":\n" + last[0] + "in etcd is:\n" + last[1], e);
+      throw new AssertionError(process.mName + " lists as " + listing + ":\n" + last[0]
+          + "in etcd is:\n" + last[1], e);
     }
   }
 
-  /** Whether all is as it should be, of each process some listings. */
+  /** Checks some listings of each process. */
   private void check(int listings) throws Exception {
     for (Process process : mProcesses) {
       int first = mRandom.nextInt(LISTINGS.length);
@@ -274,11 +292,14 @@ class MixedChurnTest {
     }
     assertEquals(Collections.emptySet(), mFalselyLost);
     Set<String> live = live();
-    Set<String> ring = entities(mCluster.ringKey("")).stream().map(each -> each.getIdentity().toString())
+    Set<String> ring = entities(mCluster.ringKey("")).stream()
+        .map(each -> each.getIdentity().toString())
         .collect(Collectors.toSet());
     for (Worker worker : mWorkers.values()) {
-      assertTrue(worker.mAt == null || live.contains(worker.mIdentity), worker.mIdentity + " runs and is not live");
-      assertEquals(worker.mRegistered, ring.contains(worker.mIdentity), worker.mIdentity + " in the ring");
+      assertTrue(worker.mAt == null || live.contains(worker.mIdentity),
+          worker.mIdentity + " runs and is not live");
+      assertEquals(worker.mRegistered, ring.contains(worker.mIdentity),
+          worker.mIdentity + " in the ring");
     }
   }
 
@@ -297,12 +318,13 @@ class MixedChurnTest {
     return entities;
   }
 
-  /** What a listing must be, read from etcd. */
+  /** Returns the expected listing, read from etcd. */
   private String truth(String listing) throws Exception {
     Set<String> live = live();
     List<WorkerInfo> workers = new ArrayList<>();
     StringBuilder table = new StringBuilder("WorkerId\tAddress\tStatus\n");
-    for (WorkerServiceEntity each : entities(listing.equals("live") ? mCluster.liveKey("") : mCluster.ringKey(""))) {
+    for (WorkerServiceEntity each : entities(listing.equals("live") ? mCluster.liveKey("")
+        : mCluster.ringKey(""))) {
       WorkerIdentity identity = each.getIdentity();
       boolean isLive = live.contains(identity.toString());
       if (!listing.equals("failed") || !isLive) {
@@ -310,9 +332,11 @@ class MixedChurnTest {
             .setState(isLive ? WorkerState.LIVE : WorkerState.LOST));
       }
       table.append(identity).append('\t').append(each.getWorkerNetAddress().getHost()).append(':')
-          .append(each.getWorkerNetAddress().getRpcPort()).append(isLive ? "\tONLINE\n" : "\tOFFLINE\n");
+          .append(each.getWorkerNetAddress().getRpcPort())
+          .append(isLive ? "\tONLINE\n" : "\tOFFLINE\n");
     }
-    return listing.equals("show") ? table.toString() : Peer.describe(new WorkerClusterView(workers));
+    return listing.equals("show") ? table.toString()
+        : Peer.describe(new WorkerClusterView(workers));
   }
 
   private <T> T any(List<T> all) {
@@ -323,13 +347,13 @@ class MixedChurnTest {
     mDone.merge(what, 1, Integer::sum);
   }
 
-  /** A worker's identity, and which process has joined with it. */
+  /** The identity of a worker, and the process that has joined with it. */
   private static final class Worker {
     private final String mIdentity;
     private final Map<String, String> mFields = new HashMap<>();
     private Process mAt;
     private boolean mRegistered;
-    /** The kind of process that has joined with it last. */
+    /** The kind of process that joined with the identity last. */
     private String mLast;
 
     Worker(String identity, int number) {
@@ -349,7 +373,7 @@ class MixedChurnTest {
     }
   }
 
-  /** A process of one kind, in a class loader or, to be killed, in a JVM of its own. */
+  /** A process of one kind: in a class loader, or in a JVM that can be killed. */
   private final class Process {
     private final String mName;
     private final boolean mOurs;
@@ -371,11 +395,13 @@ class MixedChurnTest {
 
     private void open() throws Exception {
       if (mMortal) {
-        mJvm = ChildJvm.start(AlluxioWorld.joinedClassPath(AlluxioWorld.CURRENT, mOurs), Collections.emptyMap(),
+        mJvm = ChildJvm.start(AlluxioWorld.joinedClassPath(AlluxioWorld.CURRENT, mOurs),
+            Collections.emptyMap(),
             Collections.emptyList(), Peer.class);
         mPeer = Peer.remote(mJvm);
       }
-      assertEquals("alluxio.membership.EtcdMembershipManager", apply("open", mCluster.properties()));
+      assertEquals("alluxio.membership.EtcdMembershipManager",
+          apply("open", mCluster.properties()));
     }
 
     String apply(String operation, Map<String, String> input) {
@@ -400,7 +426,7 @@ class MixedChurnTest {
       }
     }
 
-    /** The process ends, in order or not, with all its workers, and another takes its place. */
+    /** Ends the process, with or without an orderly exit, and starts another one in its place. */
     void restart() throws Exception {
       for (Worker worker : mWorkers.values()) {
         if (worker.mAt == this) {

@@ -42,20 +42,25 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
 /**
- * Records of every kind: the bytes that ours writes, and what it reads of damaged ones, are the real classes'.
- * {@code -Drecords=...} says how many, {@code -Dseed=...} runs the ones of a failure again.
+ * Random records: our class writes the bytes of the real classes, and reads damaged records like
+ * the real classes. {@code -Drecords=...} sets the number, {@code -Dseed=...} repeats the records
+ * of a failure.
  */
 class RandomRecordsTest {
   private static final int RECORDS = Integer.getInteger("records", 2000);
   private static final int BATCH = 25;
-  /** So many batches. */
+  /** The number of batches. */
   private static final int KEYS_REMOVED_EVERY = 3;
   private static final int LONG_TEXT = 20_000;
-  private static final String[] PIECES = {"\"", "'", "null", "7", "7.0", "\"7\"", "-1", "1e3", "true", "{}", "[]", ",",
-      ":", "{", "}", "\\u00e4", "\u00e4", "\ud83d\ude00", " ", "\n", "#\n", "//\n", "/*x*/", "\ufeff", "99999999999",
+  private static final String[] PIECES =
+      {"\"", "'", "null", "7", "7.0", "\"7\"", "-1", "1e3", "true", "{}", "[]", ",",
+      ":", "{", "}", "\\u00e4", "\u00e4", "\ud83d\ude00", " ", "\n", "#\n", "//\n", "/*x*/",
+      "\ufeff", "99999999999",
       "\"Host\":\"other\",", "\"Unknown\":{\"a\":[1,{}]},", "\"Identity\":null,", "Host"};
-  private static final String[] TEXTS = {"", " ", "<", ">", "&", "=", "'", "\"", "\\", "/", "\u2028", "\u2029", "\ufeff",
-      "\u0000", "\b\f\n\r\t", "\u007f", "\u0085", "\ud800", "\udfff", "\udc00\ud800", "\ud83d\ude00", "\uffff",
+  private static final String[] TEXTS =
+      {"", " ", "<", ">", "&", "=", "'", "\"", "\\", "/", "\u2028", "\u2029", "\ufeff",
+      "\u0000", "\b\f\n\r\t", "\u007f", "\u0085", "\ud800", "\udfff", "\udc00\ud800",
+      "\ud83d\ude00", "\uffff",
       "\\u003d", "</script>"};
   private static final int[] PORTS = {0, -1, 1, 65535, 65536, Integer.MAX_VALUE, Integer.MIN_VALUE};
 
@@ -67,7 +72,7 @@ class RandomRecordsTest {
   private final String mAgain = ", -Dseed=" + mSeed;
   private final TestCluster mCluster = new TestCluster(ETCD.server(), "ETCD");
 
-  /** Also whether it reads back what it wrote as the real class does. */
+  /** Also checks that it reads its own records like the real class. */
   @ParameterizedTest
   @ValueSource(strings = {AlluxioWorld.CURRENT, "311", "308"})
   void writesWhatTheRealClassWrites(String version) throws Exception {
@@ -78,7 +83,8 @@ class RandomRecordsTest {
       Function<Object[], String> ours = open(ourWorld);
       for (int i = 0; i < records(version); i++) {
         Map<String, String> fields = new HashMap<>();
-        String identity = "worker-" + (mRandom.nextBoolean() ? new UUID(mRandom.nextLong(), mRandom.nextLong())
+        String identity = "worker-" + (mRandom.nextBoolean()
+            ? new UUID(mRandom.nextLong(), mRandom.nextLong())
             : String.valueOf(mRandom.nextBoolean() ? mRandom.nextLong() : mRandom.nextInt(9)));
         if (!identities.add(identity)) {
           continue;
@@ -87,16 +93,18 @@ class RandomRecordsTest {
         for (String field : new String[] {"Host", "ContainerHost", "DomainSocketPath"}) {
           fields.put(field, text());
         }
-        for (String field : new String[] {"Rpc", "Data", "Web", "NettyData", "HttpServer", "SecureRpc"}) {
+        for (String field : new String[] {"Rpc", "Data", "Web", "NettyData", "HttpServer",
+            "SecureRpc"}) {
           fields.put(field + "Port", String.valueOf(port()));
         }
         byte[] expected = Base64.getDecoder().decode(real.apply(new Object[] {"write", fields}));
         assertEquals("", ours.apply(new Object[] {"join", "m", fields}));
         for (String key : Arrays.asList(mCluster.ringKey(identity), mCluster.liveKey(identity))) {
-          assertArrayEquals(expected, ETCD.server().get(key).get(key).getValue().getBytes(), () -> identity + " "
+          assertArrayEquals(expected, ETCD.server().get(key).get(key).getValue().getBytes(),
+              () -> identity + " "
               + new String(expected, StandardCharsets.UTF_8) + mAgain);
         }
-        // Joined workers are renewed, which is not the point here.
+        // Joined workers are renewed, which this test does not need.
         assertEquals("", ours.apply(new Object[] {"stop", "m", fields}));
       }
       String[] listed = ours.apply(new Object[] {"all", "m", null}).split("\n");
@@ -114,7 +122,7 @@ class RandomRecordsTest {
     return version.equals(AlluxioWorld.CURRENT) ? RECORDS : RECORDS / 5;
   }
 
-  /** The stock classes look into etcd at each listing, so does this. */
+  /** The stock classes read etcd for each listing, so ours does it too. */
   private Function<Object[], String> open(AlluxioWorld world) {
     mCluster.with("alluxio.membership.native.read.mode", "LINEARIZABLE");
     Function<Object[], String> peer = world.start(Peer.class);
@@ -165,7 +173,7 @@ class RandomRecordsTest {
     return mRandom.nextBoolean() ? PORTS[mRandom.nextInt(PORTS.length)] : mRandom.nextInt();
   }
 
-  /** Many damaged records at once: the listing has what each gives alone. */
+  /** Many damaged records at once: the listing has the result of each record alone. */
   @ParameterizedTest
   @ValueSource(strings = {AlluxioWorld.CURRENT, "311", "308"})
   void readsWhatTheRealClassReads(String version) throws Exception {
@@ -177,7 +185,8 @@ class RandomRecordsTest {
         AlluxioWorld ourWorld = AlluxioWorld.open(version, true)) {
       Function<Object[], String> ours = open(ourWorld);
       String[] listed = ours.apply(new Object[] {"all", "m", null}).split("\n");
-      String[] read = stockWorld.start(RecordPeer.class).apply(new Object[] {"all", stored()}).split("\n");
+      String[] read = stockWorld.start(RecordPeer.class).apply(new Object[] {"all", stored()})
+          .split("\n");
       assertTrue(read.length > records / 4 && read.length < records, read.length + mAgain);
       for (int i = 0; i < Math.min(listed.length, read.length); i++) {
         assertEquals(read[i], listed[i], mAgain);
@@ -187,14 +196,16 @@ class RandomRecordsTest {
     }
   }
 
-  /** What the unit tests of the library compare with is still what the real class does. */
+  /** The vectors that the library's unit tests use are still the results of the real class. */
   @Test
   void goldenRecordsAreTheRealClasses() throws Exception {
-    Path golden = Paths.get(System.getProperty("basedir", ""), "..", "tests", "golden", "decode.jsonl");
+    Path golden = Paths.get(System.getProperty("basedir", ""), "..", "tests", "golden",
+        "decode.jsonl");
     List<String> lines = Files.readAllLines(golden, StandardCharsets.UTF_8);
     for (String line : lines) {
       JsonObject row = JsonParser.parseString(line).getAsJsonObject();
-      byte[] bytes = row.has("text") ? row.get("text").getAsString().getBytes(StandardCharsets.UTF_8)
+      byte[] bytes = row.has("text") ? row.get("text").getAsString()
+          .getBytes(StandardCharsets.UTF_8)
           : hex(row.get("hex").getAsString());
       WorkerServiceEntity entity = new WorkerServiceEntity();
       String error = null;
@@ -244,8 +255,8 @@ class RandomRecordsTest {
   }
 
   /**
-   * Through the stock class's own listing: it and ours list the same, or it fails. Ours always has what each record
-   * gives alone.
+   * Compares with the listing of the stock class: both list the same workers, or the stock class
+   * fails. Ours always has the result of each record alone.
    */
   @ParameterizedTest
   @ValueSource(strings = {AlluxioWorld.CURRENT, "311", "308"})
@@ -263,7 +274,8 @@ class RandomRecordsTest {
         for (int i = 0; i < damaged; i++) {
           int number = mRandom.nextInt(20);
           String identity = identity(number).toString();
-          // Chance alone may break no listing of the stock class, or each. An empty object breaks all of them.
+          // Random records may break no listing of the stock class, or every listing. An empty
+          // object breaks all of them.
           byte[] bytes = batch == 0 ? "{}".getBytes(StandardCharsets.UTF_8)
               : batch == KEYS_REMOVED_EVERY ? sound(number) : damaged(number);
           if (batch == 0 || mRandom.nextInt(4) > 0) {
@@ -274,10 +286,12 @@ class RandomRecordsTest {
           }
         }
         String live = stock.apply(new Object[] {"live", "m", null});
-        // These differences are in KnownDifferences: which listings a live record without an address or an identity is in.
+        // KnownDifferences has these differences: the listings that contain a live record without
+        // an address or an identity.
         boolean withoutAddress = live.startsWith("java.lang.NullPointer");
         boolean withoutIdentity =
-            live.contains("worker-0]") || live.contains("worker-0,") || live.contains("identity=null");
+            live.contains("worker-0]") || live.contains("worker-0,")
+            || live.contains("identity=null");
         for (String listing : listings) {
           String seen = unescaped(stock.apply(new Object[] {listing, "m", null}));
           String seenByOurs = unescaped(ours.apply(new Object[] {listing, "m", null}));
@@ -285,7 +299,8 @@ class RandomRecordsTest {
               listing + mAgain);
           if (seen.startsWith("java.lang.")) {
             broken++;
-          } else if (withoutAddress ? listing.equals("all") : !withoutIdentity || !listing.equals("failed")) {
+          } else if (withoutAddress ? listing.equals("all") : !withoutIdentity
+              || !listing.equals("failed")) {
             listed++;
             seen = seen.replace("equal:false", "equal:true");
             assertEquals(withoutAddress ? seen.replace("LOST", "LIVE") : seen,
@@ -294,7 +309,8 @@ class RandomRecordsTest {
         }
         if ((batch + 1) % KEYS_REMOVED_EVERY == 0) {
           for (String prefix : Arrays.asList(mCluster.ringKey(""), mCluster.liveKey(""))) {
-            ETCD.server().client().getKVClient().delete(ByteSequence.from(prefix, StandardCharsets.UTF_8),
+            ETCD.server().client().getKVClient()
+                .delete(ByteSequence.from(prefix, StandardCharsets.UTF_8),
                 DeleteOption.newBuilder().isPrefix(true).build()).get(10, TimeUnit.SECONDS);
           }
         }
@@ -310,7 +326,8 @@ class RandomRecordsTest {
   }
 
   private static byte[] sound(int number) {
-    return new WorkerServiceEntity(identity(number), new WorkerNetAddress().setHost("h" + number).setRpcPort(number)
+    return new WorkerServiceEntity(identity(number),
+        new WorkerNetAddress().setHost("h" + number).setRpcPort(number)
         .setContainerHost("<\u4e2d&\u2028>")).serialize();
   }
 

@@ -26,11 +26,12 @@ import java.util.Map;
 import java.util.Set;
 import java.util.function.Function;
 
-/** Real clients list and place through our jar as they do without it. */
+/** Real clients list and place in the same way with and without our jar. */
 class RealClientTest {
   private static final String[] OPERATIONS = {"all", "live", "lost", "cached", "place"};
 
-  private static final String INACTIVE = "java.lang.RuntimeException: The preferred worker is not active.";
+  private static final String INACTIVE =
+      "java.lang.RuntimeException: The preferred worker is not active.";
 
   @TempDir
   private Path mDirectory;
@@ -44,7 +45,8 @@ class RealClientTest {
     return all;
   }
 
-  private static String ask(Function<Object[], String> client, String operation, Map<String, String> properties) {
+  private static String ask(Function<Object[], String> client, String operation, Map<String,
+      String> properties) {
     return client.apply(new Object[] {operation, properties});
   }
 
@@ -54,18 +56,21 @@ class RealClientTest {
       TestCluster cluster = new TestCluster(etcd, "ETCD");
       MembershipManager workers = MembershipManager.Factory.create(cluster.conf());
       for (int i = 1; i <= 5; i++) {
-        workers.join(Workers.worker("worker-0000000" + i + "-0000-4000-8000-000000000000", "h" + i, 1000));
+        workers.join(Workers.worker("worker-0000000" + i + "-0000-4000-8000-000000000000", "h" + i,
+            1000));
       }
-      workers.stopHeartBeat(Workers.worker("worker-00000003-0000-4000-8000-000000000000", "h3", 1000));
+      workers.stopHeartBeat(Workers.worker("worker-00000003-0000-4000-8000-000000000000", "h3",
+          1000));
       for (boolean ring : new boolean[] {true, false}) {
         Map<String, String> properties = clientProperties(cluster.properties());
         properties.put("alluxio.user.dynamic.consistent.hash.ring.enabled", String.valueOf(ring));
         List<Map<String, String>> seen = new ArrayList<>();
-        for (AlluxioWorld world : new AlluxioWorld[] {AlluxioWorld.open(AlluxioWorld.CURRENT, false),
+        for (AlluxioWorld world : new AlluxioWorld[
+            ] {AlluxioWorld.open(AlluxioWorld.CURRENT, false),
             AlluxioWorld.open(AlluxioWorld.CURRENT, true), AlluxioWorld.shadedClient(true)}) {
           Function<Object[], String> client = world.start(ClientPeer.class);
           assertEquals("4 live", ask(client, "open", properties));
-          // A context caches whichever list it is asked for first.
+          // A context caches the first list of either kind.
           Map<String, String> all = look(client, "");
           assertEquals("", ask(client, "reinit", null));
           all.putAll(look(client, "after reinit: "));
@@ -82,12 +87,15 @@ class RealClientTest {
           seen.add(all);
         }
         Map<String, String> stock = seen.get(0);
-        assertTrue(stock.get("lost").startsWith("worker-00000003-0000-4000-8000-000000000000 "), seen.toString());
+        assertTrue(stock.get("lost").startsWith("worker-00000003-0000-4000-8000-000000000000 "),
+            seen.toString());
         assertEquals(5, stock.get("all").split("\n").length, seen.toString());
         assertEquals(stock.get("all"), stock.get("first cached all"));
-        // With the dynamic ring the client takes those that are live, else all, and minds if its choice is not.
+        // With the dynamic ring, the client uses the live workers, or all workers if none is live,
+        // and fails if its choice is not live.
         assertEquals(stock.get(ring ? "live" : "all"), stock.get("cached after addresses"));
-        Set<String> addresses = new HashSet<>(Arrays.asList(stock.get("first addresses").split("\n")));
+        Set<String> addresses = new HashSet<>(
+            Arrays.asList(stock.get("first addresses").split("\n")));
         assertEquals(ring ? 4 : 5, addresses.size(), addresses.toString());
         assertEquals(!ring, addresses.contains(INACTIVE), addresses.toString());
         for (Map<String, String> each : seen) {
@@ -98,12 +106,18 @@ class RealClientTest {
     }
   }
 
-  /** Its etcd library was moved to another package together with names of the JDK, and cannot be loaded. */
+  /**
+   * Its etcd library was moved to another package together with names of the JDK, so it cannot be
+   * loaded.
+   */
   @Test
   void theShadedClientAloneCannotUseEtcd() throws Exception {
-    try (EtcdServer etcd = EtcdServer.start(); AlluxioWorld world = AlluxioWorld.shadedClient(false)) {
-      assertEquals("java.lang.NoClassDefFoundError: alluxio/shaded/client/javax/net/ssl/SSLException",
-          ask(world.start(ClientPeer.class), "open", clientProperties(new TestCluster(etcd, "ETCD").properties())));
+    try (EtcdServer etcd = EtcdServer.start(); AlluxioWorld world =
+        AlluxioWorld.shadedClient(false)) {
+      assertEquals(
+          "java.lang.NoClassDefFoundError: alluxio/shaded/client/javax/net/ssl/SSLException",
+          ask(world.start(ClientPeer.class), "open",
+          clientProperties(new TestCluster(etcd, "ETCD").properties())));
     }
   }
 
@@ -131,10 +145,12 @@ class RealClientTest {
         Function<Object[], String> client = world.start(ClientPeer.class);
         assertEquals("3 live", ask(client, "open", properties));
         placements.add(ask(client, "place", null));
-        Set<String> addresses = new HashSet<>(Arrays.asList(ask(client, "addresses", null).split("\n")));
+        Set<String> addresses = new HashSet<>(
+            Arrays.asList(ask(client, "addresses", null).split("\n")));
         if (ours) {
           assertEquals(3, addresses.size(), addresses.toString());
-          assertTrue(addresses.stream().allMatch(each -> each.startsWith("WorkerNetAddress{host=h")),
+          assertTrue(addresses.stream().allMatch(each ->
+              each.startsWith("WorkerNetAddress{host=h")),
               addresses.toString());
         } else {
           assertEquals(Collections.singleton(INACTIVE), addresses);
@@ -142,11 +158,12 @@ class RealClientTest {
         ask(client, "close", null);
       }
     }
-    // On the same workers, but with the stock classes the client takes none of them for one that it may use.
+    // On the same workers, but with the stock classes the client may use none of them.
     assertFalse(placements.get(0).contains(" active"), placements.get(0));
     assertEquals(placements.get(0), placements.get(1));
     assertFalse(placements.get(2).contains(" inactive"), placements.get(2));
     assertEquals(placements.get(2), placements.get(3));
-    assertEquals(placements.get(0).replace(" inactive", ""), placements.get(2).replace(" active", ""));
+    assertEquals(placements.get(0).replace(" inactive", ""),
+        placements.get(2).replace(" active", ""));
   }
 }

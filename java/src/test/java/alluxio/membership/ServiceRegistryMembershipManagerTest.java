@@ -21,14 +21,16 @@ class ServiceRegistryMembershipManagerTest {
       TestCluster cluster = new TestCluster(etcd, "SERVICE_REGISTRY");
       WorkerInfo worker = Workers.worker("worker-5", "h", 1);
       try (MembershipManager manager = MembershipManager.Factory.create(cluster.conf());
-          MembershipManager withClient = new ServiceRegistryMembershipManager(cluster.conf(), null)) {
+          MembershipManager withClient = new ServiceRegistryMembershipManager(cluster.conf(),
+              null)) {
         assertInstanceOf(NativeMembershipManager.class, manager);
         manager.join(worker);
         assertEquals(Collections.singleton(cluster.liveKey("worker-5")), keys(etcd).keySet());
         assertEquals("worker-5=h:1/LIVE", Workers.text(manager.getAllMembers()));
         assertEquals("worker-5=h:1/LIVE", Workers.text(withClient.getLiveMembers()));
         assertTrue(manager.getFailedMembers().isEmpty());
-        assertEquals("WorkerId\tAddress\tStatus\nworker-5\th:1\tONLINE\n", manager.showAllMembers());
+        assertEquals("WorkerId\tAddress\tStatus\nworker-5\th:1\tONLINE\n",
+            manager.showAllMembers());
         manager.decommission(worker);
         assertEquals("worker-5=h:1/LIVE", Workers.text(manager.getAllMembers()));
         manager.stopHeartBeat(worker);

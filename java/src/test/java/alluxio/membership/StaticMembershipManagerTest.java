@@ -84,7 +84,9 @@ class StaticMembershipManagerTest {
         MembershipManager manager = StaticMembershipManager.create(conf(file))) {
       assertEquals(Arrays.asList("h1", "h2"), names(manager.getAllMembers()));
       Await.until("the message", 60,
-          () -> log.text().contains("WARN alluxio.membership.native.static_hosts: Duplicate node hostname h1 found in " + file
+          () -> log.text()
+          .contains(
+          "WARN alluxio.membership.native.static_hosts: Duplicate node hostname h1 found in " + file
               + "\n"));
     }
   }
@@ -106,7 +108,8 @@ class StaticMembershipManagerTest {
   void missingFileIsNotFound() {
     Path file = mDirectory.resolve("none");
     assertEquals("Not found for static worker config file:" + file,
-        assertThrows(NotFoundRuntimeException.class, () -> StaticMembershipManager.create(conf(file))).getMessage());
+        assertThrows(NotFoundRuntimeException.class,
+        () -> StaticMembershipManager.create(conf(file))).getMessage());
   }
 
   @Test

@@ -9,8 +9,8 @@ import java.util.Optional;
 import java.util.UUID;
 
 /**
- * What {@code alluxio info nodes} does for the list itself, by Alluxio's own classes: prints the table of all workers. With
- * {@code fill} and a number, writes the records of that many live workers instead.
+ * Prints the table of {@code alluxio info nodes} with Alluxio's own classes. With {@code fill} and
+ * a number, writes the records of this number of live workers instead.
  */
 public final class StockNodes {
   private StockNodes() {}
@@ -19,7 +19,8 @@ public final class StockNodes {
    * @param args none, or {@code fill} and a number
    */
   public static void main(String[] args) throws Exception {
-    String jar = EtcdMembershipManager.class.getProtectionDomain().getCodeSource().getLocation().getPath();
+    String jar = EtcdMembershipManager.class.getProtectionDomain().getCodeSource().getLocation()
+        .getPath();
     if (!jar.contains("alluxio-core-common")) {
       throw new IllegalStateException("EtcdMembershipManager is from " + jar);
     }
@@ -29,7 +30,7 @@ public final class StockNodes {
     } else {
       System.out.print(EtcdMembershipManager.create(conf).showAllMembers());
     }
-    // The client of etcd leaves threads behind that are not daemons.
+    // The etcd client leaves threads that are not daemons.
     System.exit(0);
   }
 
@@ -37,8 +38,10 @@ public final class StockNodes {
     AlluxioEtcdClient etcd = AlluxioEtcdClient.getInstance(conf);
     String cluster = conf.getString(PropertyKey.ALLUXIO_CLUSTER_NAME);
     for (int i = 0; i < workers; i++) {
-      WorkerIdentity identity = WorkerIdentity.ParserV1.INSTANCE.fromUUID(new UUID(0x4000, 0x8000000000000000L + i));
-      WorkerNetAddress address = new WorkerNetAddress().setHost("worker" + i + ".example.com").setRpcPort(29999)
+      WorkerIdentity identity = WorkerIdentity.ParserV1.INSTANCE.fromUUID(
+          new UUID(0x4000, 0x8000000000000000L + i));
+      WorkerNetAddress address = new WorkerNetAddress().setHost("worker" + i + ".example.com")
+          .setRpcPort(29999)
           .setDataPort(29997).setWebPort(30000).setNettyDataPort(29997).setHttpServerPort(28080);
       byte[] record = new WorkerServiceEntity(identity, address).serialize();
       etcd.createForPath("/DHT/" + cluster + "/AUTHORIZED/" + identity, Optional.of(record));

@@ -39,16 +39,18 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
 /**
- * Weaknesses of Alluxio's classes, each shown on the stock class, and that ours does not have it. Those that a sequence
- * of calls shows are scenarios of {@code DifferentialTest}; here are those that need something to happen in between. Most
- * of the time goes by waiting for the stock class, so this runs beside other classes; its tests share their processes.
+ * Weaknesses of Alluxio's classes. Each test shows one on the stock class, and that our class does
+ * not have it. {@code DifferentialTest} has the weaknesses that a sequence of calls shows. These
+ * tests need an event during a call. They mostly wait for the stock class, so they run beside other
+ * classes. The tests share their processes.
  */
 @Execution(ExecutionMode.CONCURRENT)
 @ResourceLock("the processes of WeaknessesTest")
 class WeaknessesTest {
-  /** What only a request has that writes a worker's record. */
+  /** A text that only requests for a worker's record contain. */
   private static final String WRITES_RECORD = "\"ServiceEntityName\"";
-  private static final String CONFLICT = "alluxio.exception.status.AlreadyExistsException: Some other member";
+  private static final String CONFLICT =
+      "alluxio.exception.status.AlreadyExistsException: Some other member";
 
   @RegisterExtension
   static final SharedEtcd ETCD = new SharedEtcd();
@@ -101,10 +103,10 @@ class WeaknessesTest {
     ring.awaitRequest();
     assertEquals("", stock.mSecond.does("join", worker(1)));
     ring.release();
-    // The worker was never anything but live.
+    // The worker was always live.
     assertTrue(get(listing).contains("State=LOST"), get(listing));
 
-    // Whichever of the two would be read first.
+    // Whichever request comes first.
     for (String later : new String[] {"/DHT/", "/ServiceDiscovery/"}) {
       Scene ours = ours();
       Gate.Hold held = ours.mGate.holdAll(later);
@@ -112,9 +114,11 @@ class WeaknessesTest {
       held.awaitRequest();
       assertEquals("", ours.mSecond.does("join", worker(1)));
       held.release();
-      assertTrue(get(ourListing).contains("State=LIVE") && get(ourListing).contains("size:1 "), get(ourListing));
+      assertTrue(get(ourListing).contains("State=LIVE") && get(ourListing).contains("size:1 "),
+          get(ourListing));
       assertEquals(get(ourListing), ours.mFirst.does("live", null));
-      assertTrue(ours.mFirst.does("failed", null).contains("size:0 "), ours.mFirst.does("failed", null));
+      assertTrue(ours.mFirst.does("failed", null).contains("size:0 "),
+          ours.mFirst.does("failed", null));
     }
   }
 
@@ -122,7 +126,8 @@ class WeaknessesTest {
   void eachListingReadsEverything() throws Exception {
     for (Scene scene : new Scene[] {stock(), ours()}) {
       assertEquals("", scene.mSecond.does("join", worker(1)));
-      Await.until("the worker is listed", 60, () -> scene.mFirst.does("all", null).contains("size:1"));
+      Await.until("the worker is listed", 60,
+          () -> scene.mFirst.does("all", null).contains("size:1"));
       long before = scene.mGate.passed("/DHT/");
       for (int i = 0; i < 30; i++) {
         scene.mFirst.does("all", null);
@@ -137,7 +142,8 @@ class WeaknessesTest {
     Scene stock = stock();
     Gate.Hold held = stock.mGate.hold(WRITES_RECORD);
     Thread[] thread = new Thread[1];
-    CompletableFuture<String> join = CompletableFuture.supplyAsync(() -> stock.mFirst.does("join", worker(1)), body -> {
+    CompletableFuture<String> join = CompletableFuture.supplyAsync(() ->
+        stock.mFirst.does("join", worker(1)), body -> {
       thread[0] = new Thread(body);
       thread[0].start();
     });
@@ -145,7 +151,7 @@ class WeaknessesTest {
 
     Scene ours = ours();
     ours.open("6s", "3s");
-    // One request that is held is sent again.
+    // A held request is sent again.
     ours.mGate.mute(true);
     String failed = get(ours.first("join", worker(1)));
     assertTrue(failed.startsWith("alluxio.exception.runtime.UnavailableRuntimeException"), failed);
@@ -155,7 +161,7 @@ class WeaknessesTest {
     for (StackTraceElement frame : thread[0].getStackTrace()) {
       frames.add(frame.getMethodName());
     }
-    // Not timedGet: there is no limit.
+    // Not timedGet, because there is no limit.
     assertTrue(frames.contains("waitingGet"), frames.toString());
     held.release();
     assertEquals("", get(join));
@@ -173,11 +179,14 @@ class WeaknessesTest {
       scene.revoke(2);
       held.awaitRequest();
       if (scene.mOurs) {
-        Await.until("the other worker is back", 60, () -> scene.live(1) != null || scene.live(2) != null);
+        Await.until("the other worker is back", 60, () -> scene.live(1) != null
+            || scene.live(2) != null);
       } else {
-        Await.until("the checker waits", 60, () -> scene.internals("checker waits", 1).equals("true"));
-        // The client of etcd finds out about each lease by itself.
-        Await.until("both are known to be lost", 60, () -> scene.internals("needs reconnect", 1).equals("true")
+        Await.until("the checker waits", 60,
+            () -> scene.internals("checker waits", 1).equals("true"));
+        // The etcd client notices the end of each lease by itself.
+        Await.until("both are known to be lost", 60,
+            () -> scene.internals("needs reconnect", 1).equals("true")
             && scene.internals("needs reconnect", 2).equals("true"));
         assertTrue(scene.live(1) == null && scene.live(2) == null);
       }
@@ -198,12 +207,14 @@ class WeaknessesTest {
       Gate.Hold write = scene.mGate.holdAll(scene.ringKey(1));
       read.release();
       write.awaitRequest();
-      byte[] foreign = new String(ETCD.server().get(scene.ringKey(1)).get(scene.ringKey(1)).getValue().getBytes(),
+      byte[] foreign = new String(ETCD.server().get(scene.ringKey(1)).get(scene.ringKey(1))
+          .getValue().getBytes(),
           StandardCharsets.UTF_8).replace("host1", "elsewhere").getBytes(StandardCharsets.UTF_8);
       ETCD.server().put(scene.ringKey(1), foreign);
       write.release();
       String joined = get(join);
-      String ring = ETCD.server().get(scene.ringKey(1)).get(scene.ringKey(1)).getValue().toString(StandardCharsets.UTF_8);
+      String ring = ETCD.server().get(scene.ringKey(1)).get(scene.ringKey(1)).getValue()
+          .toString(StandardCharsets.UTF_8);
       if (scene.mOurs) {
         assertTrue(joined.startsWith(CONFLICT), joined);
         assertTrue(ring.contains("elsewhere"), ring);
@@ -220,7 +231,8 @@ class WeaknessesTest {
       assertEquals("", scene.mSecond.does("join", worker(1)));
       assertEquals("", scene.mSecond.does("stop", worker(1)));
       scene.revoke(1);
-      Await.until("the worker is lost", 60, () -> scene.mFirst.does("failed", null).contains("size:1"));
+      Await.until("the worker is lost", 60,
+          () -> scene.mFirst.does("failed", null).contains("size:1"));
       Gate.Hold held = scene.mGate.holdAll(scene.ringKey(1));
       CompletableFuture<String> removal = scene.first("decommission", worker(1));
       held.awaitRequest();
@@ -246,7 +258,7 @@ class WeaknessesTest {
     assertEquals("false", stock.internals("needs reconnect", 1));
     assertEquals(null, stock.live(1));
 
-    // With the lease, the stock class writes the live key again, and that one only.
+    // After the lease ended, the stock class writes only the live key again.
     for (Scene scene : new Scene[] {stock, ours}) {
       assertEquals("", scene.mFirst.does("join", worker(2)));
       scene.delete(scene.ringKey(2));
@@ -268,7 +280,7 @@ class WeaknessesTest {
       if (!scene.mOurs) {
         Await.until("the first renewal, after which the next is 200 s later", 60,
             () -> scene.mGate.renewals() > before);
-        // Its answer comes before this one.
+        // The answer of the other request comes first.
         scene.mFirst.does("all", null);
       }
       scene.revoke(1);
@@ -295,7 +307,7 @@ class WeaknessesTest {
       long taken = scene.live(1).getLease();
       assertNotEquals(before, taken);
       revokeLease(before);
-      // The stock class does not ask whose the key is now.
+      // The stock class does not check who owns the key now.
       Await.until("the one before has taken the key back", 60, () -> scene.live(1) != null
           && scene.live(1).getLease() != taken && scene.live(1).getLease() != before);
       scene.mFirst.does("end", null);
@@ -312,14 +324,17 @@ class WeaknessesTest {
     }
   }
 
-  /** Two of ours: the one before does not fight for the key, and gets it back when the other goes. */
+  /**
+   * Two processes of ours: the earlier one leaves the key alone, and gets it back after the other
+   * one has ended.
+   */
   @Test
   void whoWasTakenOverComesBack() throws Exception {
     Scene ours = ours();
     assertEquals("", ours.mFirst.does("join", worker(1)));
     assertEquals("", ours.mSecond.does("join", worker(1)));
     long taken = ours.live(1).getLease();
-    // Without a lease it could be back only as the key's owner.
+    // Without a lease the worker could return only as the owner of the key.
     ours.mFirst.does("join", worker(2));
     ours.outlivesItsLease(2);
     assertEquals(taken, ours.live(1).getLease());
@@ -361,7 +376,7 @@ class WeaknessesTest {
     assertEquals("", stock.mFirst.does("join", worker(1)));
     stock.internals("lose at the end of a reconnect", 1);
     stock.revoke(1);
-    Await.until("the worker is lost, and nobody knows", 60,
+    Await.until("the worker is lost, and no process has noticed", 60,
         () -> stock.live(1) == null && stock.internals("needs reconnect", 1).equals("false"));
     stock.internals("check", 1);
     assertEquals(null, stock.live(1));
@@ -389,12 +404,14 @@ class WeaknessesTest {
       scene.revoke(1);
     }
     Await.until("ours is back", 60, () -> ours.live(1) != null);
-    Await.until("the stock checker has thrown", 60, () -> stock.internals("has thrown", 1).equals("true"));
+    Await.until("the stock checker has thrown", 60,
+        () -> stock.internals("has thrown", 1).equals("true"));
     stock.revoke(2);
     ours.revoke(2);
     Await.until("our other worker is back", 60, () -> ours.live(2) != null);
-    Await.until("the stock class knows", 60, () -> stock.internals("needs reconnect", 2).equals("true"));
-    // It looked every 5 s.
+    Await.until("the stock class knows", 60,
+        () -> stock.internals("needs reconnect", 2).equals("true"));
+    // It checks every 5 s.
     long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(7);
     while (System.nanoTime() < end) {
       assertEquals(null, stock.live(2));
@@ -417,8 +434,9 @@ class WeaknessesTest {
             thread[0] = new Thread(body);
             thread[0].start();
           });
-      // Until the stock class has stopped, and ours waits for the repair that is under way.
-      Await.until("the stop is under way", 60, () -> stop.isDone() || isIn(thread[0], "finishesWithin"));
+      // Until the stock class has stopped, and ours has finished a running repair.
+      Await.until("the stop is under way", 60, () -> stop.isDone()
+          || isIn(thread[0], "finishesWithin"));
       assertEquals(!scene.mOurs, stop.isDone());
       held.release();
       assertEquals("", get(stop));
@@ -432,7 +450,8 @@ class WeaknessesTest {
   }
 
   private static boolean isIn(Thread thread, String method) {
-    return Arrays.stream(thread.getStackTrace()).anyMatch(frame -> frame.getMethodName().equals(method));
+    return Arrays.stream(thread.getStackTrace())
+        .anyMatch(frame -> frame.getMethodName().equals(method));
   }
 
   @Test
@@ -447,7 +466,8 @@ class WeaknessesTest {
       scene.mGate.mute(true);
       before.put(scene, scene.mGate.renewals());
     }
-    Await.until("many renewals by the stock class", 60, () -> stock.mGate.renewals() - before.get(stock) >= 8);
+    Await.until("many renewals by the stock class", 60,
+        () -> stock.mGate.renewals() - before.get(stock) >= 8);
     long sent = ours.mGate.renewals() - before.get(ours);
     assertTrue(sent <= 4, sent + " renewals");
     stock.mGate.mute(false);
@@ -466,7 +486,7 @@ class WeaknessesTest {
         String all = peer.apply(new Object[] {"all", "m", null});
         assertTrue(all.contains("size:1 "), all);
         assertEquals(ours, all.contains("Host=" + host + " "), all);
-        // What it writes is UTF-8 in any case.
+        // Our class always writes UTF-8.
         int number = ours ? 2 : 3;
         assertEquals("", peer.apply(new Object[] {"join", "m", worker(number, "Host", host)}));
         String written = scene.live(number).getValue().toString(StandardCharsets.UTF_8);
@@ -516,7 +536,7 @@ class WeaknessesTest {
         peer.apply(new Object[] {"open", "m", scene.properties("30s", "20s")});
         assertEquals("", peer.apply(new Object[] {"join", "m", worker(jvm == stock ? 1 : 2)}));
         if (jvm == stock) {
-          // Even then. Ours may be open.
+          // The stock class fails even then. Ours may be opened.
           assertEquals("", peer.apply(new Object[] {"close", "m", null}));
         }
         jvm.send(Peer.RETURN);
@@ -528,7 +548,8 @@ class WeaknessesTest {
   }
 
   private static ChildJvm jvm(boolean ours, String... options) throws Exception {
-    return ChildJvm.start(AlluxioWorld.joinedClassPath(AlluxioWorld.CURRENT, ours), Collections.emptyMap(),
+    return ChildJvm.start(AlluxioWorld.joinedClassPath(AlluxioWorld.CURRENT, ours),
+        Collections.emptyMap(),
         Arrays.asList(options), Peer.class);
   }
 
@@ -574,7 +595,7 @@ class WeaknessesTest {
     }
   }
 
-  /** A cluster with two processes of one kind, of which the first reaches etcd through a gate. */
+  /** A cluster with two processes of one kind. The first process reaches etcd through a gate. */
   private final class Scene implements AutoCloseable {
     private final boolean mOurs;
     private final TestCluster mCluster = new TestCluster(ETCD.server(), "ETCD");
@@ -590,7 +611,7 @@ class WeaknessesTest {
       open("6s");
     }
 
-    /** Opens the managers, again if they are open. */
+    /** Opens the managers. Closes them first if they are open. */
     void open(String timeout) {
       // Longer than any request is held, also on a slow machine.
       open(timeout, "20s");
@@ -600,7 +621,8 @@ class WeaknessesTest {
       Map<String, String> properties = properties(timeout, operationTimeout);
       for (Process process : new Process[] {mFirst, mSecond}) {
         process.does("end", null);
-        properties.put("alluxio.etcd.endpoints", process == mFirst ? mGate.endpoint() : ETCD.server().endpoint());
+        properties.put("alluxio.etcd.endpoints",
+            process == mFirst ? mGate.endpoint() : ETCD.server().endpoint());
         assertEquals("alluxio.membership.EtcdMembershipManager", process.does("open", properties));
       }
     }
@@ -612,9 +634,10 @@ class WeaknessesTest {
       return properties;
     }
 
-    /** Lets the first process do something that may have to wait. */
+    /** Starts an action of the first process that may have to wait. */
     CompletableFuture<String> first(String operation, Map<String, String> input) {
-      return CompletableFuture.supplyAsync(() -> mFirst.does(operation, input), body -> new Thread(body).start());
+      return CompletableFuture.supplyAsync(() -> mFirst.does(operation, input),
+          body -> new Thread(body).start());
     }
 
     String internals(String operation, int worker) {
@@ -642,15 +665,17 @@ class WeaknessesTest {
     }
 
     void delete(String key) throws Exception {
-      ETCD.server().client().getKVClient().delete(ByteSequence.from(key, StandardCharsets.UTF_8)).get(10, TimeUnit.SECONDS);
+      ETCD.server().client().getKVClient().delete(ByteSequence.from(key, StandardCharsets.UTF_8))
+          .get(10, TimeUnit.SECONDS);
     }
 
-    /** Whether somebody renews the lease of a live key. */
+    /** Returns whether a process renews the lease of a live key. */
     void outlivesItsLease(int worker) throws Exception {
       KeyValue before = live(worker);
       long renewals = mGate.renewals();
-      // A third of the lease's time lies between two of them.
-      Await.until("the lease is renewed for longer than it lasts", 60, () -> mGate.renewals() >= renewals + 4);
+      // Renewals come after each third of the lease.
+      Await.until("the lease is renewed for longer than it lasts", 60,
+          () -> mGate.renewals() >= renewals + 4);
       assertEquals(before.getLease(), live(worker).getLease());
     }
 

@@ -29,7 +29,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 
-/** Programs that load the jar again and again, as application servers do. */
+/** Programs that load the jar repeatedly, like application servers. */
 @Execution(ExecutionMode.CONCURRENT)
 class ClassLoadersTest {
   private static final int LOADERS = 12;
@@ -38,8 +38,8 @@ class ClassLoadersTest {
   static final SharedEtcd ETCD = new SharedEtcd();
 
   /**
-   * Opens, lists and closes in one class loader after another, and waits until all of them are
-   * collected.
+   * Opens, lists and closes in one class loader after another, and waits until all class loaders
+   * are collected.
    */
   public static final class Program {
     private Program() {}
@@ -62,8 +62,9 @@ class ClassLoadersTest {
           .filter(thread -> thread.getName().startsWith("alluxio-membership")).count();
       System.out.println("collected, with " + threads + " threads left");
       Await.until("the library's own threads have ended", 60, () -> nativeThreads() == 0);
-      // One runtime that is left has several; the JVM may have one of its own.
-      System.out.println("ended, with " + (sockets() < LOADERS ? "few" : sockets()) + " sockets left");
+      // One remaining runtime has several threads. The JVM may have one of its own.
+      System.out.println("ended, with " + (sockets() < LOADERS ? "few" : sockets())
+          + " sockets left");
     }
 
     private static long nativeThreads() throws IOException {
@@ -71,16 +72,17 @@ class ClassLoadersTest {
       try (DirectoryStream<Path> tasks = Files.newDirectoryStream(Paths.get("/proc/self/task"))) {
         for (Path task : tasks) {
           try {
-            count += new String(Files.readAllBytes(task.resolve("comm")), StandardCharsets.UTF_8).startsWith("axm") ? 1 : 0;
+            count += new String(Files.readAllBytes(task.resolve("comm")), StandardCharsets.UTF_8)
+                .startsWith("axm") ? 1 : 0;
           } catch (NoSuchFileException e) {
-            // It has ended just now.
+            // It has just ended.
           }
         }
       }
       return count;
     }
 
-    /** Also the descriptors for events, of which each runtime has some. */
+    /** Includes the descriptors for events, of which each runtime has some. */
     private static long sockets() throws IOException {
       try (Stream<Path> files = Files.list(Paths.get("/proc/self/fd"))) {
         return files.filter(file -> {
@@ -93,16 +95,18 @@ class ClassLoadersTest {
       }
     }
 
-    private static ClassLoader use(String classPath, Map<String, String> properties) throws Exception {
+    private static ClassLoader use(String classPath, Map<String, String> properties)
+        throws Exception {
       List<URL> urls = new ArrayList<>();
       for (String entry : classPath.split(File.pathSeparator)) {
         urls.add(new File(entry).toURI().toURL());
       }
       try (URLClassLoader loader =
-          new URLClassLoader(urls.toArray(new URL[0]), ClassLoader.getSystemClassLoader().getParent())) {
+          new URLClassLoader(urls.toArray(new URL[0]),
+          ClassLoader.getSystemClassLoader().getParent())) {
         Class<?> bridge = loader.loadClass(Membership.class.getName());
         Method open = bridge.getMethod("open", Map.class);
-        // A second use after a pause, which starts what has ended meanwhile.
+        // A second use after a pause restarts the threads that ended in the meantime.
         for (int i = 0; i < 2; i++) {
           Object member = open.invoke(null, properties);
           bridge.getMethod("view").invoke(member);
@@ -116,18 +120,21 @@ class ClassLoadersTest {
   @Test
   void aClassLoaderIsCollectedAfterItsLastManagerIsClosed() throws Exception {
     TestCluster cluster = new TestCluster(ETCD.server(), "ETCD");
-    // Without a logging library, which would keep its class loader by a shutdown hook of its own.
-    StringBuilder classPath = new StringBuilder(ChildJvm.ourClassPath().split(File.pathSeparator)[0]);
+    // Without a logging library, because its shutdown hook would keep the class loader.
+    StringBuilder classPath = new StringBuilder(ChildJvm.ourClassPath()
+        .split(File.pathSeparator)[0]);
     for (String entry : ChildJvm.stockClassPath().split(File.pathSeparator)) {
       if (new File(entry).getName().startsWith("slf4j-api-")) {
         classPath.append(File.pathSeparator).append(entry);
       }
     }
-    try (ChildJvm jvm = ChildJvm.start(ChildJvm.ourClassPath(), cluster.properties(), new ArrayList<>(), Program.class,
+    try (ChildJvm jvm = ChildJvm.start(ChildJvm.ourClassPath(), cluster.properties(),
+        new ArrayList<>(), Program.class,
         classPath.toString())) {
       assertEquals("collected, with 0 threads left",
           jvm.awaitLine("the collection", line -> line.startsWith("collected")));
-      assertEquals("ended, with few sockets left", jvm.awaitLine("the end", line -> line.startsWith("ended")));
+      assertEquals("ended, with few sockets left",
+          jvm.awaitLine("the end", line -> line.startsWith("ended")));
       assertEquals(0, jvm.awaitExit());
     }
   }

@@ -23,9 +23,7 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 
-/**
- * A Java heap that is full to its last bytes costs neither the JVM, nor a worker, nor a manager.
- */
+/** A completely full Java heap affects neither the JVM, nor a worker, nor a manager. */
 @Execution(ExecutionMode.CONCURRENT)
 class FullHeapTest {
   private static final String ID = "worker-77777777-7777-7777-7777-777777777777";
@@ -37,14 +35,11 @@ class FullHeapTest {
   private Path mDirectory;
 
   /**
-   * Joins, fills the heap, lists, stays so for longer than the lease, and lists again with an empty
+   * Joins, fills the heap, lists, waits for longer than the lease, and lists again with an empty
    * heap.
    */
   public static final class Program {
-    /**
-     * What is left free, in turn: nothing, and little enough for the error to come somewhere inside
-     * a call.
-     */
+    /** The free bytes of each round: none, or so few that the error occurs within a call. */
     private static final int[] FREED_BLOCKS = {0, 4, 32, 128};
     private static final int LEAST_BLOCK = 64;
 
@@ -72,14 +67,16 @@ class FullHeapTest {
       System.in.read();
       Membership[] fresh = new Membership[FREED_BLOCKS.length];
       for (int i = 0; i < fresh.length; i++) {
-        // The first view of each has to cross.
+        // The first view of each manager must be copied to Java.
         fresh[i] = Membership.open(hosts);
       }
       Callable<?>[][] calls = new Callable<?>[FREED_BLOCKS.length][];
       for (int i = 0; i < FREED_BLOCKS.length; i++) {
         Membership manager = fresh[i];
-        calls[i] = new Callable<?>[] {manager::view, manager::showAllMembers, registered::showAllMembers,
-            () -> registered.waitForChange(0, 1, TimeUnit.MILLISECONDS), () -> Membership.open(properties)};
+        calls[i] = new Callable<?>[] {manager::view, manager::showAllMembers,
+            registered::showAllMembers,
+            () -> registered.waitForChange(0, 1, TimeUnit.MILLISECONDS),
+            () -> Membership.open(properties)};
       }
       for (int i = 0; i < FREED_BLOCKS.length; i++) {
         fill();
@@ -93,7 +90,8 @@ class FullHeapTest {
       fill();
       LockSupport.parkNanos(TimeUnit.SECONDS.toNanos(7));
       sHeap = null;
-      System.out.println("succeeded " + sSucceeded + " out of memory " + sOutOfMemory + " other " + sOther);
+      System.out.println("succeeded " + sSucceeded + " out of memory " + sOutOfMemory + " other "
+          + sOther);
       if (sLast != null) {
         sLast.printStackTrace(System.out);
       }
@@ -144,17 +142,23 @@ class FullHeapTest {
   }
 
   private void survivesAFullHeap(String javaHome) throws Exception {
-    Path hosts = Files.write(mDirectory.resolve("hosts"), "h1\nh2\n".getBytes(StandardCharsets.UTF_8));
+    Path hosts = Files.write(mDirectory.resolve("hosts"),
+        "h1\nh2\n".getBytes(StandardCharsets.UTF_8));
     TestCluster cluster =
-        new TestCluster(ETCD.server(), "ETCD").with("alluxio.worker.failure.detection.timeout", "4s");
-    try (ChildJvm jvm = new ChildJvm.Launch(ChildJvm.ourClassPath()).java(javaHome).properties(cluster.properties())
-        .options("-Xmx24m", "-XX:+UseSerialGC", "-Xcheck:jni").start(Program.class, hosts.toString())) {
+        new TestCluster(ETCD.server(), "ETCD")
+        .with("alluxio.worker.failure.detection.timeout", "4s");
+    try (ChildJvm jvm = new ChildJvm.Launch(ChildJvm.ourClassPath()).java(javaHome)
+        .properties(cluster.properties())
+        .options("-Xmx24m", "-XX:+UseSerialGC", "-Xcheck:jni")
+        .start(Program.class, hosts.toString())) {
       jvm.awaitLine("the worker", "joined"::equals);
       long lease = leaseIn(cluster);
       jvm.send("");
       String counts = jvm.awaitLine("the calls", line -> line.startsWith("succeeded "));
-      assertTrue(counts.matches("succeeded \\d+ out of memory [1-9]\\d* other 0"), counts + "\n" + jvm.output());
-      assertEquals("listed 1", jvm.awaitLine("the listing", line -> line.matches("listed .*|a listing is wrong")));
+      assertTrue(counts.matches("succeeded \\d+ out of memory [1-9]\\d* other 0"),
+          counts + "\n" + jvm.output());
+      assertEquals("listed 1", jvm.awaitLine("the listing",
+          line -> line.matches("listed .*|a listing is wrong")));
       assertEquals(lease, leaseIn(cluster));
       jvm.send("");
       jvm.awaitLine("the end", "closed"::equals);

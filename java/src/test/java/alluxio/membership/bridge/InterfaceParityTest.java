@@ -21,16 +21,18 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 
-/** Numbers that Java and Rust must agree on. */
+/** Java and Rust have equal numbers. */
 class InterfaceParityTest {
   @Test
   void errorKindsAreRusts() throws IOException {
-    assertEquals(rustEnum("src/error.rs", "ErrorKind"), javaEnum(ErrorKind.values(), ErrorKind::number));
+    assertEquals(rustEnum("src/error.rs", "ErrorKind"),
+        javaEnum(ErrorKind.values(), ErrorKind::number));
   }
 
   @Test
   void workerStatesAreRusts() throws IOException {
-    assertEquals(rustEnum("src/worker.rs", "WorkerState"), javaEnum(WorkerState.values(), WorkerState::number));
+    assertEquals(rustEnum("src/worker.rs", "WorkerState"),
+        javaEnum(WorkerState.values(), WorkerState::number));
   }
 
   @Test
@@ -52,9 +54,11 @@ class InterfaceParityTest {
 
   @Test
   void idsAreMadeAsInRust() throws Exception {
-    Field shift = Class.forName("alluxio.membership.bridge.internal.Natives").getDeclaredField("SESSION_SHIFT");
+    Field shift = Class.forName("alluxio.membership.bridge.internal.Natives")
+        .getDeclaredField("SESSION_SHIFT");
     shift.setAccessible(true);
-    assertTrue(source("src/jni/mod.rs").contains("\nconst SESSION_SHIFT: u32 = " + shift.get(null) + ";\n"));
+    assertTrue(source("src/jni/mod.rs")
+        .contains("\nconst SESSION_SHIFT: u32 = " + shift.get(null) + ";\n"));
   }
 
   @Test
@@ -70,16 +74,19 @@ class InterfaceParityTest {
     assertThrows(IllegalArgumentException.class, () -> WorkerState.of(0));
   }
 
-  private static <E extends Enum<E>> Map<String, Integer> javaEnum(E[] values, ToIntFunction<E> number) {
+  private static <E extends Enum<E>> Map<String,
+      Integer> javaEnum(E[] values, ToIntFunction<E> number) {
     Function<E, String> name = value -> value.name().replace("_", "").toLowerCase();
     return new TreeMap<>(Arrays.stream(values).collect(Collectors.toMap(name, number::applyAsInt)));
   }
 
   private static Map<String, Integer> rustEnum(String file, String name) throws IOException {
-    Matcher body = Pattern.compile("pub enum " + name + " \\{(.*?)\n}", Pattern.DOTALL).matcher(source(file));
+    Matcher body = Pattern.compile("pub enum " + name + " \\{(.*?)\n}", Pattern.DOTALL)
+        .matcher(source(file));
     assertTrue(body.find(), name);
     Map<String, Integer> found = new TreeMap<>();
-    Matcher variant = Pattern.compile("^    (\\w+) = (\\d+),$", Pattern.MULTILINE).matcher(body.group(1));
+    Matcher variant = Pattern.compile("^    (\\w+) = (\\d+),$", Pattern.MULTILINE)
+        .matcher(body.group(1));
     while (variant.find()) {
       found.put(variant.group(1).toLowerCase(), Integer.valueOf(variant.group(2)));
     }

@@ -45,7 +45,8 @@ class MembershipTest {
   private final TestCluster mCluster = new TestCluster(ETCD.server(), "ETCD");
 
   private static Worker worker(String host) {
-    return Worker.newBuilder(WorkerIdentity.of(UUID.randomUUID())).setHost(host).setRpcPort(29999).build();
+    return Worker.newBuilder(WorkerIdentity.of(UUID.randomUUID())).setHost(host).setRpcPort(29999)
+        .build();
   }
 
   private static Member live(Worker worker) {
@@ -73,7 +74,8 @@ class MembershipTest {
       assertEquals(Collections.emptyList(), joined.getLostMembers());
       assertEquals(Collections.emptyList(), joined.getSkippedRecords());
       assertTrue(joined.getRevision() > 0);
-      assertEquals("WorkerId\tAddress\tStatus\n" + worker.getIdentity() + "\th1:29999\tONLINE\n", member.showAllMembers());
+      assertEquals("WorkerId\tAddress\tStatus\n" + worker.getIdentity() + "\th1:29999\tONLINE\n",
+          member.showAllMembers());
 
       member.leave();
       ClusterView left = member.view();
@@ -124,11 +126,12 @@ class MembershipTest {
       }
       member.join(worker);
       assertNotSame(empty, member.view());
-      assertThrows(UnsupportedOperationException.class, () -> member.view().getAllMembers().clear());
+      assertThrows(UnsupportedOperationException.class,
+          () -> member.view().getAllMembers().clear());
     }
   }
 
-  /** Puts a key of a worker whose UUID consists of this number. */
+  /** Writes the key of a worker whose UUID consists of this number. */
   private void put(String key, int number, int port) throws Exception {
     String hex = new UUID(number * 0x9e3779b97f4a7c15L, number).toString().replace("-", "");
     String record = "{\"Identity\":{\"version\":1,\"identifier\":\"" + hex + "\"},"
@@ -168,8 +171,10 @@ class MembershipTest {
           ClusterView now = member.view();
           List<Change> difference = now.changesSince(known);
           assertEquals(1, difference.size());
-          assertEquals(round % 2 == 0 ? ChangeKind.LOST : ChangeKind.MOVED, difference.get(0).getKind());
-          assertEquals(identity(number), difference.get(0).getMember().getWorker().getIdentity().toString());
+          assertEquals(round % 2 == 0 ? ChangeKind.LOST : ChangeKind.MOVED,
+              difference.get(0).getKind());
+          assertEquals(identity(number), difference.get(0).getMember().getWorker().getIdentity()
+              .toString());
           int kept = 0;
           for (int i = 0; i < workers; i++) {
             kept += now.getAllMembers().get(i) == known.getAllMembers().get(i) ? 1 : 0;
@@ -180,7 +185,8 @@ class MembershipTest {
             assertEquals(whole.getAllMembers(), now.getAllMembers());
             assertEquals(whole.getLiveMembers(), now.getLiveMembers());
             assertEquals(whole.getLostMembers(), now.getLostMembers());
-            assertEquals(Optional.of(whole.getVersion()), other.waitForChange(0, 20, TimeUnit.SECONDS)
+            assertEquals(Optional.of(whole.getVersion()),
+                other.waitForChange(0, 20, TimeUnit.SECONDS)
                 .map(ClusterView::getVersion));
           }
           int reported = workers + round + 1;
@@ -196,7 +202,8 @@ class MembershipTest {
     Worker worker = worker("h");
     try (Membership member = Membership.open(mCluster.properties())) {
       ClusterView before = member.view();
-      assertEquals(Optional.empty(), member.waitForChange(before.getVersion(), 150, TimeUnit.MILLISECONDS));
+      assertEquals(Optional.empty(), member.waitForChange(before.getVersion(), 150,
+          TimeUnit.MILLISECONDS));
       assertTrue(member.waitForChange(0, 20, TimeUnit.SECONDS).isPresent());
       ExecutorService executor = Executors.newSingleThreadExecutor();
       try {
@@ -223,7 +230,8 @@ class MembershipTest {
       MembershipException error = assertThrows(MembershipException.class, () -> second.join(other));
       assertEquals(ErrorKind.ALREADY_EXISTS, error.getKind());
       assertFalse(error.isRetryable());
-      assertTrue(error.getMessage().startsWith("Some other member with same id registered on the ring, bail."
+      assertTrue(error.getMessage().startsWith(
+          "Some other member with same id registered on the ring, bail."
           + "Conflicting worker addr:WorkerNetAddress{host=h1, "), error.getMessage());
       second.join(other, JoinOptions.defaults().withK8sDeployment(true));
       assertEquals(Collections.singletonList(live(other)), second.view().getAllMembers());
@@ -247,7 +255,8 @@ class MembershipTest {
 
   @Test
   void identitiesMustBeIdentities() {
-    for (String bad : new String[] {"", "worker-", "w", "worker-\ud83d\ude00", "worker-1\0", "worker-1-2-3-4",
+    for (String bad : new String[] {"", "worker-", "w", "worker-\ud83d\ude00", "worker-1\0",
+        "worker-1-2-3-4",
         "worker-00000000-0000-0000-0000-0000000000000"}) {
       assertThrows(IllegalArgumentException.class, () -> WorkerIdentity.parse(bad), bad);
     }
@@ -256,18 +265,23 @@ class MembershipTest {
     assertEquals(WorkerIdentity.parse(uuid), WorkerIdentity.parse("worker-1-0-4000-8000-A"));
     assertEquals(WorkerIdentity.of(-7), WorkerIdentity.parse("worker--7"));
     List<WorkerIdentity> sorted = new ArrayList<>();
-    for (String text : new String[] {"worker-f0000000-0000-4000-8000-000000000000", uuid, "worker-10", "worker-9"}) {
+    for (String text : new String[] {"worker-f0000000-0000-4000-8000-000000000000", uuid,
+        "worker-10", "worker-9"}) {
       sorted.add(WorkerIdentity.parse(text));
     }
     Collections.sort(sorted);
-    assertEquals("[worker-9, worker-10, " + uuid + ", worker-f0000000-0000-4000-8000-000000000000]", sorted.toString());
+    assertEquals("[worker-9, worker-10, " + uuid
+        + ", worker-f0000000-0000-4000-8000-000000000000]", sorted.toString());
   }
 
   @Test
   void everyTextAndNumberSurvives() throws Exception {
-    String hostile = "\"quoted\" = <a> & 'b' \u00e4\u4e2d\ud83d\ude00 \u2028\u2029 \u0000\u0001\t\n\\ /";
-    Worker worker = Worker.newBuilder(WorkerIdentity.of(Long.MIN_VALUE)).setHost(hostile).setContainerHost("")
-        .setDomainSocketPath(hostile + hostile).setRpcPort(Integer.MAX_VALUE).setDataPort(Integer.MIN_VALUE)
+    String hostile =
+        "\"quoted\" = <a> & 'b' \u00e4\u4e2d\ud83d\ude00 \u2028\u2029 \u0000\u0001\t\n\\ /";
+    Worker worker = Worker.newBuilder(WorkerIdentity.of(Long.MIN_VALUE)).setHost(hostile)
+        .setContainerHost("")
+        .setDomainSocketPath(hostile + hostile).setRpcPort(Integer.MAX_VALUE)
+        .setDataPort(Integer.MIN_VALUE)
         .setSecureRpcPort(1).setNettyDataPort(2).setWebPort(3).setHttpServerPort(4).build();
     try (Membership member = Membership.open(mCluster.properties())) {
       member.join(worker);
@@ -305,7 +319,8 @@ class MembershipTest {
     member.close();
     Map<String, Executable> calls = new LinkedHashMap<>();
     calls.put("join", () -> member.join(worker));
-    calls.put("join k8s", () -> member.join(worker, JoinOptions.defaults().withK8sDeployment(true)));
+    calls.put("join k8s", () -> member.join(worker,
+        JoinOptions.defaults().withK8sDeployment(true)));
     calls.put("view", member::view);
     calls.put("waitForChange", () -> member.waitForChange(0, 1, TimeUnit.SECONDS));
     calls.put("showAllMembers", member::showAllMembers);
@@ -315,7 +330,8 @@ class MembershipTest {
     calls.put("status", member::status);
     calls.put("addListener", () -> member.addListener(change -> { }, Runnable::run));
     calls.forEach((name, call) -> assertThrows(IllegalStateException.class, call, name));
-    for (CompletableFuture<?> call : Arrays.asList(member.viewAsync(), member.joinAsync(worker, JoinOptions.defaults()))) {
+    for (CompletableFuture<?> call : Arrays.asList(member.viewAsync(),
+        member.joinAsync(worker, JoinOptions.defaults()))) {
       assertInstanceOf(IllegalStateException.class,
           assertThrows(ExecutionException.class, () -> call.get(60, TimeUnit.SECONDS)).getCause());
     }
@@ -343,7 +359,8 @@ class MembershipTest {
         member.view();
         member.close();
         for (Future<Void> future : callers) {
-          ExecutionException end = assertThrows(ExecutionException.class, () -> future.get(60, TimeUnit.SECONDS));
+          ExecutionException end = assertThrows(ExecutionException.class,
+              () -> future.get(60, TimeUnit.SECONDS));
           assertInstanceOf(IllegalStateException.class, end.getCause());
         }
       }
@@ -369,13 +386,15 @@ class MembershipTest {
   void badConfigurationsAreNamed() {
     Map<String, String> properties = new HashMap<>(mCluster.properties());
     properties.remove("alluxio.etcd.endpoints");
-    MembershipException missing = assertThrows(MembershipException.class, () -> Membership.open(properties));
+    MembershipException missing = assertThrows(MembershipException.class,
+        () -> Membership.open(properties));
     assertEquals(ErrorKind.MISSING_CONFIG, missing.getKind());
     assertEquals("No value set for configuration key alluxio.etcd.endpoints", missing.getMessage());
 
     properties.put("alluxio.etcd.endpoints", ETCD.server().endpoint());
     properties.put("alluxio.worker.failure.detection.timeout", "soon");
-    MembershipException bad = assertThrows(MembershipException.class, () -> Membership.open(properties));
+    MembershipException bad = assertThrows(MembershipException.class,
+        () -> Membership.open(properties));
     assertEquals(ErrorKind.INVALID_CONFIG, bad.getKind());
 
     Map<String, String> hosts = new HashMap<>();
@@ -384,7 +403,7 @@ class MembershipTest {
     assertEquals(ErrorKind.NOT_FOUND, kindOf(() -> Membership.open(hosts)));
   }
 
-  /** The operation goes on without its caller, and its error is logged. */
+  /** The operation continues without its caller, and its error is logged. */
   @Test
   void anErrorAfterAnInterruptedCloseIsLogged() throws Exception {
     try (EtcdServer etcd = EtcdServer.start()) {
@@ -414,22 +433,24 @@ class MembershipTest {
       calls.put("join", () -> member.join(worker("h")));
       calls.put("waitForChange", () -> member.waitForChange(Long.MAX_VALUE, 1, TimeUnit.HOURS));
       for (Map.Entry<String, Executable> call : calls.entrySet()) {
-        assertTrue(nanosFromInterruptToEnd(call.getValue()) < TimeUnit.SECONDS.toNanos(60), call.getKey());
+        assertTrue(nanosFromInterruptToEnd(call.getValue()) < TimeUnit.SECONDS.toNanos(60),
+            call.getKey());
       }
-      // Closing does not wait for an etcd that is not there when the thread is interrupted.
+      // If the thread is interrupted, closing does not wait for an etcd that does not answer.
       Thread.currentThread().interrupt();
       member.close();
       assertTrue(Thread.interrupted());
     }
   }
 
-  /** A thread that looked every 100 ms would take 50 ms on average. */
+  /** A thread that checked every 100 ms would take 50 ms on average. */
   @Test
   void interruptsAreNoticedAtOnce() throws Exception {
     try (Membership member = Membership.open(mCluster.properties())) {
       List<Long> nanos = new ArrayList<>();
       for (int i = 0; i < 15; i++) {
-        nanos.add(nanosFromInterruptToEnd(() -> member.waitForChange(Long.MAX_VALUE, 1, TimeUnit.HOURS)));
+        nanos.add(nanosFromInterruptToEnd(() ->
+            member.waitForChange(Long.MAX_VALUE, 1, TimeUnit.HOURS)));
       }
       Collections.sort(nanos);
       assertTrue(nanos.get(7) < TimeUnit.MILLISECONDS.toNanos(35), nanos.toString());

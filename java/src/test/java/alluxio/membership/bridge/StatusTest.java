@@ -39,12 +39,14 @@ class StatusTest {
   private final MBeanServer mServer = ManagementFactory.getPlatformMBeanServer();
 
   private static Worker worker(String host) {
-    return Worker.newBuilder(WorkerIdentity.of(UUID.randomUUID())).setHost(host).setRpcPort(1).build();
+    return Worker.newBuilder(WorkerIdentity.of(UUID.randomUUID())).setHost(host).setRpcPort(1)
+        .build();
   }
 
   private static String take(BlockingQueue<Change> changes) throws InterruptedException {
     Change change = changes.poll(60, TimeUnit.SECONDS);
-    return change == null ? "nothing" : change.getKind() + " " + change.getMember().getWorker().getHost();
+    return change == null ? "nothing"
+        : change.getKind() + " " + change.getMember().getWorker().getHost();
   }
 
   private Set<ObjectName> beans() throws Exception {
@@ -54,7 +56,8 @@ class StatusTest {
 
   @Test
   void listenersReceiveEveryChange() throws Exception {
-    ExecutorService executor = Executors.newSingleThreadExecutor(task -> new Thread(task, "listener"));
+    ExecutorService executor = Executors.newSingleThreadExecutor(task ->
+        new Thread(task, "listener"));
     Worker first = worker("h1");
     Worker second = worker("h2");
     try (Membership member = Membership.open(mCluster.properties());
@@ -114,11 +117,13 @@ class StatusTest {
     assertSame(view, member.view());
     assertSame(view, member.viewAsync().get(60, TimeUnit.SECONDS));
     assertTrue(view.isLive(worker.getIdentity()));
-    assertEquals(Optional.of(new Member(worker, WorkerState.LIVE)), view.find(worker.getIdentity()));
+    assertEquals(Optional.of(new Member(worker, WorkerState.LIVE)),
+        view.find(worker.getIdentity()));
     assertEquals(Optional.empty(), view.find(WorkerIdentity.of(1)));
     assertFalse(view.isLive(WorkerIdentity.of(1)));
     CompletableFuture<Void> refused = member.joinAsync(
-        Worker.newBuilder(worker.getIdentity()).setHost("elsewhere").build(), JoinOptions.defaults());
+        Worker.newBuilder(worker.getIdentity()).setHost("elsewhere").build(),
+        JoinOptions.defaults());
     assertEquals(ErrorKind.ALREADY_EXISTS, refused.handle((result, failure) ->
         ((MembershipException) failure).getKind()).get(60, TimeUnit.SECONDS));
     member.closeAsync().get(60, TimeUnit.SECONDS);
@@ -138,7 +143,8 @@ class StatusTest {
         assertTrue(view.cancel(true));
         assertEquals(ErrorKind.UNAVAILABLE, member.viewAsync().handle((result, failure) ->
             ((MembershipException) failure).getKind()).get(60, TimeUnit.SECONDS));
-        Await.until("the status has the error", 20, () -> member.status().getViewError().isPresent());
+        Await.until("the status has the error", 20,
+            () -> member.status().getViewError().isPresent());
         EndpointStatus endpoint = member.status().getEndpoints().get(0);
         assertEquals(etcd.endpoint(), endpoint.getUrl());
         assertTrue(endpoint.getFailed() > 0, endpoint.toString());
@@ -163,7 +169,8 @@ class StatusTest {
     assertEquals(100, view.getSkippedRecords().size());
     assertEquals(103, view.getSkippedCount());
     assertTrue(member.viewAge().isPresent());
-    Await.until("the registration is shown", 20, () -> member.registrationState(worker.getIdentity())
+    Await.until("the registration is shown", 20,
+        () -> member.registrationState(worker.getIdentity())
         .equals(Optional.of(RegistrationState.REGISTERED)));
     MembershipStatus status = member.status();
     assertEquals(mCluster.properties().get("alluxio.cluster.name"), status.getCluster());
@@ -188,7 +195,8 @@ class StatusTest {
     assertEquals(true, endpoint.get("healthy"));
     assertEquals(ETCD.server().endpoint(), endpoint.get("url"));
     // Every attribute can be read.
-    for (javax.management.MBeanAttributeInfo attribute : mServer.getMBeanInfo(bean).getAttributes()) {
+    for (javax.management.MBeanAttributeInfo attribute
+        : mServer.getMBeanInfo(bean).getAttributes()) {
       mServer.getAttribute(bean, attribute.getName());
     }
     try (Membership second = Membership.open(mCluster.properties())) {

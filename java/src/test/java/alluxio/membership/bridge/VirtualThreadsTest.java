@@ -17,7 +17,7 @@ import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 
-/** Virtual threads, which Java has from 21 on. */
+/** Virtual threads, which exist since Java 21. */
 @Execution(ExecutionMode.CONCURRENT)
 class VirtualThreadsTest {
   private static final int CARRIERS = 2;
@@ -26,8 +26,8 @@ class VirtualThreadsTest {
   static final SharedEtcd ETCD = new SharedEtcd();
 
   /**
-   * Lists on more virtual threads than there are carriers, and looks whether another virtual thread
-   * gets on.
+   * Lists on more virtual threads than there are carriers, and checks that another virtual thread
+   * makes progress.
    */
   public static final class Program {
     private Program() {}
@@ -37,7 +37,7 @@ class VirtualThreadsTest {
      */
     public static void main(String[] args) throws Exception {
       Map<String, String> properties = ChildJvm.alluxioProperties();
-      // The classes here are compiled for Java 8.
+      // These classes are compiled for Java 8.
       Method start = Thread.class.getMethod("startVirtualThread", Runnable.class);
       Membership member = Membership.open(properties);
       member.view();
@@ -96,7 +96,8 @@ class VirtualThreadsTest {
             jvm.awaitLine("the other thread", line -> line.startsWith("other ")));
         gate.mute(false);
         jvm.send("");
-        assertEquals("listed " + 2 * CARRIERS, jvm.awaitLine("the listings", line -> line.startsWith("listed ")));
+        assertEquals("listed " + 2 * CARRIERS,
+            jvm.awaitLine("the listings", line -> line.startsWith("listed ")));
         assertEquals(0, jvm.awaitExit());
       }
     }

@@ -13,7 +13,7 @@ import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Two etcds: on one the stock classes do what a scenario says, on the other ours. */
+/** Two etcds: the stock classes run a scenario on one, and ours on the other. */
 public final class Comparison implements AutoCloseable {
   private static final Pattern ESCAPE = Pattern.compile("\\\\u\\{([0-9a-f]{1,6})}|\\\\[tnr]");
 
@@ -40,7 +40,8 @@ public final class Comparison implements AutoCloseable {
    */
   void compare(String name, Scenario scenario, String version) throws Exception {
     Side[] sides = mSides.computeIfAbsent(version,
-        any -> new Side[] {new Side(version, false, mStockEtcd), new Side(version, true, mOurEtcd)});
+        any -> new Side[] {new Side(version, false, mStockEtcd),
+        new Side(version, true, mOurEtcd)});
     KnownDifferences known = new KnownDifferences(name, version);
 
     sides[0].begin((label, text) -> known.allowsOnStockSide(label, text, sides[0]::seen));
@@ -54,7 +55,8 @@ public final class Comparison implements AutoCloseable {
     labels.addAll(ours.keySet());
     for (String label : labels) {
       if (!Objects.equals(unescaped(stock.get(label)), unescaped(ours.get(label)))) {
-        differences.append("\n--- ").append(label).append("\nstock: ").append(stock.get(label)).append("\nours:  ")
+        differences.append("\n--- ").append(label).append("\nstock: ").append(stock.get(label))
+            .append("\nours:  ")
             .append(ours.get(label));
       }
     }
@@ -62,8 +64,8 @@ public final class Comparison implements AutoCloseable {
   }
 
   /**
-   * Ours escapes what would break a line, a column or a terminal, in tables and in exceptions; the stock classes do not.
-   * How it is escaped is tested elsewhere.
+   * Our class escapes characters that would break a line, a column or a terminal, in tables and in
+   * exceptions. The stock classes do not. Other tests check the escaping.
    */
   public static String unescaped(String text) {
     if (text == null) {

@@ -16,12 +16,12 @@ import java.util.Random;
 import java.util.stream.Stream;
 
 /**
- * Does everything once with the stock classes and once with ours, each on an etcd of their own, and compares all that
- * can be seen. What may differ is in {@link KnownDifferences}, and nothing else.
+ * Runs each scenario with the stock classes and with ours, on separate etcds, and compares all
+ * visible results. Only the differences in {@link KnownDifferences} are allowed.
  */
 @Execution(ExecutionMode.CONCURRENT)
 class DifferentialTest {
-  /** One after another, since they share the two etcds; beside other classes. */
+  /** One after another, because the tests share the two etcds, but beside other classes. */
   @TestFactory
   @Execution(ExecutionMode.SAME_THREAD)
   @Retention(RetentionPolicy.RUNTIME)
@@ -103,13 +103,14 @@ class DifferentialTest {
   }
 
   private static Stream<DynamicTest> tests(Map<String, Scenario> scenarios, String version) {
-    return scenarios.entrySet().stream().map(scenario -> DynamicTest.dynamicTest(scenario.getKey() + ", " + version,
+    return scenarios.entrySet().stream()
+        .map(scenario -> DynamicTest.dynamicTest(scenario.getKey() + ", " + version,
         () -> compare(scenario.getKey(), scenario.getValue(), version)));
   }
 
   /**
-   * Before 312 leases are of 2 s, so that any stall of the machine makes a worker lost, and the stock classes then need
-   * as long again. What is really different is so each time.
+   * Before 312, leases last 2 s. A stalled machine makes workers lost, and then the stock classes
+   * need another 2 s. Therefore only a repeated difference counts.
    */
   private static void compare(String name, Scenario scenario, String version) throws Exception {
     int tries = version.equals(AlluxioWorld.CURRENT) ? 1 : 5;
@@ -122,7 +123,8 @@ class DifferentialTest {
         if (tries == 0) {
           throw e;
         }
-        System.out.println("Once more, in case a lease of 2 s ended: " + name + ", " + version + ": " + e.getMessage());
+        System.out.println("Once more, in case a lease of 2 s ended: " + name + ", " + version
+            + ": " + e.getMessage());
       }
     }
   }

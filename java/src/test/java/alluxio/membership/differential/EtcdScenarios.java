@@ -16,10 +16,11 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 
-/** What workers, clients and operators do with membership in etcd. */
+/** Actions of workers, clients and operators on membership in etcd. */
 final class EtcdScenarios {
   private static final String[] K8S = {"alluxio.k8s.env.deployment", "true"};
-  private static final String[] REGISTRY = {"alluxio.worker.membership.manager.type", "SERVICE_REGISTRY"};
+  private static final String[] REGISTRY =
+      {"alluxio.worker.membership.manager.type", "SERVICE_REGISTRY"};
 
   private EtcdScenarios() {}
 
@@ -47,7 +48,8 @@ final class EtcdScenarios {
     all.put("unreadable records", EtcdScenarios::unreadableRecords);
     all.put("record without address", side -> record(side, "{}"));
     all.put("empty record", side -> record(side, ""));
-    all.put("record without identity", side -> record(side, "{\"WorkerNetAddress\":{\"Host\":\"h\",\"RpcPort\":1}}"));
+    all.put("record without identity",
+        side -> record(side, "{\"WorkerNetAddress\":{\"Host\":\"h\",\"RpcPort\":1}}"));
     all.put("live record without identity", EtcdScenarios::liveWithoutIdentity);
     all.put("live record without address", EtcdScenarios::liveWithoutAddress);
     all.put("two records without identity", EtcdScenarios::twoWithoutIdentity);
@@ -69,11 +71,14 @@ final class EtcdScenarios {
     return all;
   }
 
-  /** The scenarios for versions before 312, whose leases are of 2 s: the property with their time is newer. */
+  /**
+   * The scenarios for versions before 312, whose leases last 2 s, because the property for the time
+   * is newer.
+   */
   static Map<String, Scenario> ofAllVersions() {
     Map<String, Scenario> all = all();
     all.remove("durations");
-    // There is one for ever, so it cannot be tried again.
+    // This worker exists for ever, so the scenario cannot be repeated.
     all.remove("the process's manager");
     all.remove("renewals");
     return all;
@@ -100,10 +105,12 @@ final class EtcdScenarios {
 
   private static void identities(Side side) throws Exception {
     side.open(A);
-    for (String number : Side.list("5", "-1", "0", "9223372036854775807", "-9223372036854775808", "10")) {
+    for (String number : Side.list("5", "-1", "0", "9223372036854775807", "-9223372036854775808",
+        "10")) {
       side.does("long " + number, A, "join", worker(1, Peer.IDENTITY, "worker-" + number));
     }
-    for (String uuid : Side.list("ffffffff-ffff-ffff-ffff-ffffffffffff", "00000000-0000-0000-0000-000000000000",
+    for (String uuid : Side.list("ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "00000000-0000-0000-0000-000000000000",
         "ABCDEF00-0000-1000-8000-0000000000AB")) {
       side.does("uuid " + uuid, A, "join", worker(1, Peer.IDENTITY, "worker-" + uuid));
     }
@@ -128,7 +135,8 @@ final class EtcdScenarios {
     side.does("join 1", A, "join", worker(1));
     side.does("join 2", A, "join", worker(2));
     side.does("stop", A, "stop", worker(1));
-    side.sees("live key right after", () -> side.etcd().get(Side.liveKey(id(1))).isEmpty() ? "no" : "yes");
+    side.sees("live key right after",
+        () -> side.etcd().get(Side.liveKey(id(1))).isEmpty() ? "no" : "yes");
     side.expire(id(1));
     side.look("stopped");
     side.does("stop again", A, "stop", worker(1));
@@ -151,7 +159,7 @@ final class EtcdScenarios {
     side.does("stopped", B, "decommission", onlyId(1));
     side.look("removed");
     if (side.version().equals("308")) {
-      // Which removed nobody.
+      // The removal had no effect.
       return;
     }
     side.does("removed already", B, "decommission", onlyId(1));
@@ -198,7 +206,8 @@ final class EtcdScenarios {
     side.openMortal(A);
     side.does("join", A, "join", worker(1));
     side.open(B);
-    for (String field : Side.list("Host", "ContainerHost", "DomainSocketPath", "RpcPort", "DataPort", "SecureRpcPort",
+    for (String field : Side.list("Host", "ContainerHost", "DomainSocketPath", "RpcPort",
+        "DataPort", "SecureRpcPort",
         "WebPort")) {
       side.does("other " + field, B, "join", worker(1, field, "99"));
     }
@@ -239,7 +248,7 @@ final class EtcdScenarios {
     side.does("second", B, "join", worker(1));
     side.look("taken over");
     if (side.isOld()) {
-      // Nobody has taken over from the stock process, and its key lasts no longer than it.
+      // No process has taken over from the stock process, and its key ends with it.
       return;
     }
     side.does("first stops", A, "stop", worker(1));
@@ -248,8 +257,10 @@ final class EtcdScenarios {
 
   private static void twoManagers(Side side) throws Exception {
     side.open(A);
-    Map<String, String> properties = map("alluxio.worker.membership.manager.type", "ETCD", "alluxio.etcd.endpoints",
-        side.etcd().endpoint(), "alluxio.cluster.name", Side.CLUSTER, "alluxio.worker.failure.detection.timeout",
+    Map<String, String> properties = map("alluxio.worker.membership.manager.type", "ETCD",
+        "alluxio.etcd.endpoints",
+        side.etcd().endpoint(), "alluxio.cluster.name", Side.CLUSTER,
+        "alluxio.worker.failure.detection.timeout",
         "30s");
     side.saw("second manager", side.call(A, "second", "open", properties));
     side.does("join", A, "join", worker(1));
@@ -262,7 +273,8 @@ final class EtcdScenarios {
 
   private static void twoClusters(Side side) throws Exception {
     side.open(A);
-    Map<String, String> properties = map("alluxio.worker.membership.manager.type", "ETCD", "alluxio.etcd.endpoints",
+    Map<String, String> properties = map("alluxio.worker.membership.manager.type", "ETCD",
+        "alluxio.etcd.endpoints",
         side.etcd().endpoint(), "alluxio.cluster.name", "second");
     side.saw("second manager", side.call(A, "second", "open", properties));
     side.does("first joins", A, "join", worker(1));
@@ -278,7 +290,8 @@ final class EtcdScenarios {
   private static void managerOfTheProcess(Side side) throws Exception {
     side.open(A);
     side.does("join", A, "join", worker(1));
-    Map<String, String> properties = map("alluxio.worker.membership.manager.type", "ETCD", "alluxio.etcd.endpoints",
+    Map<String, String> properties = map("alluxio.worker.membership.manager.type", "ETCD",
+        "alluxio.etcd.endpoints",
         side.etcd().endpoint(), "alluxio.cluster.name", Side.CLUSTER);
     side.saw("one", side.call(A, "one", "get", properties));
     properties.put("alluxio.cluster.name", "not looked at");
@@ -326,10 +339,12 @@ final class EtcdScenarios {
     side.open(A);
     side.does("join 1", A, "join", worker(1));
     side.does("join 2", A, "join", worker(2));
-    byte[] third = side.etcd().get(ringKey(id(1))).get(ringKey(id(1))).getValue().toString(StandardCharsets.UTF_8)
+    byte[] third = side.etcd().get(ringKey(id(1))).get(ringKey(id(1))).getValue()
+        .toString(StandardCharsets.UTF_8)
         .replace("00000001", "00000003").getBytes(StandardCharsets.UTF_8);
     side.etcd().put(ringKey(id(3)), third);
-    side.etcd().put(Side.liveKey(id(4)), new String(third, StandardCharsets.UTF_8).replace("00000003", "00000004")
+    side.etcd().put(Side.liveKey(id(4)),
+        new String(third, StandardCharsets.UTF_8).replace("00000003", "00000004")
         .getBytes(StandardCharsets.UTF_8));
     side.look("3 in the ring only, 4 live only");
   }
@@ -337,7 +352,8 @@ final class EtcdScenarios {
   private static void unreadableRecords(Side side) throws Exception {
     side.open(A);
     side.does("join 1", A, "join", worker(1));
-    String[] unreadable = {"garbage{", "[]", "7", "{\"Identity\":{\"version\":3,\"identifier\":\"00\"}}",
+    String[] unreadable = {"garbage{", "[]", "7",
+        "{\"Identity\":{\"version\":3,\"identifier\":\"00\"}}",
         "{\"Identity\":{\"version\":1}}", "{\"WorkerNetAddress\":{\"RpcPort\":\"x\"}}",
         "{\"Identity\":{\"version\":1,\"identifier\":\"00000002000040008000000000000000\"},\"WorkerNetAddress\":{}} x"};
     for (int i = 0; i < unreadable.length; i++) {
@@ -358,7 +374,8 @@ final class EtcdScenarios {
   private static void liveWithoutIdentity(Side side) throws Exception {
     side.open(A);
     side.does("join 1", A, "join", worker(1));
-    byte[] record = "{\"WorkerNetAddress\":{\"Host\":\"h\",\"RpcPort\":1}}".getBytes(StandardCharsets.UTF_8);
+    byte[] record = "{\"WorkerNetAddress\":{\"Host\":\"h\",\"RpcPort\":1}}".getBytes(
+        StandardCharsets.UTF_8);
     side.etcd().put(ringKey("x"), record);
     side.etcd().put(Side.liveKey("x"), record);
     side.look("live");
@@ -367,10 +384,12 @@ final class EtcdScenarios {
   private static void liveWithoutAddress(Side side) throws Exception {
     side.open(A);
     side.does("join 1", A, "join", worker(1));
-    String record = side.etcd().get(ringKey(id(1))).get(ringKey(id(1))).getValue().toString(StandardCharsets.UTF_8)
+    String record = side.etcd().get(ringKey(id(1))).get(ringKey(id(1))).getValue()
+        .toString(StandardCharsets.UTF_8)
         .replace("00000001", "00000002");
     side.etcd().put(ringKey(id(2)), record.getBytes(StandardCharsets.UTF_8));
-    side.etcd().put(Side.liveKey(id(2)), record.replace("WorkerNetAddress", "Unknown").getBytes(StandardCharsets.UTF_8));
+    side.etcd().put(Side.liveKey(id(2)),
+        record.replace("WorkerNetAddress", "Unknown").getBytes(StandardCharsets.UTF_8));
     side.look("live");
   }
 
@@ -378,7 +397,8 @@ final class EtcdScenarios {
     side.open(A);
     side.does("join 1", A, "join", worker(1));
     for (String name : Side.list("y", "z")) {
-      side.etcd().put(ringKey(name), ("{\"WorkerNetAddress\":{\"Host\":\"" + name + "\",\"RpcPort\":1}}")
+      side.etcd().put(ringKey(name), ("{\"WorkerNetAddress\":{\"Host\":\"" + name
+          + "\",\"RpcPort\":1}}")
           .getBytes(StandardCharsets.UTF_8));
     }
     side.look("in the ring");
@@ -388,8 +408,9 @@ final class EtcdScenarios {
     side.open(A);
     side.does("join 1", A, "join", worker(1));
     byte[] value = side.etcd().get(ringKey(id(1))).get(ringKey(id(1))).getValue().getBytes();
-    // The one under the key of its name counts, though it is not the first.
-    side.etcd().put(ringKey("worker-"), new String(value, StandardCharsets.UTF_8).replace("host1", "elsewhere")
+    // The record under the key of its own name counts, although it is not the first one.
+    side.etcd().put(ringKey("worker-"),
+        new String(value, StandardCharsets.UTF_8).replace("host1", "elsewhere")
         .getBytes(StandardCharsets.UTF_8));
     side.etcd().put(ringKey("worker-zzz"), value);
     side.look("a copy under another key");
@@ -405,7 +426,8 @@ final class EtcdScenarios {
 
   private static void strangeStrings(Side side) throws Exception {
     side.open(A);
-    String[] strings = {"", " ", "\"'<&>=\\/", "a\tb\nc\u0000\u001f\u007f", "\u00e4\u00df\u4e2d\u6587", "\ud83d\ude00",
+    String[] strings = {"", " ", "\"'<&>=\\/", "a\tb\nc\u0000\u001f\u007f",
+        "\u00e4\u00df\u4e2d\u6587", "\ud83d\ude00",
         "\u2028\u2029\ufeff", "fe80::1%eth0", "\ud800", "x\udc00y"};
     for (int i = 0; i < strings.length; i++) {
       side.does("string " + i, A, "join", worker(i, "Host", strings[i], "ContainerHost", strings[i],
@@ -439,9 +461,12 @@ final class EtcdScenarios {
 
   private static void endpoints(Side side) throws Exception {
     String address = side.etcd().endpoint().substring("http://".length());
-    String[] endpoints = {null, "", ",", "localhost:2379", "127.0.0.1", "http://", "http:///x", "http://:2379",
-        "http://[::1", "ht tp://h", "http://h:port", "http://" + address, "https://" + address, "any://" + address,
-        "http://" + address + "/path", " http://" + address + " , ,http://" + address, "http://u:p@" + address,
+    String[] endpoints = {null, "", ",", "localhost:2379", "127.0.0.1", "http://", "http:///x",
+        "http://:2379",
+        "http://[::1", "ht tp://h", "http://h:port", "http://" + address, "https://" + address,
+        "any://" + address,
+        "http://" + address + "/path", " http://" + address + " , ,http://" + address,
+        "http://u:p@" + address,
         "HTTP://" + address, "//" + address, "http://127.0.0.1:99999",
         "http://etcd_0.etcd:2379", "http://[::1]:2379", "http://127.0.0.1:0", "http://h:-1"};
     for (String text : endpoints) {
@@ -457,7 +482,8 @@ final class EtcdScenarios {
 
   private static void deadEndpoint(Side side) throws Exception {
     String dead = "http://127.0.0.1:1";
-    for (String endpoints : Side.list(dead + "," + side.etcd().endpoint(), side.etcd().endpoint() + "," + dead,
+    for (String endpoints : Side.list(dead + "," + side.etcd().endpoint(),
+        side.etcd().endpoint() + "," + dead,
         dead + "," + side.etcd().endpoint() + ",http://127.0.0.1:2")) {
       String label = endpoints.replace(side.etcd().endpoint(), "<etcd>");
       side.saw(label, side.open(A, "alluxio.etcd.endpoints", endpoints));
@@ -471,7 +497,7 @@ final class EtcdScenarios {
     }
   }
 
-  /** A worker lives for longer than its lease, and on the same one. */
+  /** A worker lives for longer than its lease, on one lease. */
   private static void renewals(Side side) throws Exception {
     side.open(A, "alluxio.worker.failure.detection.timeout", "8s");
     side.does("join", A, "join", worker(1));
@@ -487,17 +513,20 @@ final class EtcdScenarios {
     side.does("all", A, "all", null);
     for (String operation : Side.list("all", "live", "failed", "show", "stop", "close")) {
       String done = side.call(A, "interrupted " + operation, onlyId(9));
-      // The stock classes lose it whenever they have to wait.
+      // The stock classes lose the worker whenever they have to wait.
       if (side.isOurs() && !done.endsWith(Peer.FLAG_KEPT)) {
-        throw new AssertionError("The thread is not interrupted any more: " + operation + " " + done);
+        throw new AssertionError("The thread is not interrupted any more: " + operation + " "
+            + done);
       }
-      side.saw("interrupted " + operation, done.replace(Peer.FLAG_KEPT, "").replace(Peer.FLAG_LOST, ""));
+      side.saw("interrupted " + operation,
+          done.replace(Peer.FLAG_KEPT, "").replace(Peer.FLAG_LOST, ""));
     }
   }
 
-  /** As they come from a file. */
+  /** Like values from a file. */
   private static void booleans(Side side) throws Exception {
-    for (String text : Side.list("true", "TRUE", "True", "false", "FALSE", "yes", "no", "1", "0", "on", "", " true ",
+    for (String text : Side.list("true", "TRUE", "True", "false", "FALSE", "yes", "no", "1", "0",
+        "on", "", " true ",
         "t")) {
       String[] property = {"raw alluxio.k8s.env.deployment", text};
       String opened = side.open(A, property);
@@ -516,7 +545,8 @@ final class EtcdScenarios {
   }
 
   private static void credentials(Side side) throws Exception {
-    String[][] credentials = {{"root", null}, {null, "secret"}, {"root", ""}, {"", "secret"}, {"", ""}};
+    String[][] credentials = {{"root", null}, {null, "secret"}, {"root", ""}, {"", "secret"},
+        {"", ""}};
     for (String[] pair : credentials) {
       side.saw(pair[0] + "/" + pair[1],
           side.open(A, "alluxio.etcd.username", pair[0], "alluxio.etcd.password", pair[1]));
@@ -526,7 +556,8 @@ final class EtcdScenarios {
 
   private static void durations(Side side) throws Exception {
     int number = 0;
-    for (String duration : Side.list("7s", "7500", "7999ms", "1min", "2m", "1h", "1d", "0", "999ms", "-5s", "1.5s",
+    for (String duration : Side.list("7s", "7500", "7999ms", "1min", "2m", "1h", "1d", "0",
+        "999ms", "-5s", "1.5s",
         "7 s", "abc", "7parsec", "")) {
       number++;
       String joined = null;
@@ -544,7 +575,7 @@ final class EtcdScenarios {
     }
   }
 
-  /** Of the versions that do not know the property, too. */
+  /** Also for versions that do not know the property. */
   private static void timeToLive(Side side) throws Exception {
     side.open(A, "alluxio.worker.failure.detection.timeout", "77s");
     side.does("join", A, "join", worker(1));
@@ -553,7 +584,8 @@ final class EtcdScenarios {
   }
 
   private static void clusterNames(Side side) throws Exception {
-    for (String name : Side.list("", " ", " x ", "a/b", "/", "a b", "\u00e4\ud83d\ude00", "${alluxio.k8s.env.deployment}",
+    for (String name : Side.list("", " ", " x ", "a/b", "/", "a b", "\u00e4\ud83d\ude00",
+        "${alluxio.k8s.env.deployment}",
         "${no.such.name}", null)) {
       String opened = side.open(A, "alluxio.cluster.name", name);
       side.saw("open " + name, opened);

@@ -10,8 +10,8 @@ import org.junit.jupiter.api.parallel.Execution;
 import org.junit.jupiter.api.parallel.ExecutionMode;
 
 /**
- * Like {@link DifferentialTest}, with an etcd that does not answer, or refuses. The stock classes try for most of a
- * minute, so the tests run beside one another.
+ * Like {@link DifferentialTest}, with an etcd that does not answer or that refuses. The stock
+ * classes try for most of a minute, so the tests run in parallel.
  */
 @Execution(ExecutionMode.CONCURRENT)
 class FaultDifferentialTest {

@@ -19,11 +19,12 @@ import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 
-/** What workers, clients and operators see of an etcd that does not answer, or refuses. */
+/** What workers, clients and operators see of an etcd that does not answer or that refuses. */
 final class FaultScenarios {
   private static final String LATE = " (late)";
-  private static final String[] OPERATIONS = {"all", "live", "failed", "show", "decommission", "join"};
-  /** Shorter than the stock classes try, by so much that a slow machine makes no difference. */
+  private static final String[] OPERATIONS =
+      {"all", "live", "failed", "show", "decommission", "join"};
+  /** Shorter than the stock classes try, with a wide margin for slow machines. */
   private static final String[] IN_TIME = {"alluxio.membership.native.operation.timeout", "4s",
       "alluxio.worker.failure.detection.timeout", "5min"};
   /** Longer than an operation of ours takes, shorter than the stock classes try. */
@@ -54,10 +55,10 @@ final class FaultScenarios {
     Map<String, CompletableFuture<String>> pending = all(side, B);
     saw(side, "down: ", pending);
     side.etcd().startProcess();
-    // Who got an error tries again, as workers do.
+    // After an error the caller tries again, like workers do.
     side.saw("join in the end", side.isOurs() ? side.call(B, "join", worker(2))
         : pending.get("join").get(EVER_SECONDS, TimeUnit.SECONDS).replace(LATE, ""));
-    // The lease goes on, and so does everything else.
+    // The lease continues, and so does everything else.
     side.does("join after", A, "join", worker(3));
     side.sees("after: all", () -> side.call(A, "all", null));
     side.does("stop", A, "stop", worker(1));
@@ -65,7 +66,7 @@ final class FaultScenarios {
     side.sees("stopped: failed", () -> side.call(A, "failed", null));
   }
 
-  /** Nobody waits for etcd in order to stop, or gets an error. */
+  /** A stop does not wait for etcd, and returns no error. */
   static void stoppingWhileDown(Side side) throws Exception {
     side.open(A, IN_TIME);
     side.open(B, IN_TIME);
@@ -78,7 +79,7 @@ final class FaultScenarios {
     side.does("close", A, "close", null);
     side.does("close again", A, "close", null);
     side.etcd().startProcess();
-    // With the stock classes a closed manager's workers go on until the process ends.
+    // With the stock classes, workers of a closed manager continue until the process ends.
     side.end(A);
     side.expire(id(1));
     side.expire(id(2));
@@ -86,7 +87,8 @@ final class FaultScenarios {
   }
 
   static void noSuchPort(Side side) throws Exception {
-    String opened = side.open(A, "alluxio.etcd.endpoints", side.etcd().endpoint() + ",http://127.0.0.1:99999");
+    String opened = side.open(A, "alluxio.etcd.endpoints",
+        side.etcd().endpoint() + ",http://127.0.0.1:99999");
     side.saw("open", opened);
     if (!side.isOurs()) {
       side.does("all", A, "all", null);
@@ -101,18 +103,21 @@ final class FaultScenarios {
   static void twelveThousandWorkers(Side side) throws Exception {
     side.open(A);
     side.does("join", A, "join", worker(1));
-    String record = side.etcd().get(ringKey(id(1))).get(ringKey(id(1))).getValue().toString(StandardCharsets.UTF_8);
-    // etcd takes 128 operations in a transaction.
+    String record = side.etcd().get(ringKey(id(1))).get(ringKey(id(1))).getValue()
+        .toString(StandardCharsets.UTF_8);
+    // etcd accepts 128 operations in a transaction.
     for (int first = 1000; first < 13_000; first += 100) {
       Op[] puts = new Op[100];
       for (int i = 0; i < puts.length; i++) {
         String number = String.format("%08d", first + i);
-        puts[i] = Op.put(bytes(ringKey(id(first + i))), bytes(record.replace("00000001", number)), PutOption.DEFAULT);
+        puts[i] = Op.put(bytes(ringKey(id(first + i))), bytes(record.replace("00000001", number)),
+            PutOption.DEFAULT);
       }
       side.etcd().client().getKVClient().txn().Then(puts).commit().get(10, TimeUnit.SECONDS);
     }
     for (String listing : Side.list("live", "all")) {
-      side.sees(listing, () -> side.call(A, listing, null).replaceAll("(?s).*(size:[0-9]+ ).*", "$1"));
+      side.sees(listing, () -> side.call(A, listing, null)
+          .replaceAll("(?s).*(size:[0-9]+ ).*", "$1"));
     }
   }
 
@@ -127,7 +132,8 @@ final class FaultScenarios {
         .get(10, TimeUnit.SECONDS);
     auth.authEnable().get(10, TimeUnit.SECONDS);
 
-    String[][] users = {{"nobody", null, null}, {"wrong password", "root", "wrong"}, {"no permission", "nothing",
+    String[][] users = {{"nobody", null, null}, {"wrong password", "root", "wrong"},
+        {"no permission", "nothing",
         "secret"}};
     Map<String, Map<String, CompletableFuture<String>>> pending = new LinkedHashMap<>();
     for (String[] user : users) {
@@ -145,7 +151,7 @@ final class FaultScenarios {
     }
   }
 
-  /** Begins all operations at the same time. */
+  /** Starts all operations at the same time. */
   private static Map<String, CompletableFuture<String>> all(Side side, String process) {
     Map<String, CompletableFuture<String>> all = new LinkedHashMap<>();
     for (String operation : OPERATIONS) {
@@ -153,8 +159,10 @@ final class FaultScenarios {
         long start = System.nanoTime();
         try {
           String done = side.call(process, operation,
-              operation.equals("join") ? worker(2) : operation.equals("decommission") ? onlyId(2) : null);
-          return done + (System.nanoTime() - start > TimeUnit.SECONDS.toNanos(LONG_SECONDS) ? LATE : "");
+              operation.equals("join") ? worker(2) : operation.equals("decommission") ? onlyId(2)
+              : null);
+          return done + (System.nanoTime() - start > TimeUnit.SECONDS.toNanos(LONG_SECONDS) ? LATE
+              : "");
         } catch (Exception e) {
           throw new AssertionError(e);
         }
@@ -163,11 +171,13 @@ final class FaultScenarios {
     return all;
   }
 
-  private static void saw(Side side, String label, Map<String, CompletableFuture<String>> pending) throws Exception {
+  private static void saw(Side side, String label, Map<String, CompletableFuture<String>> pending)
+      throws Exception {
     long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(EVER_SECONDS);
     for (Map.Entry<String, CompletableFuture<String>> each : pending.entrySet()) {
-      // The last one is the joining, for which the others need not have waited.
-      while (!each.getValue().isDone() && System.nanoTime() < end && !(each.getKey().equals("join") && !side.isOurs())) {
+      // The last operation is the join, for which the others need not have waited.
+      while (!each.getValue().isDone() && System.nanoTime() < end
+          && !(each.getKey().equals("join") && !side.isOurs())) {
         Thread.sleep(20);
       }
       side.saw(label + each.getKey(), each.getValue().isDone() ? each.getValue().get() : "waits");

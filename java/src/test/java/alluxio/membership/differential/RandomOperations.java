@@ -18,24 +18,27 @@ import java.util.Random;
 import java.util.Set;
 
 /**
- * A sequence of operations that a seed decides: what a few processes do with five identities. Nothing in it depends on
- * what was seen, so that both sides do the same.
+ * A sequence of operations that a seed decides: the actions of a few processes with five
+ * identities. The sequence does not depend on results, so both sides do the same.
  *
- * <p>
- * Left out is what the stock classes do in another way, which scenarios and {@code WeaknessesTest} show: joining twice
- * in a process, ending a manager that has joined without ending its leases, and a worker's end while another process
- * still holds its identity.
+ * <p>It omits what the stock classes do differently, which scenarios and {@code WeaknessesTest}
+ * show: a second join in one process, the end of a joined manager without the end of its leases,
+ * and the end of a worker while another process has its identity.
  */
 final class RandomOperations implements Scenario {
   private static final int OPERATIONS = 30;
-  private static final String[] IDENTITIES = {Side.id(1), Side.id(2), Side.id(3), "worker-7", "worker--1"};
+  private static final String[] IDENTITIES =
+      {Side.id(1), Side.id(2), Side.id(3), "worker-7", "worker--1"};
   private static final String[] LISTINGS = {"all", "live", "failed", "show"};
-  private static final String[] TEXTS = {"h", "host-2.example", "", "\u00e4\ud83d\ude00", "<a href='x=y'>&", "\\\"\n\u2028",
+  private static final String[] TEXTS =
+      {"h", "host-2.example", "", "\u00e4\ud83d\ude00", "<a href='x=y'>&", "\\\"\n\u2028",
       "fe80::1%eth0", "\u0000\u007f\ufeff"};
   private static final String[] OPTIONAL = {"HttpServerPort", "NettyDataPort"};
-  private static final String[] REQUIRED = {"Host", "ContainerHost", "DomainSocketPath", "RpcPort", "DataPort",
+  private static final String[] REQUIRED =
+      {"Host", "ContainerHost", "DomainSocketPath", "RpcPort", "DataPort",
       "SecureRpcPort", "WebPort"};
-  private static final String[] JUNK = {"garbage{", "[]", "7", "{\"Identity\":{}}", "{\"WorkerNetAddress\":[]}"};
+  private static final String[] JUNK =
+      {"garbage{", "[]", "7", "{\"Identity\":{}}", "{\"WorkerNetAddress\":[]}"};
 
   private final long mSeed;
 
@@ -48,18 +51,21 @@ final class RandomOperations implements Scenario {
     new Run(side, new Random(mSeed)).all();
   }
 
-  /** The sequence on one side. */
+  /** Runs the sequence on one side. */
   private static final class Run {
     private final Side mSide;
     private final Random mRandom;
     private final boolean mOld;
     private final boolean mRegistry;
     private final String[] mProcesses;
-    /** By identity, the processes that have joined it and not stopped, the one whose key it is last. */
+    /**
+     * For each identity, the processes that have joined it and not stopped; the key belongs to the
+     * last one.
+     */
     private final Map<String, List<String>> mHolders = new HashMap<>();
     /** By process and identity. */
     private final Map<String, Long> mLeases = new HashMap<>();
-    /** By identity, what is in the ring. */
+    /** The records in the ring, by identity. */
     private final Map<String, Map<String, String>> mRing = new HashMap<>();
     private final Set<String> mInK8s = new HashSet<>();
     private int mNumber;
@@ -67,7 +73,7 @@ final class RandomOperations implements Scenario {
     Run(Side side, Random random) {
       mSide = side;
       mRandom = random;
-      // Nobody can join while the lease of before lasts.
+      // No process can join before the earlier lease has ended.
       mOld = side.isOld();
       mRegistry = random.nextInt(6) == 0;
       mProcesses = mOld ? new String[] {Side.A, Side.B} : new String[] {Side.A, Side.B, "c"};
@@ -129,14 +135,16 @@ final class RandomOperations implements Scenario {
     }
 
     private String[] properties() {
-      return mRegistry ? new String[] {"alluxio.worker.membership.manager.type", "SERVICE_REGISTRY"} : new String[0];
+      return mRegistry ? new String[] {"alluxio.worker.membership.manager.type",
+          "SERVICE_REGISTRY"} : new String[0];
     }
 
     private void join(String process, String identity) throws Exception {
       Map<String, String> before = mRing.get(identity);
       Map<String, String> fields = fields(identity, before);
       boolean conflict = !mRegistry && before != null && !mInK8s.contains(process)
-          && Arrays.stream(REQUIRED).anyMatch(field -> !Objects.equals(before.get(field), fields.get(field)));
+          && Arrays.stream(REQUIRED).anyMatch(field ->
+          !Objects.equals(before.get(field), fields.get(field)));
       List<String> holders = mHolders.computeIfAbsent(identity, any -> new ArrayList<>());
       if (!conflict && (holders.contains(process) || mOld && !holders.isEmpty())) {
         return;
@@ -171,17 +179,20 @@ final class RandomOperations implements Scenario {
 
     private String any(String field) {
       return field.endsWith("Port")
-          ? String.valueOf(mRandom.nextInt(8) == 0 ? Integer.MIN_VALUE : mRandom.nextInt(65536)) : any(TEXTS);
+          ? String.valueOf(mRandom.nextInt(8) == 0 ? Integer.MIN_VALUE : mRandom.nextInt(65536))
+          : any(TEXTS);
     }
 
-    /** Whether the key of the identity is this process's, and another one waits behind it. */
+    /**
+     * Whether the key of the identity belongs to this process, and another process waits for it.
+     */
     private boolean hidesAnother(String process, String identity) {
       List<String> holders = mHolders.getOrDefault(identity, new ArrayList<>());
       return holders.size() > 1 && holders.get(holders.size() - 1).equals(process);
     }
 
     private void stop(String process, String identity) throws Exception {
-      // In a SERVICE_REGISTRY, too, stopping is between a process and its lease.
+      // In a SERVICE_REGISTRY, too, a stop affects only the process and its lease.
       if (!hidesAnother(process, identity)) {
         does(process, "stop", map(Peer.IDENTITY, identity));
         ended(process, identity);
@@ -202,21 +213,24 @@ final class RandomOperations implements Scenario {
       }
       boolean lost = mHolders.getOrDefault(identity, new ArrayList<>()).isEmpty();
       if (lost && !mRegistry) {
-        // Ours may not have seen yet that the worker is lost.
+        // Our class may not have noticed yet that the worker is lost.
         mSide.sees(label(process, "failed", " before"), () -> mSide.call(process, "failed", null));
         mRing.remove(identity);
       }
       does(process, "decommission", map(Peer.IDENTITY, identity));
     }
 
-    /** Records that are none do no harm. */
+    /** Unreadable records have no effect. */
     private void junk() throws Exception {
       String name = "junk-" + mRandom.nextInt(3);
       byte[] value = JUNK[mRandom.nextInt(JUNK.length)].getBytes(StandardCharsets.UTF_8);
       mSide.etcd().put(mRandom.nextBoolean() ? ringKey(name) : liveKey(name), value);
     }
 
-    /** A process ends, or only its manager is closed, and starts again; its workers come back at once, or never. */
+    /**
+     * A process ends, or only its manager is closed, and starts again. Its workers return at once
+     * or not at all.
+     */
     private void restart(String process) throws Exception {
       List<String> held = new ArrayList<>();
       for (String identity : IDENTITIES) {
@@ -234,7 +248,7 @@ final class RandomOperations implements Scenario {
       }
       boolean quick = mRandom.nextBoolean() && !mOld;
       for (String identity : held) {
-        // One that another process has taken over would take it back.
+        // A worker that another process has taken over would take the key back.
         boolean own = mHolders.get(identity).size() == 1;
         if (quick && own) {
           mHolders.get(identity).clear();
@@ -254,8 +268,10 @@ final class RandomOperations implements Scenario {
       }
     }
 
-    private void does(String process, String operation, Map<String, String> input) throws Exception {
-      mSide.does(label(process, operation, input == null ? "" : " " + input), process, operation, input);
+    private void does(String process, String operation, Map<String, String> input)
+        throws Exception {
+      mSide.does(label(process, operation, input == null ? "" : " " + input), process, operation,
+          input);
     }
 
     private String label(String process, String operation, String input) {

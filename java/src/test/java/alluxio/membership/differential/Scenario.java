@@ -1,6 +1,6 @@
 package alluxio.membership.differential;
 
-/** Something that is done once with the stock classes and once with ours. */
+/** A sequence of actions for both the stock classes and ours. */
 interface Scenario {
   void run(Side side) throws Exception;
 }

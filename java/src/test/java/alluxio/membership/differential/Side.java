@@ -30,8 +30,8 @@ import java.util.function.BiPredicate;
 import java.util.function.Function;
 
 /**
- * One of the two sides of a comparison: an etcd, processes with either the stock classes or ours, and what was seen
- * there.
+ * One of the two sides of a comparison: an etcd, processes with either the stock classes or ours,
+ * and the results.
  */
 final class Side implements AutoCloseable {
   static final String CLUSTER = "cluster";
@@ -68,7 +68,7 @@ final class Side implements AutoCloseable {
   /**
    * Begins a scenario.
    *
-   * @param expected whether a text is what was expected to be seen under a label
+   * @param expected whether a text is expected under a label
    */
   void begin(BiPredicate<String, String> expected) throws Exception {
     mSeen = new LinkedHashMap<>();
@@ -84,12 +84,12 @@ final class Side implements AutoCloseable {
       mPeers.remove(name);
       mStarted.remove(name);
     }
-    // The stock classes take their time.
+    // The stock classes take time.
     new ArrayList<>(mStarted).parallelStream().forEach(name -> mPeers.get(name).apply(END));
     mStarted.clear();
   }
 
-  /** What was seen in this scenario, by label. */
+  /** The results of this scenario, by label. */
   Map<String, String> seen() {
     return mSeen;
   }
@@ -106,7 +106,10 @@ final class Side implements AutoCloseable {
     return mVersion;
   }
 
-  /** Whether the version is one before 312: the stock classes then have leases of 2 s, whatever is configured. */
+  /**
+   * Whether the version is before 312. These stock classes have leases of 2 s, whatever is
+   * configured.
+   */
   boolean isOld() {
     return !mVersion.equals(AlluxioWorld.CURRENT);
   }
@@ -119,8 +122,8 @@ final class Side implements AutoCloseable {
    * Opens the manager of a process.
    *
    * @param process a process
-   * @param properties pairs of names and values beside the usual ones; null unsets
-   * @return what can be seen of it
+   * @param properties pairs of names and values in addition to the usual ones; null unsets
+   * @return the visible result
    */
   String open(String process, String... properties) throws Exception {
     Map<String, String> all = new HashMap<>();
@@ -136,9 +139,11 @@ final class Side implements AutoCloseable {
     return call(process, process, operation, input);
   }
 
-  String call(String process, String manager, String operation, Map<String, String> input) throws Exception {
+  String call(String process, String manager, String operation, Map<String, String> input)
+      throws Exception {
     mStarted.add(process);
-    return peer(process, mOurs).apply(new Object[] {operation, manager, input}).replace(mEtcd.endpoint(), "<etcd>");
+    return peer(process, mOurs).apply(new Object[] {operation, manager, input})
+        .replace(mEtcd.endpoint(), "<etcd>");
   }
 
   /** Ends a process in order. */
@@ -149,9 +154,10 @@ final class Side implements AutoCloseable {
 
   /** Opens the manager of a process that can be killed. */
   String openMortal(String process, String... properties) throws Exception {
-    // The end of a process of the stock classes is no different from its death.
+    // The end of a stock process does not differ from its death.
     if (mOurs) {
-      ChildJvm jvm = ChildJvm.start(AlluxioWorld.joinedClassPath(mVersion, true), Collections.emptyMap(),
+      ChildJvm jvm = ChildJvm.start(AlluxioWorld.joinedClassPath(mVersion, true),
+          Collections.emptyMap(),
           Collections.emptyList(), Peer.class);
       mMortals.put(process, jvm);
       mPeers.put(process, Peer.remote(jvm));
@@ -159,7 +165,7 @@ final class Side implements AutoCloseable {
     return open(process, properties);
   }
 
-  /** Ends a process without a farewell: its keys stay until its lease ends. */
+  /** Kills a process: its keys stay until its lease ends. */
   void kill(String process) throws Exception {
     if (mOurs) {
       mStarted.remove(process);
@@ -172,25 +178,26 @@ final class Side implements AutoCloseable {
     }
   }
 
-  /** Records what was seen. */
+  /** Records a result. */
   void saw(String label, String text) {
     if (mSeen.put(label, text) != null) {
       throw new AssertionError("Twice the same label: " + label);
     }
   }
 
-  /** Does something and records what was seen of it. */
-  void does(String label, String process, String operation, Map<String, String> input) throws Exception {
+  /** Runs an action and records its result. */
+  void does(String label, String process, String operation, Map<String, String> input)
+      throws Exception {
     saw(label, call(process, operation, input));
   }
 
-  /** Records what is seen as soon as it is what was expected, and at the latest after a while. */
+  /** Records a result as soon as it is the expected one, or after a while. */
   void sees(String label, Callable<String> look) throws Exception {
     long deadline = System.nanoTime() + mPatienceNanos;
     String text = look.call();
     while (!mExpected.test(label, text)) {
       if (System.nanoTime() > deadline) {
-        // The test has failed; what follows may differ for the same reason.
+        // The test has failed. Later results may differ for the same reason.
         mPatienceNanos = 0;
         break;
       }
@@ -200,14 +207,15 @@ final class Side implements AutoCloseable {
     saw(label, text);
   }
 
-  /** Records everything: the keys, and what a process of this kind and one of the other kind list. */
+  /** Records the keys, and the listings of a process of this kind and of the other kind. */
   void look(String label, String... properties) throws Exception {
     sees(label + ": keys", this::keys);
     look(label, "reader", mOurs, properties);
     look(label, "other reader", !mOurs, properties);
   }
 
-  private void look(String label, String process, boolean ours, String... properties) throws Exception {
+  private void look(String label, String process, boolean ours, String... properties)
+      throws Exception {
     Function<Object[], String> reader = peer(process, ours);
     if (mStarted.add(process)) {
       open(process, properties);
@@ -235,28 +243,32 @@ final class Side implements AutoCloseable {
   /** Removes all keys. */
   void wipe() throws Exception {
     mEtcd.client().getKVClient().delete(ByteSequence.from(new byte[] {0}),
-        DeleteOption.newBuilder().withRange(ByteSequence.from(new byte[] {0})).build()).get(10, TimeUnit.SECONDS);
+        DeleteOption.newBuilder().withRange(ByteSequence.from(new byte[] {0})).build())
+        .get(10, TimeUnit.SECONDS);
   }
 
-  /** Lets the lease of a worker that nobody renews run out. */
+  /** Waits until the lease of a worker that no process renews has ended. */
   void expire(String identity) throws Exception {
     expire(lease(identity));
   }
 
-  /** Before 312 a lease is of 2 s, and nobody can join while it lasts: this ends it at one time on both sides. */
+  /**
+   * Before 312, leases last 2 s, and no process can join until the lease ends. This ends the lease
+   * at one moment on both sides.
+   */
   void expireIfOld(String identity) throws Exception {
     if (isOld()) {
       expire(identity);
     }
   }
 
-  /** The lease of a worker's live key; 0 if there is no such key. */
+  /** Returns the lease of a worker's live key, or 0 without such a key. */
   long lease(String identity) throws Exception {
     KeyValue live = mEtcd.get(liveKey(identity)).get(liveKey(identity));
     return live == null ? 0 : live.getLease();
   }
 
-  /** Lets a lease run out that nobody renews, if it has not. */
+  /** Waits until a lease that no process renews has ended. */
   void expire(long lease) throws Exception {
     try {
       mEtcd.client().getLeaseClient().revoke(lease).get(10, TimeUnit.SECONDS);
@@ -267,16 +279,18 @@ final class Side implements AutoCloseable {
     }
   }
 
-  /** The seconds that a lease was granted for. */
+  /** Returns the granted seconds of a lease. */
   long granted(long lease) throws Exception {
-    return mEtcd.client().getLeaseClient().timeToLive(lease, LeaseOption.DEFAULT).get(10, TimeUnit.SECONDS)
+    return mEtcd.client().getLeaseClient().timeToLive(lease, LeaseOption.DEFAULT)
+        .get(10, TimeUnit.SECONDS)
         .getGrantedTTL();
   }
 
-  /** Waits until a lease that nobody renews, and that begins now, has run out. */
+  /** Waits until a lease that starts now, and that no process renews, has ended. */
   void outlive(int seconds) throws Exception {
     long lease = mEtcd.client().getLeaseClient().grant(seconds).get(10, TimeUnit.SECONDS).getID();
-    Await.until("a lease of " + seconds + " s has run out", 60 + seconds, () -> mEtcd.client().getLeaseClient()
+    Await.until("a lease of " + seconds + " s has run out", 60 + seconds,
+        () -> mEtcd.client().getLeaseClient()
         .timeToLive(lease, LeaseOption.DEFAULT).get(10, TimeUnit.SECONDS).getTTl() <= 0);
   }
 
@@ -292,7 +306,8 @@ final class Side implements AutoCloseable {
       if (kv.getLease() != 0 && !isOld()) {
         lease += " of " + granted(kv.getLease()) + " s";
       }
-      text.append(entry.getKey()).append(" (").append(lease).append(") ").append(value).append('\n');
+      text.append(entry.getKey()).append(" (").append(lease).append(") ").append(value)
+          .append('\n');
     }
     return text.toString();
   }
@@ -323,8 +338,10 @@ final class Side implements AutoCloseable {
    * @return a worker with every field set
    */
   static Map<String, String> worker(int number, String... changes) {
-    Map<String, String> fields = map(Peer.IDENTITY, id(number), "Host", "host" + number, "ContainerHost",
-        "container" + number, "RpcPort", "1", "DataPort", "2", "SecureRpcPort", "3", "NettyDataPort", "4", "WebPort",
+    Map<String, String> fields = map(Peer.IDENTITY, id(number), "Host", "host" + number,
+        "ContainerHost",
+        "container" + number, "RpcPort", "1", "DataPort", "2", "SecureRpcPort", "3",
+        "NettyDataPort", "4", "WebPort",
         "5", "DomainSocketPath", "/s" + number, "HttpServerPort", "6");
     fields.putAll(map(changes));
     return fields;
@@ -334,7 +351,7 @@ final class Side implements AutoCloseable {
     return String.format("worker-%08d-0000-4000-8000-00000000abcd", number);
   }
 
-  /** A worker as the command line gives it. */
+  /** Returns a worker like the command line does. */
   static Map<String, String> onlyId(int number) {
     return Collections.singletonMap(Peer.IDENTITY, id(number));
   }

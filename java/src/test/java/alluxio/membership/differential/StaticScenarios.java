@@ -13,10 +13,11 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/** What workers, clients and operators do with membership in a hosts file. */
+/** Actions of workers, clients and operators on membership in a hosts file. */
 final class StaticScenarios {
-  /** What the scenario of hosts has, in its order. */
-  static final String[] HOSTS = {"z9", "a1", "m # x", "10.0.0.1", "fe80::1%eth0", "h:123", "\u00e4\u00df\u4e2d", "A1",
+  /** The hosts of the scenario, in order. */
+  static final String[] HOSTS = {"z9", "a1", "m # x", "10.0.0.1", "fe80::1%eth0", "h:123",
+      "\u00e4\u00df\u4e2d", "A1",
       "last"};
 
   private static final String FILE = "alluxio.worker.static.membership.manager.config.file";
@@ -39,7 +40,8 @@ final class StaticScenarios {
     Path path = Files.createTempFile("hosts", "");
     Files.write(path, file);
     Map<String, String> all =
-        map("alluxio.worker.membership.manager.type", "STATIC", FILE, path.toString(), "alluxio.worker.rpc.port", "1001",
+        map("alluxio.worker.membership.manager.type", "STATIC", FILE, path.toString(),
+        "alluxio.worker.rpc.port", "1001",
             "alluxio.worker.web.port", "1003", "alluxio.worker.http.server.port",
             "1004");
     all.putAll(map(properties));
@@ -52,7 +54,7 @@ final class StaticScenarios {
 
   private static void look(Side side, String label) throws Exception {
     for (String operation : Side.list("all", "live", "failed", "show")) {
-      // The stock class has the hosts in any order.
+      // The stock class returns the hosts in any order.
       String[] lines = side.call(A, operation, null).replaceAll(" ids:.*", "").split("\n");
       side.saw(label + ": order of " + operation, String.join("\n", lines));
       Arrays.sort(lines, operation.equals("show") ? 1 : 0, lines.length);
@@ -65,13 +67,15 @@ final class StaticScenarios {
   }
 
   private static void hosts(Side side) throws Exception {
-    side.saw("open", open(side, bytes("# workers\n\n z9 \na1\r\nz9\nm # x\n\t# no\n10.0.0.1\nfe80::1%eth0\nh:123\n"
+    side.saw("open", open(side, bytes(
+        "# workers\n\n z9 \na1\r\nz9\nm # x\n\t# no\n10.0.0.1\nfe80::1%eth0\nh:123\n"
         + "\u00e4\u00df\u4e2d\nA1\nlast")));
     look(side, "hosts");
   }
 
   private static void properties(Side side) throws Exception {
-    open(side, bytes("h"), "alluxio.worker.port", "77", "alluxio.user.netty.data.transmission.enabled", "true");
+    open(side, bytes("h"), "alluxio.worker.port", "77",
+        "alluxio.user.netty.data.transmission.enabled", "true");
     look(side, "one");
     open(side, bytes("h"), "alluxio.worker.http.server.enabled", "false");
     look(side, "no http server");
@@ -79,10 +83,14 @@ final class StaticScenarios {
     look(side, "data port");
   }
 
-  /** Set for the whole process, as in a configuration file, since the stock class reads some of them there only. */
+  /**
+   * Set for the whole process, like in a configuration file, because the stock class reads some of
+   * them only there.
+   */
   private static void propertiesOfTheProcess(Side side) throws Exception {
     String[][] all = {{"alluxio.user.netty.data.transmission.enabled", "false"},
-        {"alluxio.user.netty.data.transmission.enabled", "false", "alluxio.worker.data.port", "1002"},
+        {"alluxio.user.netty.data.transmission.enabled", "false", "alluxio.worker.data.port",
+        "1002"},
         {"alluxio.user.netty.data.transmission.enabled", "true", "alluxio.worker.data.port", "0"},
         {"alluxio.worker.data.port", "1002"}, {"alluxio.worker.container.hostname", "a container"},
         {"alluxio.worker.rpc.port", "0"}};
@@ -133,18 +141,22 @@ final class StaticScenarios {
     }
     side.saw("not UTF-8", open(side, new byte[] {'h', (byte) 0xe4, '\n'}));
     Path documented = Files.createTempFile("hosts", "");
-    side.saw("the documented name", side.call(A, "open", map("alluxio.worker.membership.manager.type", "STATIC",
+    side.saw("the documented name", side.call(A, "open",
+        map("alluxio.worker.membership.manager.type", "STATIC",
         "alluxio.worker.static.config.file", documented.toString())));
     Files.delete(documented);
     for (String property : new String[] {null, "alluxio.conf.dir"}) {
-      Map<String, String> unset = map("alluxio.worker.membership.manager.type", "STATIC", FILE, null);
+      Map<String, String> unset = map("alluxio.worker.membership.manager.type", "STATIC", FILE,
+          null);
       if (property != null) {
         unset.put(property, "/no/such");
       }
       side.saw("not named, " + property, side.call(A, "open", unset));
     }
-    side.saw("no file", side.call(A, "open", map("alluxio.worker.membership.manager.type", "STATIC", FILE,
+    side.saw("no file", side.call(A, "open",
+        map("alluxio.worker.membership.manager.type", "STATIC", FILE,
         "/no/such/file")));
-    side.saw("directory", side.call(A, "open", map("alluxio.worker.membership.manager.type", "STATIC", FILE, "/tmp")));
+    side.saw("directory", side.call(A, "open",
+        map("alluxio.worker.membership.manager.type", "STATIC", FILE, "/tmp")));
   }
 }

@@ -18,14 +18,16 @@ import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 
 /**
- * Alluxio's classes of one version, with or without ours in front of them, in a class loader that sees nothing else:
- * what a process of its own would be, but quicker. Static fields, the native library and its threads are its own.
+ * Alluxio's classes of one version, with or without ours in front of them, in a class loader of
+ * their own. A world is like a separate process, but starts faster: it has its own static fields,
+ * native library and threads.
  */
 public final class AlluxioWorld implements AutoCloseable {
   /** The version that the tests are compiled against. */
   public static final String CURRENT = "313";
 
-  private static final Pattern CORE_JAR = Pattern.compile("(alluxio-core-(?:common|transport))-" + CURRENT + "\\.jar");
+  private static final Pattern CORE_JAR =
+      Pattern.compile("(alluxio-core-(?:common|transport))-" + CURRENT + "\\.jar");
 
   private final Loader mLoader;
 
@@ -56,7 +58,7 @@ public final class AlluxioWorld implements AutoCloseable {
 
   /**
    * @param ours whether our classes come first
-   * @return the client for Hadoop and others that has all its libraries in itself, under other names
+   * @return the client for Hadoop and others, which has all its libraries under other names
    */
   public static AlluxioWorld shadedClient(boolean ours) throws IOException {
     List<Path> classPath = new ArrayList<>();
@@ -66,7 +68,7 @@ public final class AlluxioWorld implements AutoCloseable {
     classPath.add(target("test-classes"));
     classPath.add(target("alluxio-jars").resolve("alluxio-shaded-client-" + CURRENT + ".jar"));
     for (String jar : ChildJvm.stockClassPath().split(File.pathSeparator)) {
-      // What the shaded client does not bring, and every program that uses it does.
+      // The libraries that the shaded client lacks, and that every program with it has.
       if (Paths.get(jar).getFileName().toString().matches("(slf4j-api|log4j)-.*")) {
         classPath.add(Paths.get(jar));
       }
@@ -77,18 +79,20 @@ public final class AlluxioWorld implements AutoCloseable {
   /**
    * @param version a version of Alluxio
    * @param ours whether our classes come first
-   * @return what a JVM of its own needs to be that world
+   * @return the class path with which a JVM is that world
    */
   public static String joinedClassPath(String version, boolean ours) throws IOException {
-    return classPath(version, ours).stream().map(Path::toString).collect(Collectors.joining(File.pathSeparator));
+    return classPath(version, ours).stream().map(Path::toString)
+        .collect(Collectors.joining(File.pathSeparator));
   }
 
   private static List<Path> classPath(String version, boolean ours) throws IOException {
     List<Path> classPath = new ArrayList<>();
-    for (String entry : (ours ? ChildJvm.ourClassPath() : ChildJvm.stockClassPath()).split(File.pathSeparator)) {
+    for (String entry : (ours ? ChildJvm.ourClassPath() : ChildJvm.stockClassPath())
+        .split(File.pathSeparator)) {
       Path path = Paths.get(entry);
       Matcher core = CORE_JAR.matcher(path.getFileName().toString());
-      // The libraries are the same in all versions.
+      // The libraries are equal in all versions.
       classPath.add(version.equals(CURRENT) || !core.matches() ? path
           : target("alluxio-jars").resolve(core.group(1) + "-" + version + ".jar"));
     }
@@ -101,7 +105,8 @@ public final class AlluxioWorld implements AutoCloseable {
 
   /**
    * @param program a class with a public constructor without parameters
-   * @return an object of that class in this world; the class loader of this world is the thread's while it runs
+   * @return an object of that class in this world; while it runs, this world's class loader is the
+   * thread's
    */
   @SuppressWarnings("unchecked")
   public Function<Object[], String> start(Class<? extends Function<Object[], String>> program) {

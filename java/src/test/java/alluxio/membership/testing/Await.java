@@ -10,8 +10,8 @@ public final class Await {
    * Waits until a condition holds.
    *
    * @param what the condition in words
-   * @param seconds how long it may take on a very slow machine
-   * @param condition the condition; what it throws ends the waiting
+   * @param seconds the limit, on a very slow machine
+   * @param condition the condition; an exception ends the wait
    */
   public static void until(String what, int seconds, Callable<Boolean> condition) throws Exception {
     long deadline = System.nanoTime() + seconds * 1_000_000_000L;

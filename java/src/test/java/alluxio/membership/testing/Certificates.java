@@ -10,7 +10,10 @@ import java.security.KeyStore;
 import java.util.Base64;
 import java.util.concurrent.TimeUnit;
 
-/** A certificate for a server on 127.0.0.1 and one for its clients, each signed by itself, in files in PEM format. */
+/**
+ * A certificate for a server on 127.0.0.1 and a certificate for its clients, both self-signed, in
+ * files in PEM format.
+ */
 public final class Certificates {
   private static final String PASSWORD = "password";
 
@@ -55,10 +58,13 @@ public final class Certificates {
 
   private void make(String name) throws Exception {
     Path store = mDirectory.resolve(name + ".p12");
-    Process keytool = new ProcessBuilder(Paths.get(System.getProperty("java.home"), "bin", "keytool").toString(),
-        "-genkeypair", "-alias", name, "-keyalg", "RSA", "-dname", "CN=" + name, "-ext", "san=ip:127.0.0.1",
+    Process keytool = new ProcessBuilder(
+        Paths.get(System.getProperty("java.home"), "bin", "keytool").toString(),
+        "-genkeypair", "-alias", name, "-keyalg", "RSA", "-dname", "CN=" + name, "-ext",
+        "san=ip:127.0.0.1",
         "-storetype", "PKCS12", "-keystore", store.toString(), "-storepass", PASSWORD)
-            .redirectErrorStream(true).redirectOutput(mDirectory.resolve(name + ".log").toFile()).start();
+            .redirectErrorStream(true).redirectOutput(mDirectory.resolve(name + ".log").toFile())
+            .start();
     if (!keytool.waitFor(60, TimeUnit.SECONDS) || keytool.exitValue() != 0) {
       keytool.destroyForcibly();
       throw new IOException("keytool failed, see " + mDirectory);
@@ -73,7 +79,8 @@ public final class Certificates {
 
   private void write(String file, String label, byte[] content) throws IOException {
     String pem = "-----BEGIN " + label + "-----\n"
-        + Base64.getMimeEncoder(64, "\n".getBytes(StandardCharsets.US_ASCII)).encodeToString(content)
+        + Base64.getMimeEncoder(64, "\n".getBytes(StandardCharsets.US_ASCII))
+        .encodeToString(content)
         + "\n-----END " + label + "-----\n";
     Files.write(mDirectory.resolve(file), pem.getBytes(StandardCharsets.US_ASCII));
   }

@@ -26,8 +26,8 @@ import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
 /**
- * A JVM of its own, whose standard output and error are read together, line by line. Killed when
- * closed.
+ * A separate JVM, whose standard output and error are read together, line by line. It is killed
+ * when this is closed.
  */
 public final class ChildJvm implements AutoCloseable {
   private final Process mProcess;
@@ -39,11 +39,12 @@ public final class ChildJvm implements AutoCloseable {
 
   /**
    * @param command the command line
-   * @param directory the working directory, or null for that of this JVM
+   * @param directory the working directory, or null for the directory of this JVM
    * @param environment environment variables to set
    */
-  private ChildJvm(List<String> command, Path directory, Map<String, String> environment) throws IOException {
-    // The shell says the process id, which Java 8 does not know, and becomes the JVM.
+  private ChildJvm(List<String> command, Path directory, Map<String, String> environment)
+      throws IOException {
+    // The shell prints the process id, which Java 8 does not know, and becomes the JVM.
     List<String> shell = new ArrayList<>(Arrays.asList("sh", "-c", "echo $$; exec \"$0\" \"$@\""));
     shell.addAll(command);
     ProcessBuilder builder = new ProcessBuilder(shell).redirectErrorStream(true);
@@ -52,7 +53,8 @@ public final class ChildJvm implements AutoCloseable {
       builder.directory(directory.toFile());
     }
     mProcess = builder.start();
-    mIn = new BufferedWriter(new OutputStreamWriter(mProcess.getOutputStream(), StandardCharsets.UTF_8));
+    mIn = new BufferedWriter(new OutputStreamWriter(mProcess.getOutputStream(),
+        StandardCharsets.UTF_8));
     mReader = new Thread(this::read, "child-jvm-output");
     mReader.setDaemon(true);
     mReader.start();
@@ -74,9 +76,11 @@ public final class ChildJvm implements AutoCloseable {
    * @param arguments its arguments
    * @return the JVM
    */
-  public static ChildJvm start(String classPath, Map<String, String> properties, List<String> options, Class<?> main,
+  public static ChildJvm start(String classPath, Map<String, String> properties,
+      List<String> options, Class<?> main,
       String... arguments) throws IOException {
-    return new Launch(classPath).properties(properties).options(options.toArray(new String[0])).start(main, arguments);
+    return new Launch(classPath).properties(properties).options(options.toArray(new String[0]))
+        .start(main, arguments);
   }
 
   /** A JVM that is about to be started. */
@@ -84,7 +88,8 @@ public final class ChildJvm implements AutoCloseable {
     private final String mClassPath;
     private final List<String> mOptions = new ArrayList<>();
     private final Map<String, String> mEnvironment = new HashMap<>();
-    private String mHome = System.getProperty("test.child.java.home", System.getProperty("java.home"));
+    private String mHome = System.getProperty("test.child.java.home",
+        System.getProperty("java.home"));
     private Path mDirectory;
 
     /**
@@ -149,7 +154,8 @@ public final class ChildJvm implements AutoCloseable {
       List<String> command = new ArrayList<>();
       command.add(Paths.get(mHome, "bin", "java").toString());
       command.add("-Dfile.encoding=UTF-8");
-      command.add("-Dvertx.cacheDirBase=" + System.getProperty("vertx.cacheDirBase", System.getProperty("java.io.tmpdir")));
+      command.add("-Dvertx.cacheDirBase="
+          + System.getProperty("vertx.cacheDirBase", System.getProperty("java.io.tmpdir")));
       command.addAll(mOptions);
       command.add("-cp");
       command.add(mClassPath);
@@ -159,22 +165,21 @@ public final class ChildJvm implements AutoCloseable {
     }
   }
 
-  /**
-   * @return what the program that is running was started with: the system properties that Alluxio
-   *         reads
-   */
+  /** @return the system properties of this program that Alluxio reads */
   public static Map<String, String> alluxioProperties() {
-    return System.getProperties().stringPropertyNames().stream().filter(name -> name.startsWith("alluxio."))
+    return System.getProperties().stringPropertyNames().stream()
+        .filter(name -> name.startsWith("alluxio."))
         .collect(Collectors.toMap(name -> name, System::getProperty));
   }
 
   /**
    * @param atLeast a version of Java
-   * @return the folder of an installed Java of this version or a newer one; the test is skipped if
-   *         there is none
+   * @return the folder of an installed Java of this version or a newer one; without one, the test
+   * is skipped
    */
   public static String javaHome(int atLeast) throws IOException {
-    List<Path> homes = new ArrayList<>(Collections.singletonList(Paths.get(System.getProperty("java.home"))));
+    List<Path> homes = new ArrayList<>(
+        Collections.singletonList(Paths.get(System.getProperty("java.home"))));
     Path installed = Paths.get("/usr/lib/jvm");
     if (Files.isDirectory(installed)) {
       try (Stream<Path> found = Files.list(installed)) {
@@ -214,7 +219,8 @@ public final class ChildJvm implements AutoCloseable {
    */
   public static String stockClassPath() throws IOException {
     return target("test-classes") + File.pathSeparator
-        + new String(Files.readAllBytes(Paths.get(target("dependencies.classpath"))), StandardCharsets.UTF_8).trim();
+        + new String(Files.readAllBytes(Paths.get(target("dependencies.classpath"))),
+        StandardCharsets.UTF_8).trim();
   }
 
   private static String target(String name) {
@@ -233,9 +239,9 @@ public final class ChildJvm implements AutoCloseable {
   }
 
   /**
-   * @param what what is waited for, in words
-   * @param wanted the condition for a line; lines are looked at once
-   * @return the first line that fits
+   * @param what the expected line, in words
+   * @param wanted the condition for a line; each line is checked once
+   * @return the first matching line
    */
   public String awaitLine(String what, Predicate<String> wanted) throws Exception {
     String[] found = new String[1];
@@ -258,7 +264,7 @@ public final class ChildJvm implements AutoCloseable {
     return found[0];
   }
 
-  /** Sends SIGTERM, and nothing else; {@code Process.destroy} would also end the standard input. */
+  /** Sends only SIGTERM. {@code Process.destroy} would also end the standard input. */
   public void terminate() throws Exception {
     new ProcessBuilder("kill", "-TERM", mPid).inheritIO().start().waitFor();
   }
@@ -269,8 +275,8 @@ public final class ChildJvm implements AutoCloseable {
   }
 
   /**
-   * @param seconds how long to wait
-   * @return whether it ends in this time
+   * @param seconds the time to wait
+   * @return whether the JVM ends in this time
    */
   public boolean exitsWithin(int seconds) throws InterruptedException {
     return mProcess.waitFor(seconds, TimeUnit.SECONDS);
@@ -303,7 +309,8 @@ public final class ChildJvm implements AutoCloseable {
 
   private void read() {
     try (BufferedReader out =
-        new BufferedReader(new InputStreamReader(mProcess.getInputStream(), StandardCharsets.UTF_8))) {
+        new BufferedReader(new InputStreamReader(mProcess.getInputStream(),
+        StandardCharsets.UTF_8))) {
       for (String line = out.readLine(); line != null; line = out.readLine()) {
         synchronized (mLines) {
           mLines.add(line);

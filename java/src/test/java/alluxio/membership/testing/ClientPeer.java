@@ -15,7 +15,7 @@ import java.lang.reflect.Method;
 import java.util.Map;
 import java.util.function.Function;
 
-/** A real Alluxio client, for an {@link AlluxioWorld}: takes an operation and a map of properties. */
+/** A real Alluxio client in an {@link AlluxioWorld}: takes an operation and a map of properties. */
 public final class ClientPeer implements Function<Object[], String> {
   private static final int PATHS = 200;
 
@@ -38,7 +38,7 @@ public final class ClientPeer implements Function<Object[], String> {
         mConf = Configuration.copyGlobal();
         Peer.configure(mConf, properties);
         mContext = FileSystemContext.create(mConf);
-        // The manager is made with it, and its cache is still empty.
+        // The manager was created with this configuration, and its cache is still empty.
         return mContext.getLiveWorkers().size() + " live";
       case "all":
         return text(mContext.getAllWorkers());
@@ -51,10 +51,12 @@ public final class ClientPeer implements Function<Object[], String> {
       case "cached all":
         return text(mContext.getCachedWorkers(GetWorkerListType.ALL));
       case "reinit":
-        // What FileSystemContext.reinit does after it has asked a master for a new configuration.
+        // FileSystemContext.reinit does this after it has received a new configuration from a
+        // master.
         call("closeContext");
         call("initContext", mContext.getClientContext(), MasterInquireClient.Factory
-            .create(mContext.getClientContext().getClusterConf(), mContext.getClientContext().getUserState()));
+            .create(mContext.getClientContext().getClusterConf(),
+            mContext.getClientContext().getUserState()));
         return "";
       case "place":
         return placement();
@@ -83,14 +85,15 @@ public final class ClientPeer implements Function<Object[], String> {
     ConsistentHashPolicy policy = new ConsistentHashPolicy(mConf);
     StringBuilder text = new StringBuilder();
     for (int i = 0; i < PATHS; i++) {
-      for (BlockWorkerInfo worker : policy.getPreferredWorkers(mContext.getCachedWorkers(), "/path/" + i, 1)) {
+      for (BlockWorkerInfo worker : policy.getPreferredWorkers(mContext.getCachedWorkers(),
+          "/path/" + i, 1)) {
         text.append(worker.getIdentity()).append(worker.isActive() ? " active\n" : " inactive\n");
       }
     }
     return text.toString();
   }
 
-  /** Where the client goes for paths. */
+  /** The worker that the client chooses for each path. */
   private String addresses() {
     DoraCacheClient client = new DoraCacheClient(mContext);
     StringBuilder text = new StringBuilder();
@@ -109,7 +112,8 @@ public final class ClientPeer implements Function<Object[], String> {
   private static String text(WorkerClusterView view) {
     StringBuilder text = new StringBuilder();
     for (WorkerInfo worker : view) {
-      text.append(worker.getIdentity()).append(' ').append(worker.getAddress()).append(' ').append(worker.getState())
+      text.append(worker.getIdentity()).append(' ').append(worker.getAddress()).append(' ')
+          .append(worker.getState())
           .append('\n');
     }
     return text.toString();

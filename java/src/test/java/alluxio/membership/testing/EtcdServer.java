@@ -27,8 +27,9 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
 /**
- * A real etcd of one member, on free ports and in a temporary directory; killed and removed when closed. The binary is
- * what the environment variable {@code AXM_ETCD} names, else {@code AXM_ETCD_3_4}, else {@code etcd} in the path.
+ * A real etcd of one member, on free ports and in a temporary directory. It is killed and removed
+ * when this is closed. The environment variable {@code AXM_ETCD} names the program, else {@code
+ * AXM_ETCD_3_4}, else {@code etcd} in the path.
  */
 public final class EtcdServer implements AutoCloseable {
   private static final Set<Integer> GIVEN_OUT = ConcurrentHashMap.newKeySet();
@@ -50,8 +51,8 @@ public final class EtcdServer implements AutoCloseable {
   }
 
   /**
-   * Below those of outgoing connections, one of which could take the port of a server that is stopped for a while. Each
-   * is given out once, for the same reason.
+   * Returns a port below the ports of outgoing connections, because an outgoing connection could
+   * take the port of a stopped server. For the same reason, each port is returned once.
    */
   private static int freePort() throws IOException {
     while (true) {
@@ -61,7 +62,7 @@ public final class EtcdServer implements AutoCloseable {
           return port;
         }
       } catch (BindException e) {
-        // Another one, then.
+        // The port is in use, so this tries another one.
       }
     }
   }
@@ -74,7 +75,7 @@ public final class EtcdServer implements AutoCloseable {
   }
 
   /**
-   * @param certificates its own, and the one it asks clients for
+   * @param certificates the server's certificate, and the certificate that it demands from clients
    * @return a server that answers, also by TLS
    */
   public static EtcdServer startWithTls(Certificates certificates) throws Exception {
@@ -83,7 +84,7 @@ public final class EtcdServer implements AutoCloseable {
 
   private static EtcdServer startWith(Certificates certificates) throws Exception {
     Exception last = null;
-    // The ports were free a moment ago; another process may have taken one of them since.
+    // The ports were free a moment ago. Another process may have taken one of them since.
     for (int attempt = 0; attempt < 5; attempt++) {
       EtcdServer server = new EtcdServer(certificates);
       try {
@@ -105,13 +106,16 @@ public final class EtcdServer implements AutoCloseable {
     String listenUrls = clientUrl + (mCertificates == null ? "" : "," + tlsEndpoint())
         + (ipv6Endpoint() == null ? "" : "," + ipv6Endpoint());
     ProcessBuilder builder = new ProcessBuilder(binary(), "--name", "test", "--data-dir",
-        mDirectory.resolve("data").toString(), "--listen-client-urls", listenUrls, "--advertise-client-urls", clientUrl,
-        "--listen-peer-urls", peerUrl, "--initial-advertise-peer-urls", peerUrl, "--initial-cluster", "test=" + peerUrl,
-        // Short, since the shortest lease is 1.5 times the election timeout.
+        mDirectory.resolve("data").toString(), "--listen-client-urls", listenUrls,
+        "--advertise-client-urls", clientUrl,
+        "--listen-peer-urls", peerUrl, "--initial-advertise-peer-urls", peerUrl,
+        "--initial-cluster", "test=" + peerUrl,
+        // Short, because the shortest lease is 1.5 times the election timeout.
         "--heartbeat-interval", "50", "--election-timeout", "500")
             .redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.appendTo(log));
     if (mCertificates != null) {
-      builder.command().addAll(Arrays.asList("--cert-file", mCertificates.serverCertificate().toString(), "--key-file",
+      builder.command().addAll(Arrays.asList("--cert-file",
+          mCertificates.serverCertificate().toString(), "--key-file",
           mCertificates.serverKey().toString(), "--client-cert-auth", "--trusted-ca-file",
           mCertificates.clientCertificate().toString()));
     }
@@ -120,7 +124,8 @@ public final class EtcdServer implements AutoCloseable {
     try {
       Await.until("etcd is healthy", 120, () -> {
         if (!mProcess.isAlive()) {
-          throw new IOException("etcd ended: " + new String(Files.readAllBytes(log.toPath()), StandardCharsets.UTF_8));
+          throw new IOException("etcd ended: "
+              + new String(Files.readAllBytes(log.toPath()), StandardCharsets.UTF_8));
         }
         return isHealthy();
       });
@@ -130,7 +135,7 @@ public final class EtcdServer implements AutoCloseable {
     }
   }
 
-  /** Kills the server; {@link #startProcess} starts it again. */
+  /** Kills the server. {@link #startProcess} starts it again. */
   public void stopProcess() {
     mProcess.destroyForcibly();
     try {
@@ -155,19 +160,15 @@ public final class EtcdServer implements AutoCloseable {
     return has ? "http://[::1]:" + mClientPort : null;
   }
 
-  /**
-   * @return the URL for clients that speak TLS
-   */
+  /** @return the URL for clients with TLS */
   public String tlsEndpoint() {
     return "https://127.0.0.1:" + mTlsPort;
   }
 
-  /**
-   * @return a client for looking into the server
-   */
+  /** @return a client for reading and writing the server's keys */
   public synchronized Client client() {
     if (mClient == null) {
-      // Long tests read more at once than the 4 MiB that are the default.
+      // Long tests read more at once than the default of 4 MiB.
       mClient = Client.builder().endpoints(endpoint()).maxInboundMessageSize(64 << 20).build();
     }
     return mClient;
@@ -180,7 +181,8 @@ public final class EtcdServer implements AutoCloseable {
   public Map<String, KeyValue> get(String prefix) throws Exception {
     ByteSequence key = ByteSequence.from(prefix, StandardCharsets.UTF_8);
     Map<String, KeyValue> found = new TreeMap<>();
-    client().getKVClient().get(key, GetOption.newBuilder().isPrefix(true).build()).get(10, TimeUnit.SECONDS).getKvs()
+    client().getKVClient().get(key, GetOption.newBuilder().isPrefix(true).build())
+        .get(10, TimeUnit.SECONDS).getKvs()
         .forEach(kv -> found.put(kv.getKey().toString(StandardCharsets.UTF_8), kv));
     return found;
   }
@@ -190,7 +192,8 @@ public final class EtcdServer implements AutoCloseable {
    * @param value its new value
    */
   public void put(String key, byte[] value) throws Exception {
-    client().getKVClient().put(ByteSequence.from(key, StandardCharsets.UTF_8), ByteSequence.from(value))
+    client().getKVClient().put(ByteSequence.from(key, StandardCharsets.UTF_8),
+        ByteSequence.from(value))
         .get(10, TimeUnit.SECONDS);
   }
 
@@ -209,7 +212,8 @@ public final class EtcdServer implements AutoCloseable {
 
   private boolean isHealthy() {
     try {
-      HttpURLConnection connection = (HttpURLConnection) new URL(endpoint() + "/health").openConnection();
+      HttpURLConnection connection = (HttpURLConnection) new URL(endpoint() + "/health")
+          .openConnection();
       connection.setConnectTimeout(1000);
       connection.setReadTimeout(1000);
       return connection.getResponseCode() == 200;

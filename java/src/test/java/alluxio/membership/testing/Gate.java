@@ -19,14 +19,18 @@ import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 
 /**
- * A way to etcd on which chosen requests can be held, so that something else happens between two requests of a process.
- * It reads the HTTP/2 frames that go to etcd: a request that has a text in its body waits, all others pass.
+ * A proxy to etcd that can hold requests, so that something else happens between two requests of a
+ * process. It reads the HTTP/2 frames to etcd. A request with a given text in its body waits, and
+ * all others pass.
  */
 public final class Gate implements AutoCloseable {
   private static final int PREFACE_LENGTH = 24;
   private static final int HEAD_LENGTH = 9;
   private static final int DATA = 0;
-  /** How such a request begins: a message whose only field is a number, of which few have less than 7 bytes. */
+  /**
+   * The start of such a request: a message whose only field is a number. Few messages have less
+   * than 7 bytes.
+   */
   private static final Pattern RENEWAL = Pattern.compile("\\x00\\x00\\x00\\x00[\\x08-\\x0b]\\x08");
 
   private final ServerSocket mServer = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
@@ -36,9 +40,7 @@ public final class Gate implements AutoCloseable {
   private final List<String> mRequests = new ArrayList<>();
   private boolean mMute;
 
-  /**
-   * @param etcd where requests go in the end
-   */
+  /** @param etcd the server behind the gate */
   public Gate(EtcdServer etcd) throws IOException {
     mTarget = Integer.parseInt(etcd.endpoint().substring(etcd.endpoint().lastIndexOf(':') + 1));
     start("gate-accept", this::accept);
@@ -68,35 +70,35 @@ public final class Gate implements AutoCloseable {
       return body.contains(mText) && (!mTaken || mRepeats && mReleased.getCount() > 0);
     }
 
-    /** Waits until a request with the text has come. */
+    /** Waits until a request with the text has arrived. */
     public void awaitRequest() throws InterruptedException {
       if (!mReached.await(60, TimeUnit.SECONDS)) {
         throw new AssertionError("No request has " + mText);
       }
     }
 
-    /** Whether a request with the text has come. */
+    /** Returns whether a request with the text has arrived. */
     public boolean isReached() {
       return mReached.getCount() == 0;
     }
 
-    /** Lets the request pass, also if it comes only later. */
+    /** Lets the request pass, now or when it arrives. */
     public void release() {
       mReleased.countDown();
     }
   }
 
   /**
-   * @param text what a request has in its body
-   * @return the next request that has it, and will be held
+   * @param text a text in the body of a request
+   * @return the next request with the text, which will be held
    */
   public synchronized Hold hold(String text) {
     return hold(text, false);
   }
 
   /**
-   * @param text what a request has in its body
-   * @return the next request that has it, and all that follow until it is released, such as its repetitions
+   * @param text a text in the body of a request
+   * @return the next request with the text, and all later ones until the release, such as retries
    */
   public synchronized Hold holdAll(String text) {
     return hold(text, true);
@@ -108,9 +110,7 @@ public final class Gate implements AutoCloseable {
     return hold;
   }
 
-  /**
-   * @param mute whether what etcd answers stays here
-   */
+  /** @param mute whether the gate keeps back the answers of etcd */
   public synchronized void mute(boolean mute) {
     mMute = mute;
     notifyAll();
@@ -122,16 +122,12 @@ public final class Gate implements AutoCloseable {
     }
   }
 
-  /**
-   * @return how many pieces of requests have passed until now that have the text
-   */
+  /** @return how many pieces of requests with the text have passed */
   public synchronized long passed(String text) {
     return mRequests.stream().filter(request -> request.contains(text)).count();
   }
 
-  /**
-   * @return how many requests have passed until now that renew a lease, or revoke one
-   */
+  /** @return how many requests that renew or revoke a lease have passed */
   public synchronized long renewals() {
     return mRequests.stream().filter(request -> RENEWAL.matcher(request).find()).count();
   }
@@ -171,15 +167,18 @@ public final class Gate implements AutoCloseable {
       while (true) {
         byte[] head = new byte[HEAD_LENGTH];
         in.readFully(head);
-        byte[] frame = new byte[HEAD_LENGTH + ((head[0] & 0xff) << 16 | (head[1] & 0xff) << 8 | head[2] & 0xff)];
+        byte[] frame = new byte[HEAD_LENGTH
+            + ((head[0] & 0xff) << 16 | (head[1] & 0xff) << 8 | head[2] & 0xff)];
         System.arraycopy(head, 0, frame, 0, HEAD_LENGTH);
         in.readFully(frame, HEAD_LENGTH, frame.length - HEAD_LENGTH);
-        int stream = (head[5] & 0x7f) << 24 | (head[6] & 0xff) << 16 | (head[7] & 0xff) << 8 | head[8] & 0xff;
+        int stream = (head[5] & 0x7f) << 24 | (head[6] & 0xff) << 16 | (head[7] & 0xff) << 8 | head[
+            8] & 0xff;
         Hold hold = head[3] == DATA && frame.length > HEAD_LENGTH
-            ? holdFor(new String(frame, HEAD_LENGTH, frame.length - HEAD_LENGTH, StandardCharsets.ISO_8859_1)) : null;
+            ? holdFor(new String(frame, HEAD_LENGTH, frame.length - HEAD_LENGTH,
+            StandardCharsets.ISO_8859_1)) : null;
         synchronized (out) {
           if (held.containsKey(stream)) {
-            // What comes later on the same stream must not overtake.
+            // Later frames of the stream must not overtake the request.
             held.get(stream).add(frame);
           } else if (hold == null) {
             write(out, frame);
@@ -207,7 +206,8 @@ public final class Gate implements AutoCloseable {
     out.flush();
   }
 
-  private void copy(InputStream in, OutputStream out, Socket client) throws IOException, InterruptedException {
+  private void copy(InputStream in, OutputStream out, Socket client) throws IOException,
+      InterruptedException {
     byte[] buffer = new byte[8192];
     for (int read = in.read(buffer); read >= 0; read = in.read(buffer)) {
       awaitVoice();

@@ -7,14 +7,15 @@ import org.apache.logging.log4j.core.appender.AbstractAppender;
 import org.apache.logging.log4j.core.config.LoggerConfig;
 import org.apache.logging.log4j.core.config.Property;
 
-/** What a logger of this JVM and those below it are given while this is open. */
+/** The records of a logger of this JVM and of the loggers below it, while this is open. */
 public final class Log implements AutoCloseable {
-  /** One that is there already: loggers that are being made meanwhile might miss a new one. */
+  /** An existing appender, because loggers that are created meanwhile might miss a new one. */
   private final LoggerConfig mConfig;
   private final Appender mAppender;
 
   private Log(String name) {
-    mConfig = ((LoggerContext) LogManager.getContext(false)).getConfiguration().getLoggerConfig(name);
+    mConfig = ((LoggerContext) LogManager.getContext(false)).getConfiguration()
+        .getLoggerConfig(name);
     mAppender = new Appender(name);
     mAppender.start();
     mConfig.addAppender(mAppender, null, null);
@@ -22,15 +23,13 @@ public final class Log implements AutoCloseable {
 
   /**
    * @param name the name of a logger
-   * @return what it is given from now on
+   * @return the records from now on
    */
   public static Log of(String name) {
     return new Log(name);
   }
 
-  /**
-   * @return the records so far, with what was thrown
-   */
+  /** @return the records so far, with their exceptions */
   public String text() {
     synchronized (mAppender.mText) {
       return mAppender.mText.toString();

@@ -31,23 +31,24 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Function;
 
 /**
- * A process that uses membership managers, for an {@link AlluxioWorld}: takes an operation, the name of a manager and a
- * map of properties or of a worker's fields, and says in a text all that can be seen of the result.
+ * A process that uses membership managers, for an {@link AlluxioWorld}. It takes an operation, the
+ * name of a manager, and a map of properties or of a worker's fields. It returns the visible result
+ * as a text.
  */
 public final class Peer implements Function<Object[], String> {
-  /** The field of a worker that is no field of its address. */
+  /** The field of a worker that is not part of its address. */
   public static final String IDENTITY = "identity";
 
-  /** A line for the standard input of a process of its own: its {@code main} returns. */
+  /** A line for the standard input of a separate process: its {@code main} returns. */
   public static final String RETURN = "return";
-  /** What such a process prints last. */
+  /** The last line that such a process prints. */
   public static final String RETURNED = "main returns";
-  /** A line for the standard input of a process of its own: it calls {@code System.exit}. */
+  /** A line for the standard input of a separate process: it calls {@code System.exit}. */
   public static final String EXIT = "exit";
 
-  /** How the answer ends to an operation by a thread that was interrupted before, and is so afterwards. */
+  /** The end of the answer of a thread that was interrupted before and after the operation. */
   public static final String FLAG_KEPT = " (still interrupted)";
-  /** How it ends if the thread is not interrupted any more. */
+  /** The end of the answer of a thread that was interrupted before and not after the operation. */
   public static final String FLAG_LOST = " (not interrupted any more)";
 
   private static final String INTERRUPTED = "interrupted ";
@@ -59,14 +60,16 @@ public final class Peer implements Function<Object[], String> {
   private final Map<String, InstancedConfiguration> mConfs = new ConcurrentHashMap<>();
 
   /**
-   * Serves a process of its own: see {@link #remote}. Ends at {@link #RETURN} and at the end of the input.
+   * Serves a separate process: see {@link #remote}. Ends at {@link #RETURN} and at the end of the
+   * input.
    *
    * @param args none
    */
   public static void main(String[] args) throws Exception {
     Peer peer = new Peer();
     System.out.println(READY);
-    BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.US_ASCII));
+    BufferedReader in = new BufferedReader(
+        new InputStreamReader(System.in, StandardCharsets.US_ASCII));
     for (String line = in.readLine(); line != null; line = in.readLine()) {
       if (line.equals(RETURN)) {
         System.out.println(RETURNED);
@@ -75,10 +78,12 @@ public final class Peer implements Function<Object[], String> {
       if (line.equals(EXIT)) {
         System.exit(0);
       }
-      try (ObjectInputStream input = new ObjectInputStream(new ByteArrayInputStream(Base64.getDecoder().decode(line)))) {
+      try (ObjectInputStream input = new ObjectInputStream(
+          new ByteArrayInputStream(Base64.getDecoder().decode(line)))) {
         String answer = peer.apply((Object[]) input.readObject());
         // Not UTF-8, which has no lone surrogates.
-        System.out.println(ANSWER + Base64.getEncoder().encodeToString(answer.getBytes(StandardCharsets.UTF_16BE)));
+        System.out.println(ANSWER + Base64.getEncoder()
+            .encodeToString(answer.getBytes(StandardCharsets.UTF_16BE)));
       }
     }
   }
@@ -97,7 +102,8 @@ public final class Peer implements Function<Object[], String> {
         }
         jvm.send(Base64.getEncoder().encodeToString(bytes.toByteArray()));
         String answer = jvm.awaitLine("the answer", line -> line.startsWith(ANSWER));
-        return new String(Base64.getDecoder().decode(answer.substring(ANSWER.length())), StandardCharsets.UTF_16BE);
+        return new String(Base64.getDecoder().decode(answer.substring(ANSWER.length())),
+            StandardCharsets.UTF_16BE);
       } catch (Exception e) {
         throw new AssertionError(e);
       }
@@ -177,8 +183,9 @@ public final class Peer implements Function<Object[], String> {
     }
   }
 
-  /** In a thread of its own, since with the stock classes the flag may or may not be left. */
-  private String interrupted(String operation, String name, Map<String, String> input) throws InterruptedException {
+  /** In a separate thread, because the stock classes may leave the flag set. */
+  private String interrupted(String operation, String name, Map<String, String> input)
+      throws InterruptedException {
     String[] done = new String[1];
     Thread thread = new Thread(() -> {
       Thread.currentThread().interrupt();
@@ -191,13 +198,14 @@ public final class Peer implements Function<Object[], String> {
     return done[0];
   }
 
-  /** What a process does at its end; with the stock classes, its shutdown hook. */
+  /** Ends a process. The stock classes do this in their shutdown hook. */
   private void end() throws Exception {
     for (MembershipManager manager : mManagers.values()) {
       manager.close();
     }
     mManagers.clear();
-    // The stock classes' state of the process. With ours it does not even exist; without relocated libraries it can.
+    // The stock classes' state of the process, which ours does not have. Without relocated
+    // libraries it can exist.
     Class.forName("alluxio.membership.AlluxioEtcdClient").getMethod("destroy").invoke(null);
   }
 
@@ -208,7 +216,8 @@ public final class Peer implements Function<Object[], String> {
   static void configure(InstancedConfiguration conf, Map<String, String> properties) {
     properties.forEach((name, value) -> {
       if (name.startsWith(RAW)) {
-        conf.merge(Collections.singletonMap(name.substring(RAW.length()), value), Source.siteProperty("test"));
+        conf.merge(Collections.singletonMap(name.substring(RAW.length()), value),
+            Source.siteProperty("test"));
         return;
       }
       PropertyKey key = key(name);
@@ -221,7 +230,8 @@ public final class Peer implements Function<Object[], String> {
   }
 
   private static PropertyKey key(String name) {
-    return PropertyKey.isValid(name) ? PropertyKey.fromString(name) : PropertyKey.getOrBuildCustom(name);
+    return PropertyKey.isValid(name) ? PropertyKey.fromString(name)
+        : PropertyKey.getOrBuildCustom(name);
   }
 
   /**
@@ -243,8 +253,10 @@ public final class Peer implements Function<Object[], String> {
         address = new WorkerNetAddress();
       }
       boolean number = field.getKey().endsWith("Port");
-      Method setter = WorkerNetAddress.class.getMethod("set" + field.getKey(), number ? int.class : String.class);
-      setter.invoke(address, number ? (Object) Integer.valueOf(field.getValue()) : field.getValue());
+      Method setter = WorkerNetAddress.class.getMethod("set" + field.getKey(),
+          number ? int.class : String.class);
+      setter.invoke(address, number ? (Object) Integer.valueOf(field.getValue())
+          : field.getValue());
     }
     return address == null ? worker : worker.setAddress(address);
   }
@@ -264,12 +276,15 @@ public final class Peer implements Function<Object[], String> {
     StringBuilder text = new StringBuilder();
     for (WorkerInfo worker : view) {
       text.append(properties(worker)).append(' ').append(properties(worker.getAddress()));
-      WorkerInfo equal = new WorkerInfo().setIdentity(worker.getIdentity()).setAddress(worker.getAddress())
+      WorkerInfo equal = new WorkerInfo().setIdentity(worker.getIdentity())
+          .setAddress(worker.getAddress())
           .setState(worker.getState());
       text.append(" equal:").append(worker.equals(equal) && equal.equals(worker));
-      text.append(" found:").append(view.getWorkerById(worker.getIdentity()).get() == worker).append('\n');
+      text.append(" found:").append(view.getWorkerById(worker.getIdentity()).get() == worker)
+          .append('\n');
     }
-    return text + "size:" + view.size() + " empty:" + view.isEmpty() + " ids:" + view.workerIds() + '\n';
+    return text + "size:" + view.size() + " empty:" + view.isEmpty() + " ids:" + view.workerIds()
+        + '\n';
   }
 
   private static String properties(Object bean) throws ReflectiveOperationException {
@@ -279,10 +294,12 @@ public final class Peer implements Function<Object[], String> {
     Arrays.sort(methods, Comparator.comparing(Method::getName));
     for (Method method : methods) {
       if (method.getName().matches("(get|is)[A-Z].*") && method.getParameterCount() == 0
-          && method.getDeclaringClass() == bean.getClass() && !method.getName().equals("getAddress")) {
+          && method.getDeclaringClass() == bean.getClass()
+          && !method.getName().equals("getAddress")) {
         Object value = method.invoke(bean);
         if (!Objects.equals(value, method.invoke(fresh))) {
-          text.append(text.length() == 0 ? "" : " ").append(method.getName().replaceFirst("get|is", "")).append('=')
+          text.append(text.length() == 0 ? "" : " ")
+              .append(method.getName().replaceFirst("get|is", "")).append('=')
               .append(value);
         }
       }
@@ -293,11 +310,13 @@ public final class Peer implements Function<Object[], String> {
   private static String describe(Throwable thrown) {
     String text = thrown.getClass().getName() + ": " + thrown.getMessage();
     if (thrown instanceof AlluxioRuntimeException) {
-      text += " [" + status(thrown) + (((AlluxioRuntimeException) thrown).isRetryable() ? ", retryable]" : "]");
+      text += " [" + status(thrown) + (((AlluxioRuntimeException) thrown).isRetryable()
+          ? ", retryable]" : "]");
     } else if (thrown instanceof AlluxioStatusException) {
       text += " [" + status(thrown) + "]";
     }
-    return text + (thrown.getCause() == null ? "" : " <- " + thrown.getCause().getClass().getName());
+    return text + (thrown.getCause() == null ? ""
+        : " <- " + thrown.getCause().getClass().getName());
   }
 
   /** The class of the status has another name in the shaded client. */

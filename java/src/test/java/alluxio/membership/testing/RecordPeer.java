@@ -17,12 +17,13 @@ import java.util.Set;
 import java.util.function.Function;
 
 /**
- * The real classes that write and read records, for an {@link AlluxioWorld}. {@code write} takes a worker's fields, and
- * the name of a listing takes records in base64 by their keys; it answers what {@link Peer} does if each record counts for
- * what it gives alone: nothing, or a worker, which counts once, and if possible under the key of its name.
+ * The real classes that write and read records, for an {@link AlluxioWorld}. {@code write} takes
+ * the fields of a worker. The name of a listing takes records in base64 by their keys, and returns
+ * the answer of {@link Peer} if each record had its result alone: nothing or one worker, which
+ * counts once, and if possible under the key of its name.
  */
 public final class RecordPeer implements Function<Object[], String> {
-  /** The beginning of keys in the ring; others are live. */
+  /** The prefix of the keys in the ring. Other keys are live. */
   public static final String RING = "/DHT/";
 
   @Override
@@ -40,13 +41,16 @@ public final class RecordPeer implements Function<Object[], String> {
   private static String write(Map<String, String> fields) throws ReflectiveOperationException {
     WorkerInfo worker = Peer.worker(fields);
     return Base64.getEncoder()
-        .encodeToString(new WorkerServiceEntity(worker.getIdentity(), worker.getAddress()).serialize());
+        .encodeToString(new WorkerServiceEntity(worker.getIdentity(), worker.getAddress())
+        .serialize());
   }
 
-  private static String list(String listing, Map<String, String> records) throws ReflectiveOperationException {
+  private static String list(String listing, Map<String, String> records)
+      throws ReflectiveOperationException {
     Set<WorkerIdentity> live = new HashSet<>();
     List<WorkerInfo> liveWorkers = workers(records, false, live);
-    // The table looks a worker up in the list of the live, where those without an identity have the number 0.
+    // The table searches the list of live workers, where workers without an identity have the
+    // number 0.
     Set<WorkerIdentity> online = new HashSet<>();
     liveWorkers.forEach(worker -> online.add(worker.getIdentity()));
     List<WorkerInfo> workers = new ArrayList<>();
@@ -57,7 +61,8 @@ public final class RecordPeer implements Function<Object[], String> {
       if (!listing.equals("failed") || !isLive) {
         workers.add(worker);
       }
-      table.append(worker.getIdentity()).append('\t').append(worker.getAddress().getHost()).append(':')
+      table.append(worker.getIdentity()).append('\t').append(worker.getAddress().getHost())
+          .append(':')
           .append(worker.getAddress().getRpcPort())
           .append(online.contains(worker.getIdentity()) ? "\tONLINE\n" : "\tOFFLINE\n");
     }
@@ -67,7 +72,8 @@ public final class RecordPeer implements Function<Object[], String> {
     return Peer.describe(new WorkerClusterView(listing.equals("live") ? liveWorkers : workers));
   }
 
-  private static List<WorkerInfo> workers(Map<String, String> records, boolean ring, Set<WorkerIdentity> named) {
+  private static List<WorkerInfo> workers(Map<String, String> records, boolean ring,
+      Set<WorkerIdentity> named) {
     Map<String, WorkerInfo> byKey = new LinkedHashMap<>();
     Map<WorkerIdentity, String> keys = new HashMap<>();
     records.forEach((key, record) -> {
@@ -84,12 +90,14 @@ public final class RecordPeer implements Function<Object[], String> {
       if (entity.getWorkerNetAddress() == null) {
         return;
       }
-      WorkerInfo worker = new WorkerInfo().setAddress(entity.getWorkerNetAddress()).setState(WorkerState.LIVE);
+      WorkerInfo worker = new WorkerInfo().setAddress(entity.getWorkerNetAddress())
+          .setState(WorkerState.LIVE);
       if (entity.getIdentity() != null) {
         named.add(entity.getIdentity());
       }
-      // Without one it is that of the number 0.
-      worker.setIdentity(entity.getIdentity() == null ? worker.getIdentity() : entity.getIdentity());
+      // Without an identity it is the worker of the number 0.
+      worker.setIdentity(entity.getIdentity() == null ? worker.getIdentity()
+          : entity.getIdentity());
       byKey.put(key, worker);
       if (key.endsWith("/" + worker.getIdentity())) {
         keys.put(worker.getIdentity(), key);

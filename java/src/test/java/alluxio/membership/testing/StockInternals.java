@@ -15,8 +15,8 @@ import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Function;
 
 /**
- * Reaches into the stock classes of an {@link AlluxioWorld} where nothing else shows a weakness at a known moment: takes
- * an operation and the name of a worker.
+ * Calls internals of the stock classes of an {@link AlluxioWorld} where nothing else shows a
+ * weakness at a known moment. It takes an operation and the name of a worker.
  */
 public final class StockInternals implements Function<Object[], String> {
   private static final String CHECKER = "service-discovery-checker";
@@ -31,13 +31,14 @@ public final class StockInternals implements Function<Object[], String> {
   }
 
   private static String run(String operation, String name) throws ReflectiveOperationException {
-    AlluxioEtcdClient client = (AlluxioEtcdClient) get(AlluxioEtcdClient.class, null, "sAlluxioEtcdClient");
+    AlluxioEtcdClient client = (AlluxioEtcdClient) get(AlluxioEtcdClient.class, null,
+        "sAlluxioEtcdClient");
     ServiceDiscoveryRecipe recipe = client.mServiceDiscovery;
     DefaultServiceEntity worker = (DefaultServiceEntity)
         ((Map<?, ?>) get(ServiceDiscoveryRecipe.class, recipe, "mRegisteredServices")).get(name);
     switch (operation) {
       case "check":
-        // What its checker does every 5 s, now.
+        // Runs the check that the checker does every 5 s.
         Method check = ServiceDiscoveryRecipe.class.getDeclaredMethod("checkAllForReconnect");
         check.setAccessible(true);
         check.invoke(recipe);
@@ -59,7 +60,10 @@ public final class StockInternals implements Function<Object[], String> {
     }
   }
 
-  /** Whether the thread that repairs all registrations of the process waits for an answer without a limit. */
+  /**
+   * Returns whether the thread that repairs all registrations of the process waits for an answer
+   * without a limit.
+   */
   private static boolean checkerWaits() {
     for (Map.Entry<Thread, StackTraceElement[]> thread : Thread.getAllStackTraces().entrySet()) {
       if (thread.getKey().getName().startsWith(CHECKER)) {
@@ -73,19 +77,21 @@ public final class StockInternals implements Function<Object[], String> {
     return false;
   }
 
-  private static Object get(Class<?> type, Object object, String field) throws ReflectiveOperationException {
+  private static Object get(Class<?> type, Object object, String field)
+      throws ReflectiveOperationException {
     Field declared = type.getDeclaredField(field);
     declared.setAccessible(true);
     return declared.get(object);
   }
 
-  private static void setLock(DefaultServiceEntity worker, ReentrantLock lock) throws ReflectiveOperationException {
+  private static void setLock(DefaultServiceEntity worker, ReentrantLock lock)
+      throws ReflectiveOperationException {
     Field declared = DefaultServiceEntity.class.getDeclaredField("mLock");
     declared.setAccessible(true);
     declared.set(worker, lock);
   }
 
-  /** Something unexpected happens once while a worker is reconnected. */
+  /** Causes one unexpected exception while a worker is reconnected. */
   private static final class ThrowingLock extends ReentrantLock {
     private static final long serialVersionUID = 1;
     private final AtomicBoolean mThrown = new AtomicBoolean();
@@ -99,7 +105,7 @@ public final class StockInternals implements Function<Object[], String> {
     }
   }
 
-  /** The new lease is lost before the checker notes that the worker has one. */
+  /** The new lease is lost before the checker notes it. */
   private static final class LosingLock extends ReentrantLock {
     private static final long serialVersionUID = 1;
     private final transient Client mClient;
@@ -119,7 +125,8 @@ public final class StockInternals implements Function<Object[], String> {
       }
       try {
         mClient.getLeaseClient().revoke(mWorker.getLease().mLeaseId).get(10, TimeUnit.SECONDS);
-        Map<?, ?> keepAlives = (Map<?, ?>) get(mClient.getLeaseClient().getClass(), mClient.getLeaseClient(),
+        Map<?, ?> keepAlives = (Map<?, ?>) get(mClient.getLeaseClient().getClass(),
+            mClient.getLeaseClient(),
             "keepAlives");
         Await.until("the loss is known", 30, keepAlives::isEmpty);
       } catch (Exception e) {

@@ -8,7 +8,7 @@ import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicInteger;
 
-/** A cluster of its own on a shared etcd: the properties that lead to it, and its keys. */
+/** A separate cluster on a shared etcd: its properties and its keys. */
 public final class TestCluster {
   private static final AtomicInteger NEXT = new AtomicInteger();
 
@@ -58,7 +58,8 @@ public final class TestCluster {
   public static InstancedConfiguration conf(Map<String, String> properties) {
     InstancedConfiguration conf = Configuration.copyGlobal();
     properties.forEach((name, value) -> {
-      PropertyKey key = PropertyKey.isValid(name) ? PropertyKey.fromString(name) : PropertyKey.getOrBuildCustom(name);
+      PropertyKey key = PropertyKey.isValid(name) ? PropertyKey.fromString(name)
+          : PropertyKey.getOrBuildCustom(name);
       conf.set(key, key.parseValue(value));
     });
     return conf;

@@ -5,19 +5,21 @@ import alluxio.wire.WorkerIdentity;
 import alluxio.wire.WorkerInfo;
 import alluxio.wire.WorkerNetAddress;
 
-/** Workers, and listings of them in short. */
+/** Workers, and short texts of listings. */
 public final class Workers {
   private Workers() {}
 
   /**
-   * @param identity an identity's text
+   * @param identity the text of an identity
    * @param host the host
-   * @param port the RPC port; the others follow it
+   * @param port the RPC port; the other ports are the next numbers
    * @return the worker
    */
   public static WorkerInfo worker(String identity, String host, int port) throws Exception {
-    return new WorkerInfo().setIdentity(WorkerIdentity.fromString(identity)).setAddress(new WorkerNetAddress()
-        .setHost(host).setRpcPort(port).setDataPort(port + 1).setNettyDataPort(port + 1).setWebPort(port + 2));
+    return new WorkerInfo().setIdentity(WorkerIdentity.fromString(identity))
+        .setAddress(new WorkerNetAddress()
+        .setHost(host).setRpcPort(port).setDataPort(port + 1).setNettyDataPort(port + 1)
+        .setWebPort(port + 2));
   }
 
   /**
@@ -28,7 +30,8 @@ public final class Workers {
     StringBuilder text = new StringBuilder();
     for (WorkerInfo worker : view) {
       text.append(text.length() == 0 ? "" : " ").append(worker.getIdentity()).append('=')
-          .append(worker.getAddress().getHost()).append(':').append(worker.getAddress().getRpcPort()).append('/')
+          .append(worker.getAddress().getHost()).append(':')
+          .append(worker.getAddress().getRpcPort()).append('/')
           .append(worker.getState().name());
     }
     return text.toString();

@@ -41,7 +41,7 @@ class NativeLibraryTest {
   @TempDir
   private Path mDirectory;
 
-  /** Says the version, or why there is none, twice. */
+  /** Prints the version, or why there is none, twice. */
   public static final class Program {
     private Program() {}
 
@@ -63,7 +63,8 @@ class NativeLibraryTest {
     return run(Program.class, properties);
   }
 
-  private static List<String> run(Class<?> program, Map<String, String> properties) throws Exception {
+  private static List<String> run(Class<?> program, Map<String, String> properties)
+      throws Exception {
     return run(program, new ChildJvm.Launch(ChildJvm.ourClassPath()).properties(properties));
   }
 
@@ -71,7 +72,8 @@ class NativeLibraryTest {
     try (ChildJvm jvm = launch.start(program)) {
       List<String> answers = new ArrayList<>();
       for (int i = 0; i < 2; i++) {
-        answers.add(jvm.awaitLine("an answer", line -> line.startsWith("version ") || line.startsWith("refused ")));
+        answers.add(jvm.awaitLine("an answer", line -> line.startsWith("version ")
+            || line.startsWith("refused ")));
       }
       assertEquals(0, jvm.awaitExit());
       return answers;
@@ -80,7 +82,8 @@ class NativeLibraryTest {
 
   private static Path builtLibrary() throws Exception {
     return new File(NativeLibrary.class
-        .getResource("/META-INF/native/" + NativeLibrary.platform() + "/liballuxio_membership.so").toURI()).toPath();
+        .getResource("/META-INF/native/" + NativeLibrary.platform() + "/liballuxio_membership.so")
+        .toURI()).toPath();
   }
 
   @Test
@@ -99,7 +102,8 @@ class NativeLibraryTest {
   @Test
   void triesTheNextDirectory() throws Exception {
     Path file = Files.createFile(mDirectory.resolve("file"));
-    Map<String, String> properties = Collections.singletonMap(NativeLibrary.DIRECTORY_PROPERTY, file.toString());
+    Map<String, String> properties = Collections.singletonMap(NativeLibrary.DIRECTORY_PROPERTY,
+        file.toString());
     assertEquals(Collections.nCopies(2, "version " + Membership.version()), run(properties));
   }
 
@@ -119,7 +123,7 @@ class NativeLibraryTest {
     assertEquals(refused.get(0), refused.get(1));
   }
 
-  /** Opens it from two class loaders. */
+  /** Opens the library from two class loaders. */
   public static final class TwoLoaders {
     private TwoLoaders() {}
 
@@ -142,9 +146,10 @@ class NativeLibraryTest {
     for (String entry : ChildJvm.ourClassPath().split(File.pathSeparator)) {
       urls.add(new File(entry).toURI().toURL());
     }
-    // No parent but the platform's classes, so that everything is loaded once more.
+    // The parent has only the platform's classes, so everything is loaded again.
     try (URLClassLoader loader =
-        new URLClassLoader(urls.toArray(new URL[0]), ClassLoader.getSystemClassLoader().getParent())) {
+        new URLClassLoader(urls.toArray(new URL[0]),
+        ClassLoader.getSystemClassLoader().getParent())) {
       Class<?> bridge = loader.loadClass(Membership.class.getName());
       assertNotSame(Membership.class, bridge);
       return (String) bridge.getMethod("version").invoke(null);
@@ -155,15 +160,17 @@ class NativeLibraryTest {
   void theNamedFileAlsoWorksFromSeveralClassLoaders() throws Exception {
     Map<String, String> properties = new HashMap<>();
     properties.put("basedir", System.getProperty("basedir", ""));
-    properties.put(NativeLibrary.PATH_PROPERTY, Files.copy(builtLibrary(), mDirectory.resolve("copy.so")).toString());
+    properties.put(NativeLibrary.PATH_PROPERTY,
+        Files.copy(builtLibrary(), mDirectory.resolve("copy.so")).toString());
     properties.put(NativeLibrary.DIRECTORY_PROPERTY, mDirectory.resolve("copies").toString());
-    assertEquals(Collections.nCopies(2, "version " + Membership.version()), run(TwoLoaders.class, properties));
+    assertEquals(Collections.nCopies(2, "version " + Membership.version()),
+        run(TwoLoaders.class, properties));
     try (Stream<Path> left = Files.list(mDirectory.resolve("copies"))) {
       assertEquals(0, left.count());
     }
   }
 
-  /** As on NFS, where another file appears when one is deleted that is in use. */
+  /** Like on NFS, where a used file that is deleted appears under another name. */
   @Test
   void aFileThatCannotBeDeletedIsNoFailure() throws Exception {
     Path directory = Files.createDirectory(mDirectory.resolve("private"));
@@ -176,7 +183,8 @@ class NativeLibraryTest {
 
   @Test
   void takesTheLibraryPath() throws Exception {
-    Files.copy(builtLibrary(), mDirectory.resolve("liballuxio_membership-" + Natives.INTERFACE + ".so"));
+    Files.copy(builtLibrary(), mDirectory.resolve("liballuxio_membership-" + Natives.INTERFACE
+        + ".so"));
     Map<String, String> properties = new HashMap<>();
     properties.put("java.library.path", mDirectory.toString());
     properties.put(NativeLibrary.DIRECTORY_PROPERTY, mDirectory.resolve("unused").toString());
@@ -189,11 +197,13 @@ class NativeLibraryTest {
     Map<String, String> properties = new HashMap<>();
     properties.put("os.arch", "pdp11");
     String refused = run(properties).get(0);
-    assertTrue(refused.contains("no library for linux-pdp11, which is this JVM's platform"), refused);
+    assertTrue(refused.contains("no library for linux-pdp11, which is this JVM's platform"),
+        refused);
     assertTrue(refused.contains("-D" + NativeLibrary.PATH_PROPERTY), refused);
   }
 
-  private static final List<String> LOADED = Collections.nCopies(2, "version " + Membership.version());
+  private static final List<String> LOADED =
+      Collections.nCopies(2, "version " + Membership.version());
 
   private Map<String, String> onlyTheTemporaryDirectory(String directory) {
     Map<String, String> properties = new HashMap<>();
@@ -204,14 +214,16 @@ class NativeLibraryTest {
 
   @Test
   void aTemporaryDirectoryMayBeALink() throws Exception {
-    Path link = Files.createSymbolicLink(mDirectory.resolve("link"), Files.createDirectory(mDirectory.resolve("target")));
-    // No other directory can be used.
-    ChildJvm.Launch launch = new ChildJvm.Launch(ChildJvm.ourClassPath()).directory(Paths.get("/proc"))
+    Path link = Files.createSymbolicLink(mDirectory.resolve("link"),
+        Files.createDirectory(mDirectory.resolve("target")));
+    // No other directory is usable.
+    ChildJvm.Launch launch = new ChildJvm.Launch(ChildJvm.ourClassPath())
+        .directory(Paths.get("/proc"))
         .properties(onlyTheTemporaryDirectory(link.toString()));
     assertEquals(LOADED, run(Program.class, launch));
   }
 
-  /** {@code user.home} of a user without an entry in the passwd file. */
+  /** The {@code user.home} of a user without an entry in the passwd file. */
   @Test
   void aHomeWithoutAPathIsNoDirectory() throws Exception {
     ChildJvm.Launch launch = new ChildJvm.Launch(ChildJvm.ourClassPath()).directory(mDirectory)
@@ -229,10 +241,11 @@ class NativeLibraryTest {
       Map<String, String> properties = new HashMap<>();
       properties.put("java.io.tmpdir", link.toString());
       properties.put("user.home", "/no/such/directory");
-      // Under the locale C a JVM cannot make a path of it.
+      // Under the locale C, a JVM cannot convert this name to a path.
       properties.put(name, "/home/j\u00fcrgen");
       ChildJvm.Launch launch = new ChildJvm.Launch(ChildJvm.ourClassPath()).directory(mDirectory)
-          .environment("LC_ALL", "C").options("-Dsun.jnu.encoding=ANSI_X3.4-1968").properties(properties);
+          .environment("LC_ALL", "C").options("-Dsun.jnu.encoding=ANSI_X3.4-1968")
+          .properties(properties);
       assertEquals(LOADED, run(Program.class, launch));
     }
   }
@@ -240,14 +253,19 @@ class NativeLibraryTest {
   @Test
   void eachDirectoryIsNamedWithItsReason() throws Exception {
     Map<String, String> properties = new HashMap<>();
-    properties.put(NativeLibrary.DIRECTORY_PROPERTY, Files.createFile(mDirectory.resolve("file")).toString());
+    properties.put(NativeLibrary.DIRECTORY_PROPERTY,
+        Files.createFile(mDirectory.resolve("file")).toString());
     properties.put("java.io.tmpdir", "/no/such/directory");
     properties.put("user.home", "/nonexistent");
     ChildJvm.Launch launch =
-        new ChildJvm.Launch(ChildJvm.ourClassPath()).directory(Paths.get("/proc")).properties(properties);
+        new ChildJvm.Launch(ChildJvm.ourClassPath()).directory(Paths.get("/proc"))
+        .properties(properties);
     String refused = run(Program.class, launch).get(0);
-    assertTrue(refused.startsWith("refused The native library of alluxio-membership cannot be used: " + mDirectory
-        + "/file: not a directory; /no/such/directory: no such directory; /nonexistent/.cache: no such directory; /proc: "),
+    assertTrue(
+        refused.startsWith("refused The native library of alluxio-membership cannot be used: "
+        + mDirectory
+        + "/file: not a directory; /no/such/directory: no such directory; /nonexistent/.cache: no "
+        + "such directory; /proc: "),
         refused);
     assertTrue(refused.contains("-D" + NativeLibrary.DIRECTORY_PROPERTY), refused);
   }
@@ -255,22 +273,25 @@ class NativeLibraryTest {
   @Test
   void aFailureIsSaidInWords() {
     assertEquals("permission denied", LoadFailure.reason(new AccessDeniedException("/x")));
-    assertEquals("Read-only file system", LoadFailure.reason(new FileSystemException("/x", null, "Read-only file system")));
-    assertEquals("No space left on device", LoadFailure.reason(new IOException("No space left on device")));
+    assertEquals("Read-only file system",
+        LoadFailure.reason(new FileSystemException("/x", null, "Read-only file system")));
+    assertEquals("No space left on device",
+        LoadFailure.reason(new IOException("No space left on device")));
     assertEquals("NullPointerException", LoadFailure.reason(new NullPointerException()));
     assertEquals("a b", LoadFailure.reason(new IOException("a\n  b\n")));
   }
 
   @Test
   void refusedNativeAccessNamesTheOption() throws Exception {
-    ChildJvm.Launch launch = new ChildJvm.Launch(ChildJvm.ourClassPath()).java(ChildJvm.javaHome(24))
+    ChildJvm.Launch launch = new ChildJvm.Launch(ChildJvm.ourClassPath())
+        .java(ChildJvm.javaHome(24))
         .options("--illegal-native-access=deny");
     String refused = run(Program.class, launch).get(0);
     assertTrue(refused.contains("--enable-native-access=ALL-UNNAMED"), refused);
   }
 
   /**
-   * A library that needs a glibc which no machine has: the version's name and its hash are changed
+   * Writes a library that needs a glibc that no machine has, by another version name and its hash
    * in the file.
    */
   @Test
@@ -279,9 +300,12 @@ class NativeLibraryTest {
     Matcher version = Pattern.compile("\0(GLIBC_2\\.\\d\\d)(?=\0)").matcher(library);
     assertTrue(version.find());
     String name = version.group(1);
-    String changed = library.replace("\0" + name + "\0", "\0GLIBC_2.98\0").replace(elfHash(name), elfHash("GLIBC_2.98"));
-    Path file = Files.write(mDirectory.resolve("newer.so"), changed.getBytes(StandardCharsets.ISO_8859_1));
-    String refused = run(Collections.singletonMap(NativeLibrary.PATH_PROPERTY, file.toString())).get(0);
+    String changed = library.replace("\0" + name + "\0", "\0GLIBC_2.98\0")
+        .replace(elfHash(name), elfHash("GLIBC_2.98"));
+    Path file = Files.write(mDirectory.resolve("newer.so"),
+        changed.getBytes(StandardCharsets.ISO_8859_1));
+    String refused = run(Collections.singletonMap(NativeLibrary.PATH_PROPERTY, file.toString()))
+        .get(0);
     assertTrue(refused.matches("refused The native library of alluxio-membership cannot be used: "
         + "this machine has glibc 2\\.\\d+, the library needs 2\\.98\\. Use a jar .*"), refused);
   }
@@ -306,7 +330,8 @@ class NativeLibraryTest {
     Path recent = leftover("recent", true);
     Files.setLastModifiedTime(recent, FileTime.fromMillis(System.currentTimeMillis()));
     Path copying = leftover("copying", true);
-    try (FileChannel file = FileChannel.open(copying.resolve(NativeLibrary.FILE_NAME), StandardOpenOption.WRITE);
+    try (FileChannel file = FileChannel.open(copying.resolve(NativeLibrary.FILE_NAME),
+        StandardOpenOption.WRITE);
         FileLock lock = file.lock()) {
       assertTrue(lock.isValid());
       assertEquals(LOADED, run(onlyTheTemporaryDirectory(mDirectory.toString())));
@@ -350,6 +375,7 @@ class NativeLibraryTest {
   @Test
   void loggersAreNamedAfterModules() {
     assertEquals("alluxio.membership.native", LogThread.loggerName("alluxio_membership"));
-    assertEquals("alluxio.membership.native.etcd.roster", LogThread.loggerName("alluxio_membership::etcd::roster"));
+    assertEquals("alluxio.membership.native.etcd.roster",
+        LogThread.loggerName("alluxio_membership::etcd::roster"));
   }
 }

@@ -5,7 +5,7 @@ import org.openjdk.jmh.annotations.Scope;
 import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
 
-/** A native method that does nothing: the least that a call into a library costs. */
+/** A native method without content: the least cost of a call into a library. */
 @State(Scope.Benchmark)
 public class EmptyCall {
   private long mValue = 1;

@@ -12,7 +12,7 @@ import org.openjdk.jmh.annotations.TearDown;
 
 import java.io.IOException;
 
-/** Listings of a cluster in which nothing changes, by the manager that the configuration names. */
+/** Listings of a cluster without changes, by the manager that the configuration names. */
 @State(Scope.Benchmark)
 public class Listing {
   private MembershipManager mManager;

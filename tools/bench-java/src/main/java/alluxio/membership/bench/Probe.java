@@ -48,7 +48,7 @@ public final class Probe {
     for (String line = in.readLine(); line != null; line = in.readLine()) {
       System.out.println(ANSWER + probe.run(line.split(" ")));
     }
-    // The stock classes leave threads behind that are not daemons.
+    // The stock classes leave threads that are not daemons.
     System.exit(0);
   }
 
@@ -107,7 +107,7 @@ public final class Probe {
       long end = System.nanoTime();
       answer.append(' ').append(start - first).append(' ')
           .append(listed ? end - start : start - end);
-      // After a call that took long, no call is made up for.
+      // After a slow call, missed calls are not repeated.
       next = Math.max(next + pauseNanos, end);
     }
     return answer.toString();

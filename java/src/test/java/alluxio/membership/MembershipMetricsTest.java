@@ -13,9 +13,9 @@ import alluxio.membership.testing.Workers;
 
 import com.codahale.metrics.MetricRegistry;
 
-import org.eclipse.jetty.server.Handler;
 import org.eclipse.jetty.server.Server;
 import org.eclipse.jetty.server.ServerConnector;
+import org.eclipse.jetty.server.handler.ContextHandler;
 import org.eclipse.jetty.server.handler.ContextHandlerCollection;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
@@ -37,9 +37,9 @@ import javax.management.MBeanServer;
 import javax.management.ObjectName;
 
 /**
- * The gauges of the drop-in in Alluxio's registry, as Alluxio's sinks report them, and the servlets
- * of Alluxio's web server. These servlets are of Alluxio 2.9.4, because Maven Central has no later
- * ones, and run on the registry of the tested version.
+ * The gauges of the drop-in in Alluxio's registry, as reported by Alluxio's sinks and by the
+ * servlets of Alluxio's web server. The servlets come from Alluxio 2.9.4, because Maven Central
+ * lacks those of 313. They show the registry of the tested version.
  */
 class MembershipMetricsTest {
   private static final Server WEB = new Server(new InetSocketAddress("127.0.0.1", 0));
@@ -69,11 +69,11 @@ class MembershipMetricsTest {
   }
 
   /** Returns the handler that Alluxio's web server has for a servlet. */
-  private static Handler handler(String servlet) throws ReflectiveOperationException {
+  private static ContextHandler handler(String servlet) throws ReflectiveOperationException {
     Class<?> type = Class.forName("alluxio.metrics.sink." + servlet, true, sServlets);
     Object made =
         type.getConstructor(MetricRegistry.class).newInstance(MetricsSystem.METRIC_REGISTRY);
-    return (Handler) type.getMethod("getHandler").invoke(made);
+    return (ContextHandler) type.getMethod("getHandler").invoke(made);
   }
 
   private static String get(String path) throws IOException {

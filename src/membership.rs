@@ -16,7 +16,7 @@ use crate::config::{Backend, Config, EtcdConfig, ReadMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::etcd::{
     Cluster, Clusters, History, HostLiveness, Inspection, Join, LeaseTime, ManagerId,
-    RegistrationState, StoredCluster, StoredWorker, ViewCounters,
+    RegistrationState, Roster, StoredCluster, StoredWorker, ViewCounters,
 };
 use crate::static_hosts::StaticHosts;
 use crate::status::Status;
@@ -187,15 +187,7 @@ impl Membership {
         match self.members() {
             Err(_) => 0,
             Ok(Members::Static(fixed)) => fixed.version(),
-            Ok(Members::Etcd(etcd)) => match etcd.config.read_mode {
-                ReadMode::Cached => {
-                    let roster = etcd.cluster.started_roster();
-                    let version =
-                        roster.and_then(|it| it.version_within(etcd.config.max_staleness));
-                    version.unwrap_or(0)
-                }
-                ReadMode::Linearizable => 0,
-            },
+            Ok(Members::Etcd(etcd)) => etcd.cached_roster().map_or(0, |roster| roster.version()),
         }
     }
 
@@ -210,6 +202,10 @@ impl Membership {
                 self.unless_closed(fixed.hosts.first_view(deadline)).await
             }
             Members::Etcd(etcd) => {
+                // Most calls end here.
+                if let Some(view) = etcd.cached_roster().and_then(Roster::view) {
+                    return Ok(view);
+                }
                 let roster = etcd.cluster.roster();
                 let deadline = etcd.deadline();
                 self.unless_closed(async {
@@ -558,6 +554,18 @@ impl StaticMembers {
 impl EtcdMembers {
     fn deadline(&self) -> Instant {
         Instant::now() + self.config.operation_timeout
+    }
+
+    /// Returns the roster if its view in memory is what the configured read mode and age allow.
+    fn cached_roster(&self) -> Option<&Roster> {
+        match self.config.read_mode {
+            ReadMode::Cached => {
+                let roster = self.cluster.started_roster()?;
+                let version = roster.version_within(self.config.max_staleness);
+                version.map(|_| roster)
+            }
+            ReadMode::Linearizable => None,
+        }
     }
 }
 

@@ -97,8 +97,9 @@ pub(crate) struct IdentityText {
 }
 
 impl IdentityText {
-    /// `worker-` and a UUID. A number is shorter.
-    const LONGEST: usize = "worker-".len() + uuid::fmt::Hyphenated::LENGTH;
+    const PREFIX: &[u8] = b"worker-";
+    /// The prefix and a UUID. A number is shorter.
+    const LONGEST: usize = Self::PREFIX.len() + uuid::fmt::Hyphenated::LENGTH;
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
@@ -122,7 +123,16 @@ impl WorkerIdentity {
             bytes: [0; IdentityText::LONGEST],
             len: 0,
         };
-        write!(text, "{self}").expect("no identity has a longer text");
+        match self {
+            WorkerIdentity::V0(_) => write!(text, "{self}").expect("no number is longer"),
+            // Listings need this text twice for each worker, and formatting is slow.
+            WorkerIdentity::V1(uuid) => {
+                let (prefix, id) = text.bytes.split_at_mut(IdentityText::PREFIX.len());
+                prefix.copy_from_slice(IdentityText::PREFIX);
+                uuid.as_hyphenated().encode_lower(id);
+                text.len = IdentityText::LONGEST;
+            }
+        }
         text
     }
 

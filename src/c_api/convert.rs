@@ -1,6 +1,7 @@
 //! Converts between C's values and Rust's. The unsafe code of the C API is here; it relies on the
 //! rules that the header has for callers.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char};
 use std::time::Duration;
 
@@ -117,7 +118,15 @@ pub(super) fn write_struct<T: SizedStruct>(pointer: *mut T, value: T) -> Result<
 
 /// A text for C.
 pub(super) fn c_text(text: &str) -> CString {
-    CString::new(text.replace('\0', "\u{fffd}")).expect("every NUL was just replaced")
+    CString::new(&*without_nul(text)).expect("every NUL was just replaced")
+}
+
+/// Replaces each NUL, which ends a text in C.
+pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
+    match text.contains('\0') {
+        true => Cow::Owned(text.replace('\0', "\u{fffd}")),
+        false => Cow::Borrowed(text),
+    }
 }
 
 /// A duration for C.

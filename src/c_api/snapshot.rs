@@ -6,13 +6,13 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
 
-use super::convert::{c_text, invalid, milliseconds, required, to_identity};
+use super::convert::{c_text, invalid, milliseconds, required, to_identity, without_nul};
 use super::error::{axm_error_t, guard};
 use super::numbers;
 use super::worker::axm_worker_t;
 use crate::error::Result;
 use crate::view::{ClusterView, Confirmed, Member, MemberFilter};
-use crate::worker::{WorkerIdentity, WorkerState};
+use crate::worker::WorkerState;
 
 /// Which workers a caller asks for.
 #[repr(i32)]
@@ -75,10 +75,10 @@ struct Part {
 
 /// A worker in a snapshot, and its state. Lives as long as the snapshot.
 pub struct axm_member_t {
-    identity: WorkerIdentity,
     /// Points into `_texts`.
     worker: axm_worker_t,
-    _texts: [CString; 4],
+    /// All texts, each with a NUL: one allocation, because each listed worker has a member.
+    _texts: Box<[u8]>,
     state: WorkerState,
 }
 
@@ -151,17 +151,24 @@ impl axm_snapshot_t {
 impl axm_member_t {
     pub(super) fn new(member: &Member) -> Self {
         let address = &member.worker.address;
-        let text = |text: &Option<String>| c_text(text.as_deref().unwrap_or_default());
         let texts = [
-            c_text(&member.worker.identity.to_string()),
-            text(&address.host),
-            text(&address.container_host),
-            text(&address.domain_socket_path),
+            &Some(member.worker.identity.to_string()),
+            &address.host,
+            &address.container_host,
+            &address.domain_socket_path,
         ];
+        let texts = texts.map(|text| without_nul(text.as_deref().unwrap_or_default()));
+        let mut bytes = Vec::with_capacity(texts.iter().map(|text| text.len() + 1).sum());
+        let starts = texts.map(|text| {
+            let start = bytes.len();
+            bytes.extend_from_slice(text.as_bytes());
+            bytes.push(0);
+            start
+        });
+        let texts = bytes.into_boxed_slice();
         let [identity, host, container_host, domain_socket_path] =
-            texts.each_ref().map(|text| text.as_ptr());
+            starts.map(|start| texts[start..].as_ptr().cast());
         axm_member_t {
-            identity: member.worker.identity,
             worker: axm_worker_t {
                 struct_size: size_of::<axm_worker_t>(),
                 identity,
@@ -276,8 +283,11 @@ pub extern "C" fn axm_snapshot_find(
     guard(|| {
         let snapshot = required(snapshot, "snapshot")?;
         let wanted = to_identity(identity, "identity")?;
-        let mut members = snapshot.parts.iter().flat_map(|part| &part.members);
-        let found = members.find(|member| member.identity == wanted);
+        let found = snapshot.parts.iter().find_map(|part| {
+            let mut sources = part.source.iter();
+            let place = sources.position(|member| member.worker.identity == wanted)?;
+            part.members.get(place)
+        });
         required(out, "out")?.write(found.map_or(ptr::null(), ptr::from_ref));
         Ok(())
     })

@@ -39,7 +39,7 @@ use self::keys::Keys;
 use self::lease::LeaseIds;
 pub use self::registration::{HostLiveness, HostPulse, RegistrationState};
 use self::registration::{Registrar, Registration, busy, ended, log_limit};
-use self::roster::Roster;
+pub(crate) use self::roster::Roster;
 pub use self::roster::{
     History, KeyRange, PastChange, PastKind, StoredCluster, StoredKey, StoredWorker, ViewCounters,
 };

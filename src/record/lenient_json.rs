@@ -213,7 +213,16 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the first byte after space and comments, without reading it.
+    #[inline]
     fn peek(&mut self) -> Result<Option<u8>, SyntaxError> {
+        match self.byte() {
+            // Neither space nor the beginning of a comment, as nearly always.
+            Some(next) if next > b' ' && !matches!(next, b'#' | b'/') => Ok(Some(next)),
+            _ => self.peek_after_space(),
+        }
+    }
+
+    fn peek_after_space(&mut self) -> Result<Option<u8>, SyntaxError> {
         loop {
             self.skip_space();
             let next = self.byte();
@@ -281,9 +290,14 @@ impl<'a> Reader<'a> {
             let Some(special) = memchr2(quote, b'\\', rest.as_bytes()) else {
                 return Err(self.error("Unterminated string"));
             };
-            text += &rest[..special];
             self.at += special + 1;
-            if rest.as_bytes()[special] == quote {
+            let is_end = rest.as_bytes()[special] == quote;
+            let rest = &rest[..special];
+            if is_end && text.is_empty() {
+                return Ok(Cow::Borrowed(rest));
+            }
+            text += rest;
+            if is_end {
                 return Ok(text);
             }
             let character = self.escape()?;

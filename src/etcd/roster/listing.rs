@@ -128,15 +128,17 @@ impl Rest {
             } else {
                 *kv.key > *least
             };
-            let key = String::from_utf8_lossy(&kv.key);
+            let key = || String::from_utf8_lossy(&kv.key);
             if !is_next || !kv.key.starts_with(self.prefix.as_bytes()) {
-                return Err(format!("a page of {} has the key {key:?}", self.prefix));
+                return Err(format!("a page of {} has the key {:?}", self.prefix, key()));
             }
             if kv.create_revision > kv.mod_revision || kv.mod_revision > revision {
                 return Err(format!(
-                    "the key {key:?} was created at revision {} and written at {}, in an answer of \
+                    "the key {:?} was created at revision {} and written at {}, in an answer of \
                      {revision}",
-                    kv.create_revision, kv.mod_revision
+                    key(),
+                    kv.create_revision,
+                    kv.mod_revision
                 ));
             }
             least = &kv.key;

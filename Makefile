@@ -28,9 +28,9 @@ MVN ?= mvn --batch-mode --no-transfer-progress -Dstyle.color=never \
 export MAVEN_OPTS := $(MAVEN_OPTS) -Djansi.noreset=true
 
 .PHONY: help demo test build static native build-tests install uninstall tools \
-  jar header-check abi-check abi-record fmt-check clippy test-rust simulate test-faults test-fuzz \
-  test-c test-tsan test-java test-long soak test-install test-k8s bench bench-tool docs dist \
-  test-dist deny licenses clean
+  jar header-check abi-check abi-record fmt-check clippy test-rust simulate instructions \
+  test-faults test-fuzz test-c test-tsan test-java test-long soak test-install test-k8s bench \
+  bench-tool docs dist test-dist deny licenses clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -146,6 +146,9 @@ test-rust: tools ## Runs the Rust and the C tests, on real etcd servers.
 simulate: export AXM_SIMULATIONS ?= 10
 simulate: ## Simulates views and registrations in millions of steps; AXM_SIMULATIONS=.
 	$(CARGO) test --locked --profile simulation --lib simulation -- --nocapture
+
+instructions: ## Counts the instructions of hot paths, and compares them with the recorded counts.
+	@scripts/instructions
 
 test-faults: tools ## Runs every fault test, also the slow ones; prints a line per fault.
 	@scripts/test-faults

@@ -1,5 +1,8 @@
 //! The manager: opens, joins, lists, leaves, closes.
 
+#[cfg(test)]
+pub(crate) mod cost;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;

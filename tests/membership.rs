@@ -1,6 +1,8 @@
 //! Joining, listing and leaving on a real etcd.
 
 mod common;
+#[path = "membership/traffic.rs"]
+mod traffic;
 
 use std::cell::Cell;
 use std::time::Duration;

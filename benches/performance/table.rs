@@ -16,6 +16,14 @@ pub enum Unit {
     Count,
 }
 
+/// The sections of `docs/profiles.md`, which say what stands in the way of a target, with a part of
+/// the names of their lines.
+const PROFILES: &[(&str, &str)] = &[
+    ("unchanged", "unchanged-lists"),
+    ("first listing", "first-listings"),
+    ("after one change", "lists-after-a-change"),
+];
+
 /// What a line is meant to reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Target {
@@ -140,7 +148,16 @@ impl Line {
             Some(limit) if !self.is_promise_kept() => format!("**promise of {limit} broken**"),
             _ if self.target == Target::None => String::new(),
             _ if self.is_met() => "kept".to_string(),
-            _ => "**missed**".to_string(),
+            _ => self.missed(),
+        }
+    }
+
+    /// The verdict of a missed target, which links its profile.
+    fn missed(&self) -> String {
+        let profile = PROFILES.iter().find(|(part, _)| self.what.contains(part));
+        match profile {
+            Some((_, section)) => format!("[**missed**](profiles.md#{section})"),
+            None => "**missed**".to_string(),
         }
     }
 }

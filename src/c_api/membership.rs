@@ -1,5 +1,8 @@
 //! `axm_membership_t`: access to one cluster.
 
+#[cfg(test)]
+mod cost;
+
 use std::ffi::c_char;
 use std::future::Future;
 use std::mem::{self, MaybeUninit};

@@ -1,5 +1,7 @@
 //! The stored record: `alluxio.membership.WorkerServiceEntity` as JSON.
 
+#[cfg(test)]
+pub(crate) mod cost;
 mod decode;
 mod encode;
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! repeatedly asks etcd for its current revision (a [`FreshnessProbe`]), and lets etcd judge
 //! [`Claim`]s about the tables.
 
+#[cfg(test)]
+pub(super) mod cost;
 #[cfg(any(test, fuzzing))]
 pub(in crate::etcd) mod script;
 #[cfg(test)]

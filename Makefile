@@ -138,11 +138,10 @@ build-tests:
 
 # Most tests wait most of the time, so more of them run at once than there are processors.
 test-rust: export RUST_TEST_THREADS ?= 4
-test-rust: export AXM_SIMULATIONS ?= 3
 test-rust: tools ## Runs the Rust and the C tests, on real etcd servers.
 	$(CARGO) test --locked --no-fail-fast
 
-# test-rust also runs the simulations, for fewer steps. A failure prints the seed of its history.
+# A failure prints the seed of its history.
 simulate: export AXM_SIMULATIONS ?= 10
 simulate: ## Simulates views and registrations in millions of steps; AXM_SIMULATIONS=.
 	$(CARGO) test --locked --profile simulation --lib simulation -- --nocapture

@@ -160,8 +160,10 @@ async fn terminals_get_aligned_columns_and_a_footer(version: EtcdVersion) {
 fn start_on_terminal(command: &Command) -> Running {
     // Without a shell in between, because a shell replaces the status of a signal.
     let line = format!("NO_COLOR=1 exec {}", line_of(command));
-    let mut script = Command::new("script");
+    // A job in the background of a script ignores the signal of Ctrl-C, and so would its children.
+    let mut script = Command::new("env");
     script
+        .args(["--default-signal=INT", "script"])
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])
         .env("SHELL", "/bin/sh")
         .env("TERM", "xterm")

@@ -127,8 +127,8 @@ async fn a_join_sends_little() {
     }
     let joins = Traffic::until_now(&etcd, &meter).since(before);
     let recorded = Recorded {
-        bytes: 3_130.0,
-        requests: 6.0,
+        bytes: 2_930.0,
+        requests: 5.0,
     };
     joins.check("a join", JOINS as u64, recorded);
 }
@@ -174,9 +174,9 @@ async fn an_idle_minute_sends_little() {
     let checks = checks() - checks_before;
     println!("an idle minute of a worker that lists: {minute:?}, {checks} checks");
     assert!(checks <= MOST_CHECKS);
-    let recorded = Recorded {
-        bytes: 284.0,
-        requests: 1.36,
-    };
-    minute.check("a check, with its part of the renewals", checks, recorded);
+    // The numbers of checks and renewals in a minute are random, so this bound is wide.
+    assert!(
+        minute.bytes <= 12_000 && minute.requests <= 55,
+        "{minute:?}"
+    );
 }

@@ -1,11 +1,9 @@
 //! Writes the keys and the lease of one worker.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnResponse};
-use futures_util::future::{Either, select};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -80,23 +78,25 @@ impl Attempt {
                 Some(gone) if error.kind().is_retryable() => (lease, self.lease_gone(gone)),
                 _ => (lease, error),
             };
-            let (current, found) = match lease.take() {
-                Some(lease) => (lease, None),
+            let current = match lease.take() {
+                Some(lease) => lease,
                 None => {
-                    let granted = self.grant_and_look(value, overwrite).await;
-                    granted.map_err(explained)?
+                    let call = match self.registrar.has_ring {
+                        true => self.ring_call(value),
+                        false => self.grant_call(),
+                    };
+                    self.grant(&call).await.map_err(explained)?
                 }
             };
-            let found = found.as_ref();
             let mut written = self
-                .write_both(worker, value, overwrite, found, current, true)
+                .write_both(worker, value, overwrite, current, true)
                 .await;
             if let Err(error) = &written
                 && error.kind() == ErrorKind::InvalidArgument
             {
                 // Both keys are too large for one request, but each key may fit alone.
                 written = self
-                    .write_both(worker, value, overwrite, found, current, false)
+                    .write_both(worker, value, overwrite, current, false)
                     .await;
             }
             let written = written.map_err(|error| explained((Some(current), error)))?;
@@ -111,46 +111,9 @@ impl Attempt {
         }
     }
 
-    /// Grants a lease, and reads the ring key meanwhile. A worker that was registered before is
-    /// then written by one transaction, like a new worker. Nothing waits for the read, and the
-    /// transaction checks its answer.
-    async fn grant_and_look(
-        &self,
-        value: &[u8],
-        overwrite: bool,
-    ) -> std::result::Result<(Lease, Option<KeyValue>), Unfinished> {
-        if !self.registrar.has_ring {
-            return Ok((self.grant(&self.grant_call()).await?, None));
-        }
-        let call = self.ring_call(value);
-        if overwrite {
-            return Ok((self.grant(&call).await?, None));
-        }
-        let (looking, granting) = (pin!(self.ring_record(&call)), pin!(self.grant(&call)));
-        match select(looking, granting).await {
-            Either::Left((found, granting)) => Ok((granting.await?, found)),
-            Either::Right((granted, _)) => Ok((granted?, None)),
-        }
-    }
-
-    /// Reads the ring key, if etcd answers and has it.
-    async fn ring_record(&self, call: &Call) -> Option<KeyValue> {
-        let key = self.ring_key();
-        let read = |mut client: etcd_client::Client| {
-            let key = key.as_str();
-            async move { client.get(key, None).await }
-        };
-        let mut answer = Box::pin(self.registrar.endpoints.call(call, read))
-            .await
-            .ok()?;
-        let found = answer.take_kvs().into_iter();
-        found.last().filter(|kv| kv.key() == key.as_bytes())
-    }
-
     /// Writes the live key, even over another process's key, and the ring key unless it belongs to
-    /// another worker. `found` is the ring key if it was read before. `together` writes both in one
-    /// transaction; without it the ring key is written first. Returns `None` if the lease does not
-    /// exist.
+    /// another worker. `together` writes both in one transaction; without it the ring key is
+    /// written first. Returns `None` if the lease does not exist.
     ///
     /// On Kubernetes (`overwrite`) the record of an earlier pod is replaced, because a pod comes
     /// back with another address. Elsewhere a record that differs in more than optional fields
@@ -160,7 +123,6 @@ impl Attempt {
         worker: &Worker,
         value: &[u8],
         overwrite: bool,
-        found: Option<&KeyValue>,
         lease: Lease,
         together: bool,
     ) -> Result<Option<KeyRevisions>> {
@@ -182,22 +144,10 @@ impl Attempt {
                 false => self.write_live(live, at).await,
             };
         }
-        // Only the record that was read is kept or replaced, not a newer one. The second part is
-        // the revision of a ring key that needs no change.
-        let as_found = |found: Option<&KeyValue>| -> Result<(Compare, Option<i64>)> {
-            let Some(existing) = found else {
-                let is_missing = Compare::version(ring_key.as_str(), CompareOp::Equal, 0);
-                return Ok((is_missing, None));
-            };
-            let at = existing.mod_revision();
-            let is_same = existing.value() == value;
-            if !is_same {
-                ring::check_same_worker(&ring_key, existing.value(), worker)?;
-            }
-            let is_unchanged = Compare::mod_revision(ring_key.as_str(), CompareOp::Equal, at);
-            Ok((is_unchanged, is_same.then_some(at)))
-        };
-        let (mut condition, mut in_place) = as_found(found)?;
+        let is_missing = || Compare::version(ring_key.as_str(), CompareOp::Equal, 0);
+        let mut condition = is_missing();
+        // The revision of a ring key that needs no change.
+        let mut in_place = None;
         let mut delays = retry_delays();
         for tries in 0u32.. {
             if tries > 1 {
@@ -226,8 +176,20 @@ impl Attempt {
                     false => self.write_live(live, ring).await,
                 };
             }
-            let found = answer.op_responses().into_iter().find_map(first_key);
-            (condition, in_place) = as_found(found.as_ref())?;
+            // Only the record that was read is kept or replaced, not a newer one.
+            (condition, in_place) = match answer.op_responses().into_iter().find_map(first_key) {
+                None => (is_missing(), None),
+                Some(existing) => {
+                    let at = existing.mod_revision();
+                    let is_same = existing.value() == value;
+                    if !is_same {
+                        ring::check_same_worker(&ring_key, existing.value(), worker)?;
+                    }
+                    let is_unchanged =
+                        Compare::mod_revision(ring_key.as_str(), CompareOp::Equal, at);
+                    (is_unchanged, is_same.then_some(at))
+                }
+            };
         }
         Ok(None)
     }

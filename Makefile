@@ -76,7 +76,9 @@ install: $(BUILT) $(STATIC) ## Installs libraries, headers, tool, manual pages; 
 uninstall: ## Removes the installed files; needs the same PREFIX= and DESTDIR=.
 	@scripts/install uninstall
 
-TEST_TOOLS := $(if $(AXM_ETCD_3_6),,$(ETCD_3_6)) $(if $(AXM_TOXIPROXY),,$(TOXIPROXY)) \
+# The programs that no variable names.
+BUILT_ETCD := $(if $(AXM_ETCD_3_6),,$(ETCD_3_6))
+TEST_TOOLS := $(BUILT_ETCD) $(if $(AXM_TOXIPROXY),,$(TOXIPROXY)) \
   $(if $(AXM_WRONG_ETCD),,$(WRONG_ETCD))
 
 tools: $(TEST_TOOLS) ## Builds etcd 3.6, toxiproxy and wrong-etcd for the tests.
@@ -202,9 +204,7 @@ STATIC_TOOL := target/native/$(PLATFORM)-tool/alluxio-membership
 $(STATIC_TOOL): $(SOURCES) scripts/dist-native scripts/dist.bash scripts/dist-requirements.txt
 	@scripts/dist-native tool
 
-ETCD_FOR_K8S := $(if $(AXM_ETCD_3_6),,$(ETCD_3_6))
-
-test-k8s: $(KUBERNETES) $(ETCD_FOR_K8S) $(STATIC_TOOL) jar ## Tests the Helm chart and the image.
+test-k8s: $(KUBERNETES) $(BUILT_ETCD) $(STATIC_TOOL) jar ## Tests the Helm chart and the image.
 	@scripts/test-k8s
 
 # Needs a quiet machine for a quarter of an hour. BENCH_QUICK=1 tries everything with small numbers,

@@ -37,8 +37,8 @@ install_pinned() {
   cp "$2" "$1/pinned"
 }
 
-# install_crate NAME VERSION OPTIONS...: installs a program from Rust's registry below .tools/, unless
-# it is there. `crates` is the folder of these programs.
+# install_crate NAME VERSION OPTIONS...: installs a program from Rust's registry below .tools/,
+# unless it is there. `crates` is the folder of these programs.
 crates=$PWD/.tools/cargo/bin
 install_crate() {
   [[ $("$crates/$1" --version 2>/dev/null) != "$1 $2" ]] || return 0

@@ -68,7 +68,8 @@ impl Findings {
         self.add(verdict, subject, reason(error));
     }
 
-    /// The worst verdict comes first. Findings with one verdict keep their order.
+    /// Returns the outcome of the first finding that does not work. If everything works, the outcome
+    /// says whether something deserves attention.
     fn outcome(&self) -> Outcome {
         let bad = self.0.iter().find_map(|finding| match finding.verdict {
             Verdict::Bad(outcome) => Some(outcome),
